@@ -1,0 +1,5 @@
+//! Placeholder.
+
+/// A compiled matcher expression.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {}
