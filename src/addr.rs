@@ -14,6 +14,12 @@ pub const MAX_HOST_LEN: usize = 253;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(Arc<str>);
 
+impl std::borrow::Borrow<str> for Host {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Why a text is no host or no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddr {
@@ -181,7 +187,9 @@ mod tests {
         ] {
             assert_eq!(Host::parse(text).unwrap().as_str(), form, "{text}");
         }
-        for text in ["a..b", ".a", ".", "a b", "a/b", "a:b", "known.host:abc", "[::1", "[x]", "é", "a@b", "a\0"] {
+        for text in
+            ["a..b", ".a", ".", "a b", "a/b", "a:b", "known.host:abc", "[::1", "[x]", "é", "a@b", "a\0"]
+        {
             assert!(Host::parse(text).is_err(), "{text}");
         }
         assert!(Host::parse(&"a".repeat(MAX_HOST_LEN + 1)).is_err());

@@ -1,1 +1,202 @@
-//! Placeholder.
+//! A checked configuration to running services; the only place that knows every part.
+
+use crate::config::{Config, Handler, Listener as ListenerConfig, Service};
+use crate::entrypoint::{self, Entrypoint};
+use crate::forward::Forward;
+use crate::net::listen::{self, Listener, Permit};
+use crate::net::{BoxStream, Conn};
+use crate::route::Ingress;
+use crate::route::hop::Hop;
+use crate::route::ingress::{Rule, Table};
+use crate::shutdown::Shutdown;
+use crate::tunnel;
+use crate::tunnel::registry::Registry;
+use crate::whoami::Whoami;
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::info;
+use uuid::Uuid;
+
+/// Opens every port and starts every service; they end by `shutdown`.
+pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
+    let ingresses = config.ingresses.iter().map(|i| (i.name.as_str(), table(&i.rules))).collect();
+    let app = App { ingresses, node: Uuid::new_v4(), shutdown };
+    // All ports first: a file that cannot run does not run in part.
+    let mut parts = Vec::new();
+    for service in &config.services {
+        parts.push(app.service(service).await.with_context(|| format!("service {:?}", service.name))?);
+    }
+    for part in parts.into_iter().flatten() {
+        shutdown.tasks.spawn(part);
+    }
+    Ok(())
+}
+
+type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+type Ingresses<'a> = HashMap<&'a str, Arc<dyn Ingress>>;
+
+fn table(rules: &[Rule]) -> Arc<dyn Ingress> {
+    Arc::new(Table::new(rules))
+}
+
+struct App<'a> {
+    ingresses: Ingresses<'a>,
+    /// This process in `Gost-Forwarded-Node`.
+    node: Uuid,
+    shutdown: &'a Shutdown,
+}
+
+impl App<'_> {
+    /// The tasks of one service, its ports open.
+    async fn service(&self, service: &Service) -> Result<Vec<Task>> {
+        let name = service.name.clone();
+        let shutdown = self.shutdown.clone();
+        match &service.handler {
+            Handler::Forward { settings, hop } => {
+                let hop = Hop::new(hop, Instant::now().into_std());
+                let hop =
+                    hop.map_err(|(node, error)| anyhow::anyhow!("forwarder.nodes[{node}].host: {error}"))?;
+                let forward = Arc::new(Forward { service: name, settings: settings.clone(), hop, shutdown });
+                self.either(service, move |conn, permit| {
+                    let forward = Arc::clone(&forward);
+                    async move { forward.serve(conn, permit).await }
+                })
+                .await
+            }
+            Handler::Whoami => {
+                let whoami =
+                    Arc::new(Whoami { service: name, settings: crate::http::Settings::default(), shutdown });
+                self.either(service, move |conn, permit| {
+                    let whoami = Arc::clone(&whoami);
+                    async move { whoami.serve(conn, permit).await }
+                })
+                .await
+            }
+            Handler::Relay(settings) => {
+                let server =
+                    Arc::new(tunnel::relay::Server { service: name, settings: settings.clone(), shutdown });
+                let task = self.port(service, move |conn, permit| {
+                    let server = Arc::clone(&server);
+                    async move { server.serve(conn, permit).await }
+                });
+                Ok(vec![task.await?])
+            }
+            Handler::Tunnel { settings, entrypoints, rules } => {
+                self.tunnel(service, settings, entrypoints, rules).await
+            }
+        }
+    }
+
+    async fn tunnel(
+        &self,
+        service: &Service,
+        settings: &tunnel::server::Settings,
+        entrypoints: &[entrypoint::Settings],
+        rules: &[Rule],
+    ) -> Result<Vec<Task>> {
+        let registry = Arc::new(Registry::default());
+        let inline = (!rules.is_empty()).then(|| table(rules));
+        let ingress = |name: &Option<String>| {
+            name.as_ref()
+                .and_then(|name| self.ingresses.get(name.as_str()))
+                .cloned()
+                .or_else(|| inline.clone())
+        };
+        let mut tasks = Vec::new();
+        for settings_of_port in entrypoints {
+            let listener = open(&settings_of_port.listen, &service.name, "entrypoint").await?;
+            let entrypoint = Arc::new(Entrypoint {
+                service: service.name.clone(),
+                settings: settings_of_port.clone(),
+                ingress: ingress(&settings_of_port.ingress),
+                registry: Arc::clone(&registry),
+                silence: settings.silence,
+                node: self.node,
+                shutdown: self.shutdown.clone(),
+            });
+            tasks.push(accept(listener, self.shutdown.clone(), move |conn, permit| {
+                let entrypoint = Arc::clone(&entrypoint);
+                async move { entrypoint.serve(conn, permit).await }
+            }));
+        }
+        let server = Arc::new(tunnel::server::Server {
+            service: service.name.clone(),
+            settings: settings.clone(),
+            ingress: ingress(&settings.ingress),
+            registry,
+            shutdown: self.shutdown.clone(),
+        });
+        tasks.push(
+            self.port(service, move |conn, permit| {
+                let server = Arc::clone(&server);
+                async move { server.serve(conn, permit).await }
+            })
+            .await?,
+        );
+        Ok(tasks)
+    }
+
+    /// A handler that takes connections from a port as well as from a tunnel.
+    async fn either<S, F>(&self, service: &Service, serve: S) -> Result<Vec<Task>>
+    where
+        S: Fn(Conn, Option<Permit>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let ListenerConfig::Rtcp(settings) = &service.listener else {
+            return Ok(vec![self.port(service, move |conn, permit| serve(conn, Some(permit))).await?]);
+        };
+        let (name, settings, shutdown) = (service.name.clone(), settings.clone(), self.shutdown.clone());
+        Ok(vec![Box::pin(async move {
+            tunnel::client::run(&name, &settings, &shutdown, move |conn| serve(conn, None)).await;
+        })])
+    }
+
+    /// A handler that takes connections from a port only.
+    async fn port<S, F>(&self, service: &Service, serve: S) -> Result<Task>
+    where
+        S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        match &service.listener {
+            ListenerConfig::Tcp(settings) => {
+                Ok(accept(open(settings, &service.name, "service").await?, self.shutdown.clone(), serve))
+            }
+            ListenerConfig::Rtcp(_) => bail!("this handler needs a listener of type tcp"),
+        }
+    }
+}
+
+async fn open(settings: &listen::Settings, service: &str, role: &str) -> Result<Listener> {
+    let listener = Listener::bind(settings).await?;
+    info!(service, role, addr = %listener.local_addr(), "listening");
+    Ok(listener)
+}
+
+/// Accepts until the process stops; every connection has a task of its own.
+fn accept<S, F>(mut listener: Listener, shutdown: Shutdown, serve: S) -> Task
+where
+    S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send,
+{
+    Box::pin(async move {
+        let local = listener.local_addr();
+        loop {
+            let (stream, client, permit) = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.stop.cancelled() => return,
+            };
+            let conn = conn(Box::new(stream), client, local);
+            let serve = serve.clone();
+            shutdown.tasks.spawn(async move { serve(conn, permit).await });
+        }
+    })
+}
+
+fn conn(stream: BoxStream, client: SocketAddr, local: SocketAddr) -> Conn {
+    Conn { stream, prefix: Bytes::new(), client, local, via: None }
+}

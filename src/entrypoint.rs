@@ -1,7 +1,28 @@
-//! Placeholder.
-use crate::net::listen;
-use crate::{http, sniff};
+//! A public port of a tunnel server: sniff, ask the ingress, open a stream on a connector, pipe.
+//!
+//! HTTP/1 is routed request by request, TLS once by its server name. Everything else is closed: without a host there is no
+//! tunnel to choose. Unlike the reference, a relay request here is closed too: it would pass by ingress and private marks.
+
+use crate::addr::{Host, HostPort};
+use crate::http::failure::Failure;
+use crate::http::{self, Idle, Route, Upstream};
+use crate::net::listen::{self, Permit};
+use crate::net::{BoxStream, Conn, pipe};
+use crate::route::{Endpoint, Ingress, Protocol, Request, Verdict};
+use crate::shutdown::Shutdown;
+use crate::sniff::{self, Sniffed};
+use crate::tunnel::registry::{Connector, Opened, Registry};
+use crate::tunnel::server::{pipe_limits, stream_header};
+use crate::wire::http::RequestHead;
+use bytes::{Bytes, BytesMut};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 /// One public port of a tunnel server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,4 +41,230 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// `entrypoint.forwardedNode`: append this node to `Gost-Forwarded-Node` and answer 508 where it is already named.
     pub forwarded_node: bool,
+}
+
+/// The port's parts: who decides, and whom it can reach.
+#[derive(Debug)]
+pub(crate) struct Entrypoint {
+    pub(crate) service: String,
+    pub(crate) settings: Settings,
+    pub(crate) ingress: Option<Arc<dyn Ingress>>,
+    pub(crate) registry: Arc<Registry>,
+    /// How long a connector may give no sign of reading before another is tried.
+    pub(crate) silence: Duration,
+    /// This process in `Gost-Forwarded-Node`.
+    pub(crate) node: Uuid,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Entrypoint {
+    /// Serves one visitor's connection.
+    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+        let mut buf = BytesMut::from(conn.prefix);
+        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &self.settings.sniff).await;
+        let prefix = buf.freeze();
+        match sniffed {
+            Ok(Sniffed::Http1) => {
+                permit.established();
+                self.http(conn.stream, prefix, conn.client).await;
+            }
+            Ok(Sniffed::Tls(Some(name))) => {
+                permit.established();
+                self.tls(conn.stream, prefix, conn.client, name).await;
+            }
+            Ok(other) => {
+                info!(service = self.service, client = %conn.client, protocol = ?other, outcome = "no_host", "connection");
+            }
+            Err(error) => debug!(service = self.service, client = %conn.client, %error, "sniff"),
+        }
+    }
+
+    async fn http(&self, stream: BoxStream, prefix: Bytes, client: SocketAddr) {
+        let context = http::Context {
+            service: &self.service,
+            client,
+            settings: &self.settings.http,
+            pipe: &self.pipe_limits(),
+            stop: &self.shutdown.stop,
+        };
+        http::serve(stream, prefix, &Visitor { entrypoint: self, client }, &context).await;
+    }
+
+    async fn tls(&self, stream: BoxStream, hello: Bytes, client: SocketAddr, name: Host) {
+        let started = Instant::now();
+        let request = Request {
+            hostname: name.clone(),
+            protocol: Protocol::Tls,
+            client,
+            service: &self.service,
+            http: None,
+        };
+        let destination = HostPort::new(name.clone(), 443);
+        let reached = match self.decide(&request).and_then(|tunnel| Choice::new(tunnel, client, &destination))
+        {
+            Ok(mut choice) => self.reach(&mut choice, hello).await.map(|opened| (choice.tunnel, opened)),
+            Err(failure) => Err(failure),
+        };
+        let (tunnel, opened) = match reached {
+            Ok(reached) => reached,
+            Err(failure) => {
+                let outcome = failure.outcome();
+                return info!(service = self.service, %client, host = %name, error = %failure, outcome, "connection");
+            }
+        };
+        let visitor = pipe::Side { stream, prefix: Bytes::new() };
+        let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
+        let outcome = pipe::pipe(visitor, target, &self.pipe_limits()).await;
+        info!(
+            service = self.service,
+            %client,
+            host = %name,
+            %tunnel,
+            connector = %opened.connector.id,
+            bytes_in = outcome.a_to_b,
+            bytes_out = outcome.b_to_a,
+            elapsed = ?started.elapsed(),
+            outcome = %outcome.end,
+            "connection"
+        );
+    }
+
+    fn pipe_limits(&self) -> pipe::Limits {
+        pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout)
+    }
+
+    /// Asks the ingress for a public tunnel.
+    fn decide(&self, request: &Request<'_>) -> Result<Uuid, Failure> {
+        let no_route = || Failure::NoRoute(request.hostname.to_string());
+        let ingress = self.ingress.as_ref().ok_or_else(no_route)?;
+        match ingress.resolve(request) {
+            Ok(Verdict::Use(Endpoint { tunnel, private: false })) => Ok(tunnel),
+            // What is private does not exist for the public.
+            Ok(Verdict::Use(_) | Verdict::Pass) => Err(no_route()),
+            Ok(Verdict::Refuse(refusal)) => Err(refusal.into()),
+            Err(error) => {
+                warn!(service = self.service, host = %request.hostname, %error, "ingress failed");
+                Err(Failure::Routing(error.to_string()))
+            }
+        }
+    }
+
+    /// Opens a stream and sends its first bytes; a connector that gives no sign of reading them is passed over, while there
+    /// is another.
+    async fn reach(&self, choice: &mut Choice, first: Bytes) -> Result<Opened, Failure> {
+        loop {
+            let mut opened = choice.open(&self.registry)?;
+            let sent = async {
+                opened.stream.write_all(&first).await?;
+                opened.stream.flush().await
+            };
+            let stuck = matches!(timeout(self.silence, sent).await, Err(_) | Ok(Err(_)));
+            if !self.registry.has_other(choice.tunnel, &choice.tried) {
+                return if stuck { Err(Failure::NoConnector) } else { Ok(opened) };
+            }
+            let readable = poll_fn(|cx| crate::net::ByteStream::poll_readable(&mut opened.stream, cx));
+            let quiet = timeout(self.silence, readable).await.is_err();
+            let unread = crate::net::ByteStream::far_end_has_read(&opened.stream) == Some(false);
+            if stuck || (quiet && unread) {
+                opened.connector.mark_silent();
+                continue;
+            }
+            return Ok(opened);
+        }
+    }
+}
+
+/// A tunnel, and how far its connectors have been tried.
+#[derive(Debug)]
+struct Choice {
+    tunnel: Uuid,
+    /// The stream's first bytes; made before any stream is opened.
+    header: Bytes,
+    /// Streams to the same host of the same tunnel may be used again.
+    key: String,
+    tried: Vec<Uuid>,
+    last: Option<Arc<Connector>>,
+}
+
+impl Choice {
+    fn new(tunnel: Uuid, client: SocketAddr, destination: &HostPort) -> Result<Self, Failure> {
+        let header =
+            stream_header(&client.into(), destination).map_err(|e| Failure::Routing(e.to_string()))?;
+        Ok(Self { tunnel, header, key: format!("{tunnel}/{destination}"), tried: Vec::new(), last: None })
+    }
+
+    fn open(&mut self, registry: &Registry) -> Result<Opened, Failure> {
+        let opened =
+            registry.open(self.tunnel, &self.header, &mut self.tried).map_err(|_| Failure::NoConnector)?;
+        self.last = Some(Arc::clone(&opened.connector));
+        Ok(opened)
+    }
+}
+
+/// Routes the requests of one visitor.
+struct Visitor<'a> {
+    entrypoint: &'a Entrypoint,
+    client: SocketAddr,
+}
+
+impl http::Router for Visitor<'_> {
+    type Choice = Choice;
+
+    fn choose(&self, head: &RequestHead) -> Result<Choice, Failure> {
+        let entrypoint = self.entrypoint;
+        let empty = || HostPort::new(Host::empty(), 80);
+        let destination = head.authority().cloned().unwrap_or_else(empty);
+        if entrypoint.settings.forwarded_node && passed(head, entrypoint.node) {
+            return Err(Failure::Loop);
+        }
+        let request = Request {
+            hostname: destination.host.clone(),
+            protocol: Protocol::Http1,
+            client: self.client,
+            service: &entrypoint.service,
+            http: Some(head),
+        };
+        Choice::new(entrypoint.decide(&request)?, self.client, &destination)
+    }
+
+    async fn open(&self, choice: &mut Choice, _: &RequestHead, idle: &mut Idle) -> Result<Upstream, Failure> {
+        if let Some(kept) = idle.take(&choice.key).await {
+            return Ok(kept);
+        }
+        let registry = &self.entrypoint.registry;
+        let opened = choice.open(registry)?;
+        let route = Route {
+            tunnel: choice.tunnel.to_string(),
+            connector: opened.connector.id.to_string(),
+            ..Route::default()
+        };
+        let silence = registry.has_other(choice.tunnel, &choice.tried).then_some(self.entrypoint.silence);
+        Ok(Upstream::new(Box::new(opened.stream), choice.key.clone(), route, silence))
+    }
+
+    fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {
+        if let (Err(Failure::Silent), Some(connector)) = (answered, &choice.last) {
+            connector.mark_silent();
+        }
+    }
+
+    fn request_fields(&self, head: &RequestHead, route: &Route) -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        if self.entrypoint.settings.http.route_header {
+            fields.push(http::route_field(self.client, route));
+        }
+        if self.entrypoint.settings.forwarded_node {
+            let passed = http::text_of(head, FORWARDED_NODE).map(|nodes| nodes + ", ").unwrap_or_default();
+            fields.push((FORWARDED_NODE, format!("{passed}{}", self.entrypoint.node)));
+        }
+        fields
+    }
+}
+
+const FORWARDED_NODE: &str = "Gost-Forwarded-Node";
+
+/// Whether the request has been through this node.
+fn passed(head: &RequestHead, node: Uuid) -> bool {
+    let node = node.to_string();
+    http::text_of(head, FORWARDED_NODE).is_some_and(|nodes| nodes.split(',').any(|n| n.trim() == node))
 }

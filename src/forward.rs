@@ -1,8 +1,28 @@
-//! Placeholder.
-use crate::{http, sniff};
-use std::time::Duration;
+//! The target side: sniff, find the nodes that match, dial one, pipe. Handlers `tcp` and `rtcp`.
+//!
+//! HTTP/1 is routed request by request; TLS by its server name, SSH by its protocol, anything else (and everything without
+//! sniffing) by the host that the stream's header names, if it came through a tunnel.
 
-/// The target side: handlers `tcp` and `rtcp`.
+use crate::addr::{Host, HostPort};
+use crate::http::failure::Failure;
+use crate::http::{self, Idle, Route, Upstream};
+use crate::net::dial::dial;
+use crate::net::listen::Permit;
+use crate::net::{BoxStream, Conn, Via, pipe};
+use crate::route::hop::Hop;
+use crate::route::{Node, Protocol, Request, Verdict};
+use crate::shutdown::Shutdown;
+use crate::sniff::{self, Sniffed};
+use crate::tunnel::server::pipe_limits;
+use crate::wire::http::RequestHead;
+use bytes::{Bytes, BytesMut};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+/// Times and bounds of handlers `tcp` and `rtcp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `sniffing`; without it every connection is raw.
@@ -15,4 +35,217 @@ pub struct Settings {
     pub half_close_timeout: Duration,
     /// `idleTimeout`; `None`: no limit.
     pub idle_timeout: Option<Duration>,
+}
+
+/// One service's targets.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) service: String,
+    pub(crate) settings: Settings,
+    pub(crate) hop: Hop,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Forward {
+    /// Serves one connection; `permit` is there for those that came to a port of ours.
+    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
+        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
+        let sniffed = match &self.settings.sniff {
+            Some(settings) => sniff::sniff(&mut conn.stream, &mut buf, settings).await,
+            None => Ok(Sniffed::Unknown),
+        };
+        if let Some(permit) = &mut permit {
+            permit.established();
+        }
+        conn.prefix = buf.freeze();
+        let asked = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map(|d| d.host.clone());
+        let asked = asked.unwrap_or_else(Host::empty);
+        match sniffed {
+            Ok(Sniffed::Http1) => self.http(conn).await,
+            Ok(Sniffed::Tls(name)) => self.raw(conn, Protocol::Tls, name.unwrap_or(asked)).await,
+            Ok(Sniffed::Ssh) => self.raw(conn, Protocol::Ssh, asked).await,
+            Ok(Sniffed::Http2 | Sniffed::Unknown) => self.raw(conn, Protocol::Unknown, asked).await,
+            Err(error) => debug!(service = self.service, client = %conn.client, %error, "sniff"),
+        }
+    }
+
+    async fn http(&self, conn: Conn) {
+        let Conn { stream, prefix, client, via, .. } = conn;
+        let limits = self.pipe_limits();
+        let context = http::Context {
+            service: &self.service,
+            client,
+            settings: &self.settings.http,
+            pipe: &limits,
+            stop: &self.shutdown.stop,
+        };
+        http::serve(stream, prefix, &Visitor { forward: self, client, via: via.as_deref() }, &context).await;
+    }
+
+    async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host) {
+        let started = Instant::now();
+        let client = conn.client;
+        let request = Request { hostname, protocol, client, service: &self.service, http: None };
+        let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
+        let (node, stream) = match self.reach(&request, port, &mut Vec::new(), None).await {
+            Ok(Reached { node, stream, .. }) => (node, stream),
+            Err(failure) => {
+                let outcome = failure.outcome();
+                return info!(service = self.service, %client, host = %request.hostname, error = %failure, outcome, "connection");
+            }
+        };
+        let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
+        let target = pipe::Side { stream, prefix: Bytes::new() };
+        let outcome = pipe::pipe(visitor, target, &self.pipe_limits()).await;
+        info!(
+            service = self.service,
+            %client,
+            host = %request.hostname,
+            protocol = protocol.as_str(),
+            node = &*node.name,
+            bytes_in = outcome.a_to_b,
+            bytes_out = outcome.b_to_a,
+            elapsed = ?started.elapsed(),
+            outcome = %outcome.end,
+            "connection"
+        );
+    }
+
+    fn pipe_limits(&self) -> pipe::Limits {
+        pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout)
+    }
+
+    /// Chooses and dials until a node answers; those that do not are marked.
+    async fn reach(
+        &self,
+        request: &Request<'_>,
+        port: u16,
+        tried: &mut Vec<usize>,
+        mut idle: Option<&mut Idle>,
+    ) -> Result<Reached, Failure> {
+        let mut last = None;
+        loop {
+            let node = match self.hop.choose(request, tried, Instant::now().into_std()) {
+                Ok(Verdict::Use(node)) => node,
+                Ok(Verdict::Pass) => {
+                    let no_route = || Failure::NoRoute(request.hostname.to_string());
+                    return Err(last.unwrap_or_else(no_route));
+                }
+                Ok(Verdict::Refuse(refusal)) => return Err(refusal.into()),
+                Err(error) => return Err(Failure::Routing(error.to_string())),
+            };
+            let Some(target) = node.target(request, port) else {
+                last = Some(Failure::Down(format!(
+                    "node {:?} names no host and port, and neither does the request",
+                    node.name
+                )));
+                continue;
+            };
+            let key = format!("{}/{target}", node.name);
+            if let Some(idle) = &mut idle
+                && let Some(kept) = idle.take(&key).await
+            {
+                // Should it turn out to be stale, the node deserves a fresh connection.
+                tried.pop();
+                let (stream, kept) = (kept.io.stream, true);
+                return Ok(Reached { node, stream, key, kept });
+            }
+            match dial(&target, self.settings.connect_timeout).await {
+                Ok(stream) => return Ok(Reached { node, stream: Box::new(stream), key, kept: false }),
+                Err(error) => {
+                    node.health.failed(Instant::now().into_std());
+                    warn!(service = self.service, node = &*node.name, %error, "node failed");
+                    last = Some(Failure::Down(error.to_string()));
+                }
+            }
+        }
+    }
+}
+
+/// A stream to a node.
+struct Reached {
+    node: Arc<Node>,
+    stream: BoxStream,
+    key: String,
+    /// From an earlier request of the same visitor.
+    kept: bool,
+}
+
+/// The nodes tried for one request.
+#[derive(Debug, Default)]
+struct Choice {
+    tried: Vec<usize>,
+    node: Option<Arc<Node>>,
+    kept: bool,
+}
+
+/// Routes the requests of one visitor.
+struct Visitor<'a> {
+    forward: &'a Forward,
+    client: SocketAddr,
+    via: Option<&'a Via>,
+}
+
+impl Visitor<'_> {
+    fn request<'r>(&'r self, head: &'r RequestHead) -> Request<'r> {
+        let hostname = head.authority().map_or_else(Host::empty, |a| a.host.clone());
+        Request {
+            hostname,
+            protocol: Protocol::Http1,
+            client: self.client,
+            service: &self.forward.service,
+            http: Some(head),
+        }
+    }
+}
+
+impl http::Router for Visitor<'_> {
+    type Choice = Choice;
+
+    fn choose(&self, head: &RequestHead) -> Result<Choice, Failure> {
+        let request = self.request(head);
+        if self.forward.hop.matches_none(&request) {
+            return Err(Failure::NoRoute(request.hostname.to_string()));
+        }
+        Ok(Choice::default())
+    }
+
+    async fn open(
+        &self,
+        choice: &mut Choice,
+        head: &RequestHead,
+        idle: &mut Idle,
+    ) -> Result<Upstream, Failure> {
+        let port = head.authority().map_or(80, |a: &HostPort| a.port);
+        let reached = self.forward.reach(&self.request(head), port, &mut choice.tried, Some(idle)).await?;
+        let route = Route { node: reached.node.name.to_string(), ..self.route() };
+        (choice.node, choice.kept) = (Some(reached.node), reached.kept);
+        Ok(Upstream::new(reached.stream, reached.key, route, None))
+    }
+
+    fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {
+        match (&choice.node, answered) {
+            (Some(node), Ok(())) => node.health.succeeded(),
+            // That a kept connection ended says nothing about the node.
+            (Some(node), Err(_)) if !choice.kept => node.health.failed(Instant::now().into_std()),
+            _ => {}
+        }
+    }
+
+    fn request_fields(&self, _: &RequestHead, route: &Route) -> Vec<(&'static str, String)> {
+        let wanted = self.forward.settings.http.route_header;
+        wanted.then(|| http::route_field(self.client, route)).into_iter().collect()
+    }
+}
+
+impl Visitor<'_> {
+    /// What the tunnel server told about the stream.
+    fn route(&self) -> Route {
+        let text = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+        Route {
+            tunnel: text(self.via.and_then(|via| via.tunnel)),
+            connector: text(self.via.and_then(|via| via.connector)),
+            ..Route::default()
+        }
+    }
 }

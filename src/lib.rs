@@ -4,14 +4,15 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | 0 | `addr`, `wire` |
-//! | 1 | `route`, `net`, `shutdown`, `telemetry` |
-//! | 2 | `mux`, `sniff` |
-//! | 3 | `http`, `h2c`, `tunnel` |
-//! | 4 | `entrypoint`, `forward`, `whoami` |
-//! | 5 | `config` |
-//! | 6 | `app` |
-//! | 7 | `cli` |
+//! | 0 | `addr` |
+//! | 1 | `wire` |
+//! | 2 | `route`, `net`, `shutdown`, `telemetry` |
+//! | 3 | `mux`, `sniff` |
+//! | 4 | `http`, `tunnel` |
+//! | 5 | `entrypoint`, `forward`, `whoami` |
+//! | 6 | `config` |
+//! | 7 | `app` |
+//! | 8 | `cli` |
 
 pub mod addr;
 pub mod app;
@@ -19,7 +20,6 @@ pub mod cli;
 pub mod config;
 pub mod entrypoint;
 pub mod forward;
-pub mod h2c;
 pub mod http;
 pub mod mux;
 pub mod net;

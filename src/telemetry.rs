@@ -1,12 +1,20 @@
-//! Placeholder.
+//! Logging: where lines go, in which form, from which level.
+//!
+//! An environment filter (`POINTSMAN_LOG`, else GOST's `GOST_LOGGER_LEVEL`) stands above the file's `log.level`.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::sync::Mutex;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// The `log` section.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// `log.level`: trace, debug, info, warn, error or fatal.
     pub level: Level,
-    /// `log.format`; `None`: text on a terminal, JSON elsewhere is *not* assumed: text.
+    /// `log.format: json`.
     pub json: bool,
     /// `log.output`.
     pub output: Output,
@@ -40,4 +48,54 @@ pub enum Output {
     None,
     /// A file that is appended to.
     File(PathBuf),
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Logging that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// `log.output` names a file that cannot be written.
+    #[error("cannot open log file {0:?}: {1}")]
+    File(PathBuf, io::Error),
+    /// An environment variable that is no filter.
+    #[error("{0}: not a log filter: {1}")]
+    Filter(&'static str, String),
+}
+
+/// Sets the process's logging up; only the first call has an effect.
+pub fn init(settings: &Settings) -> Result<(), InitError> {
+    let filter = filter(settings)?;
+    let (writer, terminal) = match &settings.output {
+        Output::Stderr => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal()),
+        Output::Stdout => (BoxMakeWriter::new(io::stdout), io::stdout().is_terminal()),
+        Output::None => (BoxMakeWriter::new(io::sink), false),
+        Output::File(path) => {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            (BoxMakeWriter::new(Mutex::new(file.map_err(|e| InitError::File(path.clone(), e))?)), false)
+        }
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
+    // A second call is a test in the same process: the first one stands.
+    drop(if settings.json { log.json().try_init() } else { log.try_init() });
+    Ok(())
+}
+
+fn filter(settings: &Settings) -> Result<EnvFilter, InitError> {
+    for name in ["POINTSMAN_LOG", "GOST_LOGGER_LEVEL"] {
+        if let Ok(text) = std::env::var(name) {
+            return EnvFilter::try_new(&text).map_err(|e| InitError::Filter(name, e.to_string()));
+        }
+    }
+    Ok(EnvFilter::new(settings.level.as_str()))
 }

@@ -1,9 +1,14 @@
-//! GOST v3's YAML to the settings of each part.
+//! GOST v3's YAML to the settings of each part: files in, a checked [`Config`] or all their problems out.
 
-pub mod check;
-pub mod file;
+mod chain;
+mod check;
+mod file;
+mod problem;
+mod reader;
 
-use crate::addr::HostPort;
+pub use problem::{Problem, Severity, Source};
+pub use reader::parse_duration;
+
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
 use crate::{entrypoint, forward, net::listen, telemetry, tunnel};
@@ -59,7 +64,7 @@ pub enum Handler {
         rules: Vec<Rule>,
     },
     /// `relay`.
-    Relay(tunnel::server::RelaySettings),
+    Relay(tunnel::relay::Settings),
     /// `whoami`: answers with what it saw.
     Whoami,
 }
@@ -73,5 +78,38 @@ pub struct Ingress {
     pub rules: Vec<Rule>,
 }
 
-/// Only for the compiler until every part is written.
-pub type Bind = HostPort;
+/// A configuration that can be run.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the files say.
+    pub config: Config,
+    /// What they say in vain.
+    pub warnings: Vec<Problem>,
+}
+
+/// A configuration that cannot be run, and all that is wrong with it (warnings among it).
+#[derive(Debug)]
+pub struct Problems(pub Vec<Problem>);
+
+/// Reads and checks files that together are one configuration.
+pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let mut trees = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        match file::parse(&source.text, index) {
+            Ok(Some(tree)) => trees.push(tree),
+            Ok(None) => {
+                problems.push(check::whole_file(
+                    sources,
+                    index,
+                    "the file is empty".to_owned(),
+                    "expected `services:`",
+                ));
+            }
+            Err(file::SyntaxError { at, message }) => {
+                problems.push(Problem::new(sources, Severity::Error, at, "", message, ""));
+            }
+        }
+    }
+    if problems.is_empty() { check::check(sources, &trees) } else { Err(Problems(problems)) }
+}

@@ -1,1 +1,281 @@
-//! Placeholder.
+//! The one task that owns a smux session's transport: reads into a reused block, writes batches, keeps the timer.
+//!
+//! It decides nothing: `session` says what bytes mean, what to send and when to be called.
+
+use super::session::{Machine, Outgoing};
+use super::stream::{Handle, Shared};
+use super::{CloseReason, Role, Settings};
+use crate::net::BoxStream;
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Sleep;
+
+/// What is read at a time from a busy transport.
+const BLOCK: usize = 64 * 1024;
+/// The same from a quiet one, so that an idle session holds little.
+const SMALL_BLOCK: usize = 4 * 1024;
+/// A block with less than one part in so many left is not read into any more.
+const WORTH_A_READ: usize = 4;
+/// Slices handed to one vectored write: a header and a payload for each frame of a batch.
+const MAX_SLICES: usize = 128;
+/// Rounds of reading and writing before other tasks get their turn.
+const ROUNDS: usize = 16;
+/// How long the transport may take to end.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+pub(super) fn start(
+    io: BoxStream,
+    received: Bytes,
+    role: Role,
+    settings: &Settings,
+) -> (Arc<Handle>, impl Future<Output = ()> + Send + 'static) {
+    let shared = Arc::new(Shared::new(Machine::new(role, settings), settings.max_frame_size.max(1)));
+    let handle = Arc::new(Handle { shared: shared.clone() });
+    let driver = Driver {
+        shared,
+        io,
+        inbox: BytesMut::from(received),
+        block: SMALL_BLOCK,
+        outbox: Outbox::default(),
+        timer: None,
+        failed: None,
+    };
+    (handle, driver.run())
+}
+
+#[derive(Debug)]
+struct Driver {
+    shared: Arc<Shared>,
+    io: BoxStream,
+    inbox: BytesMut,
+    block: usize,
+    outbox: Outbox,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Set when nothing more can be sent: what can still be read is read first.
+    failed: Option<CloseReason>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let now = self.shared.now();
+        let (shared, inbox) = (&self.shared, &mut self.inbox);
+        let reason = match shared.with(|m| m.receive(now, inbox)) {
+            Ok(()) => std::future::poll_fn(|cx| self.poll(cx)).await,
+            Err(malformed) => CloseReason::Protocol(malformed),
+        };
+        let orderly = reason == CloseReason::Local;
+        self.shared.end(reason);
+        // The peer may be gone: what it does not take in time is its loss.
+        let _ = tokio::time::timeout(SHUTDOWN, self.shut_down(orderly)).await;
+    }
+
+    /// Ends the transport. After an orderly end the rest of what the peer sends is read: closing a socket with bytes
+    /// unread would destroy what it has not taken yet.
+    async fn shut_down(&mut self, orderly: bool) -> io::Result<()> {
+        self.io.shutdown().await?;
+        if !orderly {
+            return Ok(());
+        }
+        loop {
+            self.inbox.clear();
+            self.inbox.reserve(SMALL_BLOCK);
+            if self.io.read_buf(&mut self.inbox).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        for _ in 0..ROUNDS {
+            let now = self.shared.now();
+            let received = self.poll_receive(cx, now);
+            let sent = self.poll_send(cx, now);
+            // A failing write must not hide what the peer said before it closed.
+            if let Poll::Ready(Err(reason)) = received {
+                return Poll::Ready(reason);
+            }
+            if let Poll::Ready(Err(reason)) = &sent {
+                if *reason == CloseReason::Local {
+                    return Poll::Ready(CloseReason::Local);
+                }
+                self.failed = Some(reason.clone());
+            }
+            if received.is_pending() && sent.is_pending() {
+                if let Some(reason) = self.failed.take_if(|_| !self.shared.with(|m| m.is_paused())) {
+                    return Poll::Ready(reason);
+                }
+                match self.poll_sleep(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(reason)) => return Poll::Ready(reason),
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One read. Pending also while the session does not want any more bytes.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), CloseReason>> {
+        if !self.shared.with(|m| m.wants_bytes(now)) {
+            return Poll::Pending;
+        }
+        // The whole block again where its pieces have been read meanwhile, else the rest of it, else a new one.
+        let scarce = self.inbox.capacity() - self.inbox.len() < self.block / WORTH_A_READ;
+        if scarce && !self.inbox.try_reclaim(self.block) {
+            ready!(self.io.poll_readable(cx)).map_err(|e| transport(&e))?;
+            self.inbox.reserve(self.block);
+        }
+        let room = self.inbox.capacity() - self.inbox.len();
+        let read = pin!(self.io.read_buf(&mut self.inbox)).poll(cx);
+        let n = match read {
+            Poll::Pending => {
+                if self.inbox.is_empty() && self.block == SMALL_BLOCK {
+                    self.inbox = BytesMut::new();
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(CloseReason::Ended)),
+            Poll::Ready(Ok(n)) => n,
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(transport(&e))),
+        };
+        if n == room {
+            self.block = BLOCK;
+        }
+        let inbox = &mut self.inbox;
+        Poll::Ready(self.shared.with(|m| m.receive(now, inbox)).map_err(CloseReason::Protocol))
+    }
+
+    /// One batch, or what is left of the last one.
+    fn poll_send(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), CloseReason>> {
+        if self.failed.is_some() {
+            return Poll::Pending;
+        }
+        if self.outbox.is_empty() {
+            let frames = &mut self.outbox.frames;
+            let drained = self.shared.with(|m| {
+                m.transmit(now, frames);
+                m.is_drained()
+            });
+            if self.outbox.is_empty() {
+                ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|e| transport(&e))?;
+                return if drained { Poll::Ready(Err(CloseReason::Local)) } else { Poll::Pending };
+            }
+        }
+        match ready!(self.outbox.poll_write(Pin::new(&mut self.io), cx)) {
+            Ok(()) => {
+                self.shared.with(|m| m.sent(now));
+                Poll::Ready(Ok(()))
+            }
+            Err(e) => Poll::Ready(Err(transport(&e))),
+        }
+    }
+
+    /// Nothing can be read or written: waits for the timer or for a handle; ready when there is work after all.
+    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        let now = self.shared.now();
+        let idle_out = self.outbox.is_empty() && self.failed.is_none();
+        let next = self.shared.with(|m| {
+            m.handle_timeout(now)?;
+            if idle_out && (m.has_output() || m.is_drained()) || m.may_resume() {
+                return Ok(None);
+            }
+            m.driver = Some(cx.waker().clone());
+            Ok(Some(m.next_timeout()))
+        });
+        let next = match next {
+            Err(reason) => return Poll::Ready(Err(reason)),
+            Ok(None) => return Poll::Ready(Ok(())),
+            Ok(Some(next)) => next,
+        };
+        let Some(at) = next.and_then(|at| self.shared.instant(at)) else { return Poll::Pending };
+        // Deadlines mostly move away, so a timer that is early enough is left alone and simply asked again when it fires.
+        match &mut self.timer {
+            Some(timer) if !timer.is_elapsed() && timer.deadline() <= at => {}
+            Some(timer) => timer.as_mut().reset(at),
+            None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
+        }
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        ready!(timer.as_mut().poll(cx));
+        // A quiet moment: the next block is a small one again.
+        self.block = SMALL_BLOCK;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Where the task was cancelled; otherwise the reason is there already.
+        self.shared.end(CloseReason::Local);
+    }
+}
+
+/// Frames being written.
+#[derive(Debug, Default)]
+struct Outbox {
+    frames: VecDeque<Outgoing>,
+    /// Bytes of the first frame's header that are written.
+    head_written: usize,
+}
+
+impl Outbox {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// One vectored write of everything.
+    fn poll_write(&mut self, io: Pin<&mut impl AsyncWrite>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut n = 0;
+        let mut skip = self.head_written;
+        for frame in &self.frames {
+            if n + 2 > MAX_SLICES {
+                break;
+            }
+            let head = &frame.head()[skip..];
+            skip = 0;
+            for part in [head, &frame.payload[..]] {
+                if !part.is_empty() {
+                    slices[n] = IoSlice::new(part);
+                    n += 1;
+                }
+            }
+        }
+        let written = ready!(io.poll_write_vectored(cx, &slices[..n]))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.advance(written);
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut n: usize) {
+        while let Some(frame) = self.frames.front_mut() {
+            let head_left = frame.head().len() - self.head_written;
+            if n < head_left {
+                self.head_written += n;
+                return;
+            }
+            let body = n - head_left;
+            if body < frame.payload.len() {
+                self.head_written = frame.head().len();
+                frame.payload.advance(body);
+                return;
+            }
+            n = body - frame.payload.len();
+            self.head_written = 0;
+            self.frames.pop_front();
+        }
+    }
+}
+
+fn transport(error: &io::Error) -> CloseReason {
+    CloseReason::Transport(error.to_string().into())
+}

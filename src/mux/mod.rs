@@ -1,12 +1,32 @@
 //! Many streams over one connection: smux versions 1 and 2, and yamux.
 //!
 //! [`Session`] opens streams, [`Incoming`] accepts them, a driver future that the caller spawns moves the bytes. The
-//! protocol is the state machine in `session`; `driver` is the only part that touches the transport.
+//! smux protocol is the state machine in `session`; `driver` is the only part that touches the transport. yamux is the
+//! crate of that name behind the same face.
 
-pub mod driver;
-pub mod session;
+mod driver;
+mod flow;
+#[cfg(test)]
+mod model;
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod yamux;
 
+use crate::net::{BoxStream, ByteStream};
+use crate::wire::Malformed;
+use bytes::Bytes;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use stream::{Handle, SmuxStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use yamux::{YamuxIncoming, YamuxSession, YamuxStream};
 
 /// Which protocol both ends agreed on by configuration; there is no negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,5 +87,218 @@ impl Settings {
     /// What both ends of a relay BIND start from.
     pub fn relay() -> Self {
         Self { kind: Kind::SmuxV1, ..Self::tunnel() }
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// It was closed here.
+    #[error("closed on this side")]
+    Local,
+    /// The peer ended the connection.
+    #[error("the peer ended the connection")]
+    Ended,
+    /// Nothing was heard for `mux.keepaliveTimeout`.
+    #[error("the peer was silent for {0:?} (mux.keepaliveTimeout)")]
+    Silent(Duration),
+    /// The peer broke the protocol.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(Malformed),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Transport(Arc<str>),
+}
+
+/// Why no stream could be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The session is over or about to be.
+    #[error("the session is over: {0}")]
+    Closed(CloseReason),
+    /// All streams are in use.
+    #[error("all {0} streams are in use (mux.maxStreams)")]
+    TooMany(usize),
+    /// The session holds too much that nobody reads.
+    #[error("the session is full of unread data (mux.maxReceiveBuffer)")]
+    Unread,
+    /// Every id was used once.
+    #[error("the session has used up its stream ids")]
+    Exhausted,
+}
+
+/// Starts a session on `io`. `received` was already read from it and comes first. The future moves the bytes and ends
+/// with the session; the caller spawns it. A session whose handles are all dropped ends with its last stream.
+pub fn start(
+    io: BoxStream,
+    received: Bytes,
+    role: Role,
+    settings: &Settings,
+) -> (Session, Incoming, impl Future<Output = ()> + Send + 'static) {
+    let (session, incoming, driver): (_, _, Pin<Box<dyn Future<Output = ()> + Send>>) =
+        if settings.kind == Kind::Yamux {
+            let (session, incoming, driver) = yamux::start(io, received, role, settings);
+            (Session(AnySession::Yamux(session)), Incoming(AnyIncoming::Yamux(incoming)), Box::pin(driver))
+        } else {
+            let (handle, driver) = driver::start(io, received, role, settings);
+            let incoming = Incoming(AnyIncoming::Smux(stream::Acceptor::new(handle.clone())));
+            (Session(AnySession::Smux(handle)), incoming, Box::pin(driver))
+        };
+    (session, incoming, driver)
+}
+
+/// Opens streams. Clones stand for the same session.
+#[derive(Debug, Clone)]
+pub struct Session(AnySession);
+
+#[derive(Debug, Clone)]
+enum AnySession {
+    Smux(Arc<Handle>),
+    Yamux(YamuxSession),
+}
+
+impl Session {
+    /// Opens a stream whose first bytes are `header`; they travel in the same batch as what opens the stream.
+    pub fn open(&self, header: Bytes) -> Result<Stream, OpenError> {
+        Ok(Stream(match &self.0 {
+            AnySession::Smux(handle) => AnyStream::Smux(handle.open(header)?),
+            AnySession::Yamux(session) => AnyStream::Yamux(session.open(header)?),
+        }))
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        match &self.0 {
+            AnySession::Smux(handle) => handle.shared.is_over(),
+            AnySession::Yamux(session) => session.is_closed(),
+        }
+    }
+
+    /// Waits until the session is over.
+    pub async fn closed(&self) -> CloseReason {
+        match &self.0 {
+            AnySession::Smux(handle) => handle.shared.closed().await,
+            AnySession::Yamux(session) => session.closed().await,
+        }
+    }
+
+    /// Ends the session: no new streams, FIN on the open ones behind what they have queued, then the connection.
+    pub fn close(&self) {
+        match &self.0 {
+            AnySession::Smux(handle) => handle.shared.close(),
+            AnySession::Yamux(session) => session.close(),
+        }
+    }
+
+    /// How many streams are alive.
+    pub fn streams(&self) -> usize {
+        match &self.0 {
+            AnySession::Smux(handle) => handle.shared.streams(),
+            AnySession::Yamux(session) => session.streams(),
+        }
+    }
+
+    /// When the last byte arrived.
+    pub fn last_heard(&self) -> Instant {
+        match &self.0 {
+            AnySession::Smux(handle) => handle.shared.last_heard(),
+            AnySession::Yamux(session) => session.last_heard(),
+        }
+    }
+}
+
+/// Accepts the peer's streams. Once it is dropped they are refused.
+#[derive(Debug)]
+pub struct Incoming(AnyIncoming);
+
+#[derive(Debug)]
+enum AnyIncoming {
+    Smux(stream::Acceptor),
+    Yamux(YamuxIncoming),
+}
+
+impl Incoming {
+    /// The next stream; `None` when the session is over.
+    pub async fn accept(&mut self) -> Option<Stream> {
+        Some(Stream(match &mut self.0 {
+            AnyIncoming::Smux(acceptor) => AnyStream::Smux(acceptor.accept().await?),
+            AnyIncoming::Yamux(incoming) => AnyStream::Yamux(incoming.accept().await?),
+        }))
+    }
+}
+
+/// One stream of a session. Dropping it ends it once all that was written has been sent.
+#[derive(Debug)]
+pub struct Stream(AnyStream);
+
+#[derive(Debug)]
+enum AnyStream {
+    Smux(SmuxStream),
+    Yamux(YamuxStream),
+}
+
+impl Stream {
+    /// The next received bytes as they lie in memory; empty at the end. Not to be mixed up with a copy: nothing is copied.
+    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        match &mut self.0 {
+            AnyStream::Smux(stream) => stream.poll_read_chunk(cx),
+            AnyStream::Yamux(stream) => stream.poll_read_chunk(cx),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            AnyStream::Smux(stream) => stream.poll_read(cx, buf),
+            AnyStream::Yamux(stream) => stream.poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            AnyStream::Smux(stream) => stream.poll_write(cx, buf),
+            AnyStream::Yamux(stream) => stream.poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            // What was taken is sent without being asked to.
+            AnyStream::Smux(_) => Poll::Ready(Ok(())),
+            AnyStream::Yamux(stream) => stream.poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            AnyStream::Smux(stream) => {
+                stream.finish();
+                Poll::Ready(Ok(()))
+            }
+            AnyStream::Yamux(stream) => stream.poll_shutdown(cx),
+        }
+    }
+}
+
+impl ByteStream for Stream {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            AnyStream::Smux(stream) => stream.poll_readable(cx),
+            AnyStream::Yamux(stream) => stream.poll_readable(cx),
+        }
+    }
+
+    fn half_close(&self) -> bool {
+        matches!(self.0, AnyStream::Yamux(_))
+    }
+
+    fn far_end_has_read(&self) -> Option<bool> {
+        match &self.0 {
+            AnyStream::Smux(stream) => stream.far_end_has_read(),
+            AnyStream::Yamux(_) => None,
+        }
     }
 }

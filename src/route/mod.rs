@@ -4,6 +4,7 @@
 //! each. Nothing here does I/O or knows who asks.
 
 pub mod hop;
+pub mod hosts;
 pub mod ingress;
 pub mod rule;
 
@@ -146,6 +147,8 @@ pub struct Node {
     pub fail_timeout: std::time::Duration,
     /// Failure marks.
     pub health: hop::Health,
+    /// Counts the turns of the sets of candidates that begin with this node.
+    pub(crate) turn: std::sync::atomic::AtomicUsize,
 }
 
 /// Hostname, metadata and candidates in, index of one candidate out.

@@ -1,8 +1,30 @@
-//! Placeholder.
-use crate::addr::HostPort;
+//! The listener `rtcp`: one session with a tunnel or relay server, kept alive for ever, whose streams are connections.
+//!
+//! A stream that is bad (no header in time, a status that is no success) ends alone; the session and the other streams
+//! go on. What is done with a connection is the handler's business.
+
+use super::{HandshakeError, read_message, write_message};
+use crate::addr::{Host, HostPort};
 use crate::mux;
+use crate::net::dial::{DialError, dial};
+use crate::net::{BoxStream, Conn, Via};
+use crate::shutdown::Shutdown;
+use crate::wire::relay::{self, Command, Feature, Status, TunnelFeature};
+use bytes::{Bytes, BytesMut};
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
+
+/// The first wait after a failure; each further one doubles it.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest.
+const LAST_WAIT: Duration = Duration::from_secs(30);
+/// A session that lived this long was a good one: the next failure starts from the beginning.
+const LASTED: Duration = Duration::from_secs(5);
 
 /// A listener of type `rtcp`: a session with a tunnel or relay server that hands us streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,4 +81,194 @@ impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Auth").field("username", &self.username).field("password", &"***").finish()
     }
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("the server refuses the bind: {status:?}{}", advice(*status))]
+    Refused { status: Status },
+    #[error("the request cannot be written: {0}")]
+    Encode(#[from] relay::EncodeError),
+}
+
+fn advice(status: Status) -> &'static str {
+    match status {
+        Status::Unauthorized => " (user name or password: connector.auth)",
+        Status::Forbidden => " (a relay server opens ports only with metadata bind: true)",
+        Status::ServiceUnavailable => " (the address may be in use at the server)",
+        _ => "",
+    }
+}
+
+/// A session that is up.
+struct Bound {
+    stream: BoxStream,
+    /// Bytes behind the reply: the first stream may have come with it.
+    received: Bytes,
+    local: SocketAddr,
+    tunnel: Option<Uuid>,
+    connector: Option<Uuid>,
+    /// The name or address under which the server takes visitors.
+    endpoint: Option<HostPort>,
+}
+
+/// Keeps a session up until the process stops, and gives each of its streams to `serve`.
+pub(crate) async fn run<S, F>(service: &str, settings: &Settings, shutdown: &Shutdown, serve: S)
+where
+    S: Fn(Conn) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let mut wait = FIRST_WAIT;
+    let mut attempts = 0;
+    let mut servers = settings.servers.iter().cycle();
+    while let Some(server) = servers.next().filter(|_| !shutdown.stop.is_cancelled()) {
+        let started = Instant::now();
+        let bound = tokio::select! {
+            bound = bind(settings, server) => bound,
+            () = shutdown.stop.cancelled() => return,
+        };
+        match bound {
+            Ok(bound) => {
+                attempts = 0;
+                session(service, settings, server, bound, shutdown, &serve).await;
+            }
+            Err(error) => {
+                attempts += 1;
+                warn!(service, node = server.name, addr = %server.addr, attempts, %error, "cannot connect");
+            }
+        }
+        if attempts == 0 && started.elapsed() >= LASTED {
+            wait = FIRST_WAIT;
+            continue;
+        }
+        tokio::select! {
+            () = sleep(jittered(wait)) => {}
+            () = shutdown.stop.cancelled() => return,
+        }
+        wait = (wait * 2).min(LAST_WAIT);
+    }
+}
+
+/// Between half and one and a half times the wait, so that many clients do not come back in step.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + fastrand::f64()).min(LAST_WAIT)
+}
+
+async fn bind(settings: &Settings, server: &Server) -> Result<Bound, SessionError> {
+    let socket = dial(&server.addr, settings.connect_timeout).await?;
+    let local = socket.local_addr().unwrap_or_else(|_| unknown(0));
+    let mut message = BytesMut::new();
+    request(settings, server, local).encode(&mut message)?;
+    let mut stream: BoxStream = Box::new(socket);
+    write_message(&mut stream, &message, settings.handshake_timeout).await?;
+    let mut buf = BytesMut::new();
+    let limit = settings.handshake_timeout;
+    let reply = read_message(&mut stream, &mut buf, limit, relay::Response::decode).await?;
+    if reply.status != Status::Ok {
+        return Err(SessionError::Refused { status: reply.status });
+    }
+    Ok(Bound {
+        stream,
+        received: buf.freeze(),
+        local,
+        tunnel: match server.connector {
+            Connector::Tunnel { id, .. } => Some(id),
+            Connector::Relay => None,
+        },
+        connector: reply.tunnel().map(|t| t.id),
+        endpoint: reply.addrs().next().and_then(relay::RelayAddr::to_host_port),
+    })
+}
+
+/// The BIND request, its features in the order in which GOST writes them (section 1.3).
+fn request(settings: &Settings, server: &Server, local: SocketAddr) -> relay::Request {
+    let mut bind = settings.bind.clone();
+    if bind.host.is_empty() {
+        bind.host = Host::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    }
+    let auth = server.auth.as_ref().map(|auth| Feature::Auth {
+        username: auth.username.clone().into_bytes(),
+        password: auth.password.clone().into_bytes(),
+    });
+    let rest = match server.connector {
+        Connector::Tunnel { id, weight } => vec![
+            Feature::addr(&local.into()),
+            Feature::addr(&bind),
+            Feature::Tunnel(TunnelFeature { id, flags: 0, weight }),
+        ],
+        Connector::Relay => vec![Feature::Network(0), Feature::addr(&bind)],
+    };
+    relay::Request { command: Command::Bind, udp: false, features: auth.into_iter().chain(rest).collect() }
+}
+
+async fn session<S, F>(
+    service: &str,
+    settings: &Settings,
+    server: &Server,
+    bound: Bound,
+    shutdown: &Shutdown,
+    serve: &S,
+) where
+    S: Fn(Conn) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let Bound { stream, received, local, tunnel, connector, endpoint } = bound;
+    info!(
+        service,
+        node = server.name,
+        tunnel = tunnel.map(tracing::field::display),
+        connector = connector.map(tracing::field::display),
+        addr = endpoint.map(tracing::field::display),
+        "connected"
+    );
+    let since = Instant::now();
+    let (session, mut incoming, driver) = mux::start(stream, received, mux::Role::Server, &server.mux);
+    let accept = async {
+        while let Some(stream) = incoming.accept().await {
+            if shutdown.stop.is_cancelled() {
+                continue;
+            }
+            let conn = conn(Box::new(stream), local, tunnel, connector, settings.handshake_timeout);
+            let serve = serve.clone();
+            shutdown.tasks.spawn(async move {
+                match conn.await {
+                    Ok(conn) => serve(conn).await,
+                    Err(error) => debug!(%error, "stream"),
+                }
+            });
+        }
+    };
+    tokio::join!(driver, accept, super::drain(&session, shutdown));
+    let reason = session.closed().await;
+    info!(service, node = server.name, elapsed = ?since.elapsed(), %reason, "disconnected");
+}
+
+/// Reads a stream's header (section 2.3) and makes a connection of it.
+async fn conn(
+    mut stream: BoxStream,
+    local: SocketAddr,
+    tunnel: Option<Uuid>,
+    connector: Option<Uuid>,
+    limit: Duration,
+) -> Result<Conn, HandshakeError> {
+    let mut buf = BytesMut::new();
+    let header = read_message(&mut stream, &mut buf, limit, relay::Response::decode).await?;
+    if header.status != Status::Ok {
+        return Err(crate::wire::Malformed("stream header with an error status").into());
+    }
+    let mut addrs = header.addrs().map(relay::RelayAddr::to_host_port);
+    let source = addrs.next().flatten();
+    // A name would have to be resolved, and nobody needs it: the address of a visitor is an IP address.
+    let client = source.map_or_else(|| unknown(0), |s| s.socket_addr().unwrap_or_else(|| unknown(s.port)));
+    let via = Via { tunnel, connector, destination: addrs.next().flatten() };
+    Ok(Conn { stream, prefix: buf.freeze(), client, local, via: Some(Arc::new(via)) })
+}
+
+fn unknown(port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
 }

@@ -1,1 +1,163 @@
-//! Placeholder.
+//! Tunnels and the connectors that registered with them.
+//!
+//! A tunnel exists while it has a connector. [`Registry::choose`] picks one by weight (the wire specification, section
+//! 2.4), passing over the dead and those that the caller has tried; opening a stream on it is the caller's next step.
+
+use super::TunnelId;
+use crate::mux;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// A connector with this weight takes all the traffic while it lives.
+const EXCLUSIVE_WEIGHT: u8 = 255;
+
+/// One client session in a tunnel's pool.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    /// Its name, made here and told to the client in the BIND reply.
+    pub(crate) id: Uuid,
+    /// From the client's request; 0 counts as 1.
+    pub(crate) weight: u8,
+    /// Registered for UDP: never chosen for a TCP visitor.
+    pub(crate) udp: bool,
+    /// The session that streams are opened on.
+    pub(crate) session: mux::Session,
+    /// When it last gave no sign of reading a stream in time.
+    silent: Mutex<Option<Instant>>,
+}
+
+impl Connector {
+    pub(crate) fn new(id: Uuid, weight: u8, udp: bool, session: mux::Session) -> Self {
+        Self { id, weight, udp, session, silent: Mutex::default() }
+    }
+
+    /// It did not read in time: others come first until something is heard from it.
+    pub(crate) fn mark_silent(&self) {
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_silent(&self) -> bool {
+        let since = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| self.session.last_heard() <= since)
+    }
+}
+
+/// A tunnel has as many connectors as it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("tunnel has {0} connectors already (tunnel.maxConnectors)")]
+pub(crate) struct TunnelFull(usize);
+
+/// All tunnels of one server.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    tunnels: Mutex<HashMap<TunnelId, Vec<Arc<Connector>>>>,
+}
+
+impl Registry {
+    /// Takes a connector into its tunnel; it leaves when the guard is dropped.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        tunnel: TunnelId,
+        connector: Arc<Connector>,
+        max_connectors: usize,
+    ) -> Result<Registration, TunnelFull> {
+        let mut tunnels = self.lock();
+        let pool = tunnels.entry(tunnel).or_default();
+        if pool.len() >= max_connectors {
+            return Err(TunnelFull(pool.len()));
+        }
+        pool.push(Arc::clone(&connector));
+        Ok(Registration { registry: Arc::clone(self), tunnel, connector: connector.id })
+    }
+
+    /// A live TCP connector of the tunnel that is not in `tried`, by weighted chance; silent ones only when no other is left.
+    pub(crate) fn choose(&self, tunnel: TunnelId, tried: &[Uuid]) -> Option<Arc<Connector>> {
+        let tunnels = self.lock();
+        let usable = |c: &&Arc<Connector>| !c.udp && !c.session.is_closed() && !tried.contains(&c.id);
+        let pool: Vec<_> = tunnels.get(&tunnel)?.iter().filter(usable).collect();
+        let lively = pool.iter().any(|c| !c.is_silent());
+        let pool = pool.into_iter().filter(|c| !lively || !c.is_silent()).collect();
+        weighted(pool, |total| fastrand::u32(0..total)).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Vec<Arc<Connector>>>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Picks by weight; `draw` gives a number below its argument.
+fn weighted(mut pool: Vec<&Arc<Connector>>, draw: impl FnOnce(u32) -> u32) -> Option<&Arc<Connector>> {
+    if pool.iter().any(|c| c.weight == EXCLUSIVE_WEIGHT) {
+        pool.retain(|c| c.weight == EXCLUSIVE_WEIGHT);
+    }
+    let weight = |c: &Connector| u32::from(c.weight.max(1));
+    if pool.len() < 2 {
+        return pool.pop();
+    }
+    let mut point = draw(pool.iter().map(|c| weight(c)).sum());
+    pool.into_iter().find(|c| {
+        let hit = point < weight(c);
+        point = point.saturating_sub(weight(c));
+        hit
+    })
+}
+
+/// A place in a tunnel's pool; dropping it gives the place up.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    registry: Arc<Registry>,
+    tunnel: TunnelId,
+    connector: Uuid,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut tunnels = self.registry.lock();
+        if let Some(pool) = tunnels.get_mut(&self.tunnel) {
+            pool.retain(|c| c.id != self.connector);
+            if pool.is_empty() {
+                tunnels.remove(&self.tunnel);
+            }
+        }
+    }
+}
+
+/// Why no stream to a tunnel could be had.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("no live connector in tunnel {0}")]
+pub(crate) struct NoConnector(TunnelId);
+
+/// A stream on a connector, its header under way.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) stream: mux::Stream,
+    pub(crate) connector: Arc<Connector>,
+}
+
+impl Registry {
+    /// Opens a stream that begins with `header`, trying one connector after the other; those that were tried are added to `tried`.
+    pub(crate) fn open(
+        &self,
+        tunnel: TunnelId,
+        header: &bytes::Bytes,
+        tried: &mut Vec<Uuid>,
+    ) -> Result<Opened, NoConnector> {
+        while let Some(connector) = self.choose(tunnel, tried) {
+            tried.push(connector.id);
+            match connector.session.open(header.clone()) {
+                Ok(stream) => return Ok(Opened { stream, connector }),
+                Err(error) => {
+                    tracing::debug!(%tunnel, connector = %connector.id, %error, "connector passed over")
+                }
+            }
+        }
+        Err(NoConnector(tunnel))
+    }
+
+    /// Whether a connector is left that was not tried.
+    pub(crate) fn has_other(&self, tunnel: TunnelId, tried: &[Uuid]) -> bool {
+        self.choose(tunnel, tried).is_some()
+    }
+}

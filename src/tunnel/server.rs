@@ -1,8 +1,26 @@
-//! Placeholder.
+//! The tunnel port: BIND registers a connector, CONNECT brings a visitor that knows the tunnel's ID.
+//!
+//! Section numbers are those of the wire specification. Public visitors come through `entrypoint`; the handler `relay`,
+//! which opens ports for its clients, is in `relay`.
+
+use super::registry::{Connector, Registry};
+use super::{HandshakeError, TunnelId, drain, read_message, write_message};
+use crate::addr::{Host, HostPort};
 use crate::mux;
-use crate::net::listen;
+use crate::net::listen::Permit;
+use crate::net::{Conn, pipe};
+use crate::route::{Endpoint, Ingress, Protocol, Request, Verdict};
+use crate::shutdown::Shutdown;
+use crate::wire::relay::{self, Feature, Status, TunnelFeature};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{debug, info};
 use uuid::Uuid;
+
+/// Flag of a connector ID in a BIND reply: registered for UDP (section 1.2).
+const FLAG_UDP: u8 = 0x01;
 
 /// `handler: tunnel`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,19 +45,218 @@ pub struct Settings {
     pub mux: mux::Settings,
 }
 
-/// `handler: relay`: opens ports for its clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelaySettings {
-    /// `bind`: without it BIND is refused with status 3.
-    pub bind: bool,
-    /// For a whole relay request.
-    pub handshake_timeout: Duration,
-    /// Bounds of each port that a client opens (its address comes from the request).
-    pub listen: listen::Settings,
-    /// One side ended, the other silent.
-    pub half_close_timeout: Duration,
-    /// Both sides silent; `None`: no limit.
-    pub idle_timeout: Option<Duration>,
-    /// `mux.*`.
-    pub mux: mux::Settings,
+/// The tunnel port of one service.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) service: String,
+    pub(crate) settings: Settings,
+    pub(crate) ingress: Option<Arc<dyn Ingress>>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Server {
+    /// Serves one connection until it ends.
+    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+        let mut buf = BytesMut::from(conn.prefix.split_off(0));
+        let read =
+            read_message(&mut conn.stream, &mut buf, self.settings.handshake_timeout, relay::Request::decode);
+        let request = match read.await {
+            Ok(request) => request,
+            // The reference closes without a word, and so do its peers expect it (section 1.1).
+            Err(error) => return debug!(service = self.service, client = %conn.client, %error, "handshake"),
+        };
+        permit.established();
+        conn.prefix = buf.freeze();
+        let outcome = match (request.command, request.tunnel()) {
+            (relay::Command::Bind, Some(tunnel)) if !tunnel.id.is_nil() => {
+                self.bind(conn, &request, *tunnel).await
+            }
+            (relay::Command::Connect, Some(tunnel)) if !tunnel.id.is_nil() => {
+                self.connect(conn, &request, tunnel.id).await
+            }
+            _ => reply(&mut conn, Status::BadRequest, Vec::new(), self.settings.handshake_timeout).await,
+        };
+        if let Err(error) = outcome {
+            debug!(service = self.service, %error, "handshake");
+        }
+    }
+
+    /// Section 2.1: answers, then runs the session and keeps the connector registered while it lives.
+    async fn bind(
+        &self,
+        mut conn: Conn,
+        request: &relay::Request,
+        tunnel: TunnelFeature,
+    ) -> Result<(), HandshakeError> {
+        let (Some(_), Some(wanted)) = (request.source(), request.destination()) else {
+            return Ok(());
+        };
+        let udp = request.is_udp_network();
+        let id = Uuid::new_v4();
+        let flags = if udp { FLAG_UDP } else { 0 };
+        let endpoint = self.endpoint(wanted, tunnel.id, &conn);
+        let features = vec![
+            Feature::addr(&endpoint),
+            Feature::Tunnel(TunnelFeature { id, flags, weight: tunnel.weight }),
+        ];
+        reply(&mut conn, Status::Ok, features, self.settings.handshake_timeout).await?;
+
+        let Conn { stream, prefix, client, .. } = conn;
+        let (session, mut incoming, driver) =
+            mux::start(stream, prefix, mux::Role::Client, &self.settings.mux);
+        let connector = Arc::new(Connector::new(id, tunnel.weight, udp, session.clone()));
+        let registered =
+            self.registry.register(tunnel.id, Arc::clone(&connector), self.settings.max_connectors);
+        let registration = match registered {
+            Ok(registration) => registration,
+            Err(error) => {
+                info!(service = self.service, client = %client, tunnel = %tunnel.id, %error, "connector refused");
+                return Ok(());
+            }
+        };
+        info!(service = self.service, client = %client, tunnel = %tunnel.id, connector = %id, weight = tunnel.weight, "connector up");
+        let since = Instant::now();
+        // A connector opens no streams; whatever it tries is dropped, which answers FIN (section 2.3).
+        let refuse = async { while incoming.accept().await.is_some() {} };
+        tokio::join!(driver, refuse, drain(&session, &self.shutdown));
+        drop(registration);
+        let reason = session.closed().await;
+        info!(service = self.service, tunnel = %tunnel.id, connector = %id, elapsed = ?since.elapsed(), %reason, "connector down");
+        Ok(())
+    }
+
+    /// The name that a BIND is answered with: what was asked for, unless it says nothing or belongs to another.
+    fn endpoint(&self, wanted: &relay::RelayAddr, tunnel: TunnelId, conn: &Conn) -> HostPort {
+        let own = || {
+            HostPort::new(
+                Host::parse(&relay::endpoint_name(&tunnel)).unwrap_or_else(|_| Host::empty()),
+                wanted.port(),
+            )
+        };
+        let Some(wanted) = wanted.to_host_port() else { return own() };
+        let unspecified = wanted.host.is_empty() || wanted.host.ip().is_some_and(|ip| ip.is_unspecified());
+        if unspecified || self.ingress.is_none() {
+            return own();
+        }
+        match self.lookup(&wanted.host, conn) {
+            Some(endpoint) if endpoint.tunnel != tunnel || endpoint.private => own(),
+            _ => wanted,
+        }
+    }
+
+    fn lookup(&self, host: &Host, conn: &Conn) -> Option<Endpoint> {
+        let request = Request {
+            hostname: host.clone(),
+            protocol: Protocol::Unknown,
+            client: conn.client,
+            service: &self.service,
+            http: None,
+        };
+        match self.ingress.as_ref()?.resolve(&request) {
+            Ok(Verdict::Use(endpoint)) => Some(endpoint),
+            Ok(Verdict::Pass | Verdict::Refuse(_)) => None,
+            Err(error) => {
+                tracing::warn!(service = self.service, %host, %error, "ingress failed");
+                None
+            }
+        }
+    }
+
+    /// Section 2.5: a visitor that knows the tunnel.
+    async fn connect(
+        &self,
+        mut conn: Conn,
+        request: &relay::Request,
+        asked: TunnelId,
+    ) -> Result<(), HandshakeError> {
+        let limit = self.settings.handshake_timeout;
+        let (Some(source), Some(destination)) =
+            (request.source(), request.destination().and_then(|d| d.to_host_port()))
+        else {
+            return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
+        };
+        let tunnel = match self.authorise(&destination, asked, &conn) {
+            Ok(tunnel) => tunnel,
+            Err(status) => {
+                info!(service = self.service, client = %conn.client, host = %destination.host, tunnel = %asked, ?status, "visitor refused");
+                return reply(&mut conn, status, Vec::new(), limit).await;
+            }
+        };
+        let source = source.to_host_port().unwrap_or_else(|| conn.client.into());
+        let Ok(header) = stream_header(&source, &destination) else {
+            return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
+        };
+        let Ok(opened) = self.registry.open(tunnel, &header, &mut Vec::new()) else {
+            return reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await;
+        };
+        reply(&mut conn, Status::Ok, Vec::new(), limit).await?;
+        let started = Instant::now();
+        let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
+        let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
+        let outcome = pipe::pipe(
+            visitor,
+            target,
+            &pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout),
+        )
+        .await;
+        info!(
+            service = self.service,
+            client = %conn.client,
+            host = %destination.host,
+            tunnel = %tunnel,
+            connector = %opened.connector.id,
+            bytes_in = outcome.a_to_b,
+            bytes_out = outcome.b_to_a,
+            elapsed = ?started.elapsed(),
+            outcome = %outcome.end,
+            "connection"
+        );
+        Ok(())
+    }
+
+    /// Which tunnel a visitor may reach: the one its host is mapped to and whose ID it knows.
+    fn authorise(&self, destination: &HostPort, asked: TunnelId, conn: &Conn) -> Result<TunnelId, Status> {
+        let rule = self.lookup(&destination.host, conn);
+        if self.settings.entrypoint_id == Some(asked) {
+            return match rule {
+                None => Err(Status::NetworkUnreachable),
+                Some(endpoint) if endpoint.private => Err(Status::HostUnreachable),
+                Some(endpoint) => Ok(endpoint.tunnel),
+            };
+        }
+        if self.settings.direct || rule.is_some_and(|endpoint| endpoint.tunnel == asked) {
+            return Ok(asked);
+        }
+        Err(Status::HostUnreachable)
+    }
+}
+
+/// The first bytes of a stream towards a connector (section 2.3); made before the stream is opened, so that a host
+/// that cannot be encoded costs nothing.
+pub(crate) fn stream_header(source: &HostPort, destination: &HostPort) -> Result<Bytes, relay::EncodeError> {
+    encode(Status::Ok, vec![Feature::addr(source), Feature::addr(destination)])
+}
+
+pub(super) fn encode(status: Status, features: Vec<Feature>) -> Result<Bytes, relay::EncodeError> {
+    let mut buf = BytesMut::new();
+    relay::Response { status, features }.encode(&mut buf)?;
+    Ok(buf.freeze())
+}
+
+pub(super) async fn reply(
+    conn: &mut Conn,
+    status: Status,
+    features: Vec<Feature>,
+    limit: Duration,
+) -> Result<(), HandshakeError> {
+    match encode(status, features) {
+        Ok(bytes) => write_message(&mut conn.stream, &bytes, limit).await,
+        Err(_) => Err(crate::wire::Malformed("address that cannot be encoded").into()),
+    }
+}
+
+/// The two time-outs of a pipe.
+pub(crate) fn pipe_limits(half_close_timeout: Duration, idle_timeout: Option<Duration>) -> pipe::Limits {
+    pipe::Limits { half_close_timeout, idle_timeout }
 }

@@ -1,0 +1,118 @@
+//! Why a request got no answer from its target, and what the visitor is told instead.
+
+use crate::route::Refusal;
+use crate::wire::http::Rejected;
+use bytes::Bytes;
+use std::fmt;
+
+/// A request that failed before its reply began; each kind has its own status.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The visitor's bytes are no request that we take.
+    #[error("{0}")]
+    Request(Rejected),
+    /// The head did not come in time.
+    #[error("request head not complete in time (http.headTimeout)")]
+    HeadTimeout,
+    /// No rule, no node, or a private tunnel.
+    #[error("no route for host {0:?}")]
+    NoRoute(String),
+    /// A rule or plugin sends the visitor away.
+    #[error("refused: {0}")]
+    Refused(String, u16),
+    /// The source of decisions failed.
+    #[error("routing failed: {0}")]
+    Routing(String),
+    /// The tunnel has no live connector.
+    #[error("no connector: the tunnel is not connected")]
+    NoConnector,
+    /// Dialling failed, or the connection ended before a reply.
+    #[error("upstream down: {0}")]
+    Down(String),
+    /// No reply head in time.
+    #[error("upstream silent: no reply in time (readTimeout)")]
+    Silent,
+    /// A reply that is malformed or ambiguous.
+    #[error("bad reply from upstream: {0}")]
+    BadReply(&'static str),
+    /// The request has been through this node before.
+    #[error("loop: the request has passed this node already")]
+    Loop,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal.reason, refusal.status)
+    }
+}
+
+impl Failure {
+    /// The status that the visitor gets.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Request(rejected) => rejected.status,
+            Self::HeadTimeout => 408,
+            Self::NoRoute(_) | Self::BadReply(_) => 502,
+            Self::Refused(_, status) => *status,
+            Self::Routing(_) => 500,
+            Self::NoConnector | Self::Down(_) => 503,
+            Self::Silent => 504,
+            Self::Loop => 508,
+        }
+    }
+
+    /// The word for logs and metrics: whose doing it was.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "bad_request",
+            Self::HeadTimeout => "head_timeout",
+            Self::NoRoute(_) => "no_route",
+            Self::Refused(..) => "refused",
+            Self::Routing(_) => "routing_failed",
+            Self::NoConnector => "no_connector",
+            Self::Down(_) => "upstream_down",
+            Self::Silent => "upstream_silent",
+            Self::BadReply(_) => "bad_reply",
+            Self::Loop => "loop",
+        }
+    }
+
+    /// What a visitor may read: addresses and causes inside stay in the log.
+    fn public_text(&self) -> String {
+        match self {
+            Self::Down(_) => "upstream down".to_owned(),
+            Self::Routing(_) => "routing failed".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The reply, with a short plain body unless the request was HEAD.
+    pub(crate) fn reply(&self, request_id: &RequestId, close: bool, head_only: bool) -> Bytes {
+        let status = self.status();
+        let reason =
+            http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
+        let body = format!("{status} {}\nrequest ID {request_id}\n", self.public_text());
+        let connection = if close { "Connection: close\r\n" } else { "" };
+        let head = format!(
+            "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{connection}\r\n",
+            body.len()
+        );
+        Bytes::from(if head_only { head } else { head + &body })
+    }
+}
+
+/// Names one failed request in the visitor's body and in the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestId(u64);
+
+impl RequestId {
+    pub(crate) fn random() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}

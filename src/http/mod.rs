@@ -1,0 +1,437 @@
+//! HTTP/1 on one visitor's connection: each request is routed by its own Host, answered, logged.
+//!
+//! Bytes pass unchanged except where the configuration asks for a change. Where a request goes, and how a stream to it
+//! is opened, is asked of a [`Router`]; entrypoint and forwarder each have one.
+
+pub(crate) mod exchange;
+pub(crate) mod failure;
+
+use crate::net::{BoxStream, pipe};
+use crate::wire::http::{Limits, ReplyHead, RequestHead, edit_fields};
+use bytes::{Bytes, BytesMut};
+use exchange::{Buffered, Unanswered};
+use failure::{Failure, RequestId};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+/// Times and bounds of HTTP on one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `http.keepalive` / `entrypoint.keepalive`: whether a connection may carry more than one request.
+    pub keepalive: bool,
+    /// `http.headTimeout`: from the first byte of a request head to its end.
+    pub head_timeout: Duration,
+    /// `http.idleTimeout`: how long a kept-alive connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// `readTimeout` / `entrypoint.readTimeout`: from the end of the request to the end of the reply head (504).
+    pub reply_timeout: Duration,
+    /// `http.stallTimeout`: how long a body may make no progress in either direction.
+    pub stall_timeout: Duration,
+    /// `http.maxHeadSize`, `http.maxHeadFields`.
+    pub limits: Limits,
+    /// `http.routeHeader`: add `Pointsman-Route` (client, tunnel, connector, node) to requests, in place of any that came in.
+    pub route_header: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keepalive: true,
+            head_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(75),
+            reply_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(300),
+            limits: Limits::default(),
+            route_header: false,
+        }
+    }
+}
+
+/// Upstreams that one visitor's connection keeps for its next requests.
+const MAX_IDLE_UPSTREAMS: usize = 4;
+
+/// Upstreams tried for one request.
+const MAX_ATTEMPTS: usize = 4;
+
+/// What is read and thrown away of a refused request, so that the refusal is not lost in a reset.
+const MAX_LINGER: usize = 256 * 1024;
+
+/// For how long.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Where a request went, for the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Route {
+    /// The forwarder's node.
+    pub(crate) node: String,
+    /// The tunnel's ID.
+    pub(crate) tunnel: String,
+    /// The connector's ID.
+    pub(crate) connector: String,
+}
+
+/// A stream to where a request goes.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) io: Buffered,
+    /// Requests with the same key may use it again.
+    pub(crate) key: String,
+    pub(crate) route: Route,
+    /// After so long without a sign that it reads, try another; `None` where there is no other.
+    pub(crate) silence: Option<Duration>,
+}
+
+impl Upstream {
+    pub(crate) fn new(stream: BoxStream, key: String, route: Route, silence: Option<Duration>) -> Self {
+        Self { io: Buffered::new(stream, Bytes::new()), key, route, silence }
+    }
+}
+
+/// Upstreams with a complete reply behind them and nothing under way.
+#[derive(Debug, Default)]
+pub(crate) struct Idle(Vec<Upstream>);
+
+impl Idle {
+    /// The upstream kept under that key, if it is still silent and open: bytes nobody asked for end it.
+    pub(crate) async fn take(&mut self, key: &str) -> Option<Upstream> {
+        let at = self.0.iter().position(|u| u.key == key)?;
+        let mut upstream = self.0.swap_remove(at);
+        let quiet =
+            poll_fn(|cx| std::task::Poll::Ready(upstream.io.stream.poll_readable(cx).is_pending())).await;
+        quiet.then_some(upstream)
+    }
+
+    fn keep(&mut self, mut upstream: Upstream) {
+        upstream.io.release();
+        if self.0.len() == MAX_IDLE_UPSTREAMS {
+            self.0.remove(0);
+        }
+        self.0.push(upstream);
+    }
+}
+
+/// Decides where requests go and opens the way there.
+pub(crate) trait Router: Sync {
+    /// One request's choice, with what was tried already.
+    type Choice: Send;
+
+    /// Decides where a request goes.
+    fn choose(&self, head: &RequestHead) -> Result<Self::Choice, Failure>;
+
+    /// Opens a stream to the choice's next target (or takes it from `idle`); each call goes on to the next one.
+    fn open(
+        &self,
+        choice: &mut Self::Choice,
+        head: &RequestHead,
+        idle: &mut Idle,
+    ) -> impl Future<Output = Result<Upstream, Failure>> + Send;
+
+    /// The last opened target answered, or failed to.
+    fn report(&self, choice: &mut Self::Choice, answered: Result<(), &Failure>);
+
+    /// Fields to add to the request, each in place of any of that name that came in.
+    fn request_fields(&self, head: &RequestHead, route: &Route) -> Vec<(&'static str, String)>;
+}
+
+/// What is the same for all requests of a connection.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) client: SocketAddr,
+    pub(crate) settings: &'a Settings,
+    /// How a connection that was switched to another protocol is piped.
+    pub(crate) pipe: &'a pipe::Limits,
+    /// Set when the process stops: connections end after the request under way.
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// What follows after one request.
+enum Next {
+    /// Another request.
+    Request,
+    /// Nothing; `linger` when the visitor may still be sending.
+    Close { linger: bool },
+    /// Bytes both ways.
+    Pipe(Upstream),
+}
+
+/// Answers the requests of one connection until it ends.
+pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
+    let mut client = Buffered::new(stream, prefix);
+    let mut idle = Idle::default();
+    let mut first = true;
+    loop {
+        if !first && !wait_for_request(&mut client, context).await {
+            break;
+        }
+        first = false;
+        let next = match read_head(&mut client, context.settings).await {
+            Ok(Some(head)) => Box::pin(one_request(&mut client, &mut idle, &head, router, context)).await,
+            Ok(None) => break,
+            Err(failure) => {
+                refuse(&mut client, None, failure, context, Instant::now(), Next::Close { linger: true })
+                    .await
+            }
+        };
+        match next {
+            Next::Request => client.release(),
+            Next::Close { linger: true } => return close_gently(client).await,
+            Next::Close { linger: false } => break,
+            Next::Pipe(upstream) => return switch(client, upstream, context).await,
+        }
+    }
+    // The peer learns the end from a FIN in any case; an error here has nobody to be told to.
+    drop(client.stream.shutdown().await);
+}
+
+/// Waits without a buffer for the next request; `false` when none is coming.
+async fn wait_for_request(client: &mut Buffered, context: &Context<'_>) -> bool {
+    if !client.buf.is_empty() {
+        return true;
+    }
+    let readable = timeout(context.settings.idle_timeout, poll_fn(|cx| client.stream.poll_readable(cx)));
+    tokio::select! {
+        biased;
+        ready = readable => matches!(ready, Ok(Ok(()))),
+        () = context.stop.cancelled() => false,
+    }
+}
+
+/// Reads one request head; `None` when the visitor ended the connection instead of beginning one.
+async fn read_head(client: &mut Buffered, settings: &Settings) -> Result<Option<RequestHead>, Failure> {
+    let read = async {
+        loop {
+            if let Some(head) =
+                RequestHead::take(&mut client.buf, &settings.limits).map_err(Failure::Request)?
+            {
+                return Ok(Some(head));
+            }
+            match poll_fn(|cx| client.poll_fill(cx)).await {
+                Ok(n) if n > 0 => {}
+                _ => return Ok(None),
+            }
+        }
+    };
+    timeout(settings.head_timeout, read).await.unwrap_or(Err(Failure::HeadTimeout))
+}
+
+async fn one_request<R: Router>(
+    client: &mut Buffered,
+    idle: &mut Idle,
+    head: &RequestHead,
+    router: &R,
+    context: &Context<'_>,
+) -> Next {
+    let started = Instant::now();
+    let settings = context.settings;
+    let mut choice = match router.choose(head) {
+        Ok(choice) => choice,
+        Err(failure) => return refuse_request(client, head, failure, context, started).await,
+    };
+    let mut attempt = 0;
+    let (mut upstream, answer) = loop {
+        attempt += 1;
+        let mut upstream = match router.open(&mut choice, head, idle).await {
+            Ok(upstream) => upstream,
+            Err(failure) => return refuse_request(client, head, failure, context, started).await,
+        };
+        let sent = outgoing(head, router.request_fields(head, &upstream.route));
+        match exchange::ask(client, &mut upstream.io, head, sent, settings, upstream.silence).await {
+            Ok(answer) => {
+                router.report(&mut choice, Ok(()));
+                break (upstream, answer);
+            }
+            Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
+                router.report(&mut choice, Err(&failure))
+            }
+            Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
+                if !matches!(failure, Failure::Request(_)) {
+                    router.report(&mut choice, Err(&failure));
+                }
+                return refuse_request(client, head, failure, context, started).await;
+            }
+            Err(Unanswered::Gone) => {
+                log_request(head, &upstream.route, 0, (0, 0), started, "visitor_gone", context);
+                return Next::Close { linger: false };
+            }
+        }
+    };
+    let status = answer.head.status();
+    if answer.head.switches() {
+        let sent = client.stream.write_all(answer.head.raw()).await;
+        log_request(head, &upstream.route, status, (0, 0), started, "switched", context);
+        return if sent.is_ok() { Next::Pipe(upstream) } else { Next::Close { linger: false } };
+    }
+    let keep_alive = head.keep_alive() && answer.head.keep_alive();
+    let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
+    let sent = reply_head(&answer.head, keep_alive && !keep_client);
+    let done = exchange::answer(client, &mut upstream.io, answer, sent, settings).await;
+    let outcome = done.error.unwrap_or("ok");
+    log_request(head, &upstream.route, status, (done.bytes_in, done.bytes_out), started, outcome, context);
+    let complete = done.request_complete && done.reply_complete;
+    if complete && keep_alive && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
+        idle.keep(upstream);
+    }
+    match complete && keep_client {
+        true => Next::Request,
+        false => Next::Close { linger: done.reply_complete && !done.request_complete },
+    }
+}
+
+/// The request head as it is sent on: untouched unless there are fields to set.
+fn outgoing(head: &RequestHead, fields: Vec<(&'static str, String)>) -> Bytes {
+    if fields.is_empty() {
+        return head.raw().clone();
+    }
+    let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+    let add: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    edit_fields(head.raw(), &names, &add)
+}
+
+/// The reply head as it is sent on: untouched unless this connection ends where the upstream's would not.
+fn reply_head(head: &ReplyHead, announce_close: bool) -> Bytes {
+    if announce_close {
+        edit_fields(head.raw(), &["connection", "keep-alive"], &[("Connection", "close")])
+    } else {
+        head.raw().clone()
+    }
+}
+
+/// Tells the visitor why there is no answer; the connection stays usable when the request is known to be read whole.
+async fn refuse_request(
+    client: &mut Buffered,
+    head: &RequestHead,
+    failure: Failure,
+    context: &Context<'_>,
+    started: Instant,
+) -> Next {
+    let whole = head.framing() == crate::wire::http::Framing::None && head.upgrade().is_none();
+    let next = if whole && head.keep_alive() && context.settings.keepalive && !context.stop.is_cancelled() {
+        Next::Request
+    } else {
+        Next::Close { linger: !whole }
+    };
+    refuse(client, Some(head), failure, context, started, next).await
+}
+
+async fn refuse(
+    client: &mut Buffered,
+    head: Option<&RequestHead>,
+    failure: Failure,
+    context: &Context<'_>,
+    started: Instant,
+    next: Next,
+) -> Next {
+    let id = RequestId::random();
+    let close = !matches!(next, Next::Request);
+    let head_only = head.is_some_and(|h| h.method() == "HEAD");
+    info!(
+        service = context.service,
+        client = %context.client,
+        host = head.and_then(RequestHead::authority).map(tracing::field::display),
+        method = head.map(RequestHead::method),
+        status = failure.status(),
+        request_id = %id,
+        outcome = failure.outcome(),
+        error = %failure,
+        elapsed = ?started.elapsed(),
+        "request"
+    );
+    let reply = failure.reply(&id, close, head_only);
+    match client.stream.write_all(&reply).await {
+        Ok(()) => next,
+        Err(_) => Next::Close { linger: false },
+    }
+}
+
+/// One line per request.
+fn log_request(
+    head: &RequestHead,
+    route: &Route,
+    status: u16,
+    (bytes_in, bytes_out): (u64, u64),
+    started: Instant,
+    outcome: &str,
+    context: &Context<'_>,
+) {
+    info!(
+        service = context.service,
+        client = %context.client,
+        host = head.authority().map(tracing::field::display),
+        method = head.method(),
+        status,
+        node = route.node,
+        tunnel = route.tunnel,
+        connector = route.connector,
+        bytes_in,
+        bytes_out,
+        elapsed = ?started.elapsed(),
+        outcome,
+        "request"
+    );
+}
+
+/// After 101 the connection is a byte pipe.
+async fn switch(client: Buffered, upstream: Upstream, context: &Context<'_>) {
+    let started = Instant::now();
+    let route = upstream.route;
+    let visitor = pipe::Side { stream: client.stream, prefix: client.buf.freeze() };
+    let target = pipe::Side { stream: upstream.io.stream, prefix: upstream.io.buf.freeze() };
+    let outcome = pipe::pipe(visitor, target, context.pipe).await;
+    info!(
+        service = context.service,
+        client = %context.client,
+        node = route.node,
+        tunnel = route.tunnel,
+        connector = route.connector,
+        bytes_in = outcome.a_to_b,
+        bytes_out = outcome.b_to_a,
+        elapsed = ?started.elapsed(),
+        outcome = %outcome.end,
+        "connection"
+    );
+}
+
+/// Ends a connection whose visitor may still be sending: closing at once would reset it and could take the reply along.
+async fn close_gently(mut client: Buffered) {
+    let drain = async {
+        client.stream.shutdown().await?;
+        let mut sink = BytesMut::with_capacity(4096);
+        let mut left = MAX_LINGER;
+        while left > 0 {
+            sink.clear();
+            match client.stream.read_buf(&mut sink).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // Whether the visitor ended in time or not, the connection is over.
+    drop(timeout(LINGER, drain).await);
+}
+
+/// The field that tells the way of a request, for `http.routeHeader`.
+pub(crate) fn route_field(client: SocketAddr, route: &Route) -> (&'static str, String) {
+    let named = [("client", client.to_string())].into_iter().chain([
+        ("tunnel", route.tunnel.clone()),
+        ("connector", route.connector.clone()),
+        ("node", route.node.clone()),
+    ]);
+    let parts: Vec<_> = named.filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={v}")).collect();
+    (ROUTE_FIELD, parts.join("; "))
+}
+
+/// Name of that field.
+pub(crate) const ROUTE_FIELD: &str = "Pointsman-Route";
+
+/// A field's value, where it is text; several of one name are one list (RFC 9110, section 5.3).
+pub(crate) fn text_of(head: &RequestHead, name: &str) -> Option<String> {
+    let values = head.fields().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+    let values: Vec<_> = values.filter_map(|(_, v)| std::str::from_utf8(v).ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}

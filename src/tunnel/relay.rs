@@ -1,0 +1,132 @@
+//! The handler `relay`: opens a port for each client that asks, and hands its visitors over as streams (section 5).
+
+use super::server::{encode, pipe_limits, reply};
+use super::{drain, read_message};
+use crate::addr::HostPort;
+use crate::mux;
+use crate::net::listen::{self, Listener, Permit};
+use crate::net::{Conn, pipe};
+use crate::shutdown::Shutdown;
+use crate::wire::relay::{Command, Feature, Request, Status};
+use bytes::{Bytes, BytesMut};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+/// `handler: relay`: opens ports for its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `bind`: without it BIND is refused with status 3.
+    pub bind: bool,
+    /// For a whole relay request.
+    pub handshake_timeout: Duration,
+    /// Bounds of each port that a client opens (its address comes from the request).
+    pub listen: listen::Settings,
+    /// One side ended, the other silent.
+    pub half_close_timeout: Duration,
+    /// Both sides silent; `None`: no limit.
+    pub idle_timeout: Option<Duration>,
+    /// `mux.*`.
+    pub mux: mux::Settings,
+}
+
+/// The relay port of one service.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) service: String,
+    pub(crate) settings: Settings,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Server {
+    /// Serves one client until its session ends.
+    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+        let limit = self.settings.handshake_timeout;
+        let mut buf = BytesMut::from(conn.prefix.split_off(0));
+        let request = match read_message(&mut conn.stream, &mut buf, limit, Request::decode).await {
+            Ok(request) => request,
+            Err(error) => return debug!(service = self.service, client = %conn.client, %error, "handshake"),
+        };
+        permit.established();
+        conn.prefix = buf.freeze();
+        let refused = match request.command {
+            Command::Bind if self.settings.bind && !request.udp && !request.is_udp_network() => {
+                match request.address().and_then(|addr| addr.to_bind()) {
+                    Some(addr) => return self.bind(conn, addr).await,
+                    None => Status::BadRequest,
+                }
+            }
+            Command::Bind | Command::Connect => Status::Forbidden,
+            Command::Other(_) => Status::BadRequest,
+        };
+        info!(service = self.service, client = %conn.client, command = ?request.command, status = ?refused, "refused");
+        if let Err(error) = reply(&mut conn, refused, Vec::new(), limit).await {
+            debug!(service = self.service, %error, "handshake");
+        }
+    }
+
+    async fn bind(&self, mut conn: Conn, addr: HostPort) {
+        let limit = self.settings.handshake_timeout;
+        let listener = match Listener::bind(&listen::Settings { addr, ..self.settings.listen.clone() }).await
+        {
+            Ok(listener) => listener,
+            Err(error) => {
+                info!(service = self.service, client = %conn.client, %error, "bind refused");
+                return drop(reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await);
+            }
+        };
+        let addr = listener.local_addr();
+        if let Err(error) = reply(&mut conn, Status::Ok, vec![Feature::addr(&addr.into())], limit).await {
+            return debug!(service = self.service, %error, "handshake");
+        }
+        info!(service = self.service, client = %conn.client, %addr, "port opened");
+        let (session, mut incoming, driver) =
+            mux::start(conn.stream, conn.prefix, mux::Role::Client, &self.settings.mux);
+        let refuse = async { while incoming.accept().await.is_some() {} };
+        let accept = async {
+            tokio::select! {
+                () = self.accept(listener, &session) => {}
+                () = self.shutdown.stop.cancelled() => {}
+                _ = session.closed() => {}
+            }
+        };
+        tokio::join!(driver, refuse, accept, drain(&session, &self.shutdown));
+        info!(service = self.service, client = %conn.client, %addr, "port closed");
+    }
+
+    async fn accept(&self, mut listener: Listener, session: &mux::Session) {
+        loop {
+            let (stream, peer, mut permit) = listener.accept().await;
+            permit.established();
+            let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
+            let visitor = visit(self.service.clone(), session.clone(), stream, peer, limits);
+            self.shutdown.tasks.spawn(async move {
+                visitor.await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Pipes one visitor through a new stream, whose header names the visitor only (section 1.3).
+async fn visit(
+    service: String,
+    session: mux::Session,
+    stream: TcpStream,
+    peer: SocketAddr,
+    limits: pipe::Limits,
+) {
+    let started = Instant::now();
+    let header = encode(Status::Ok, vec![Feature::addr(&peer.into())]).map_err(|e| e.to_string());
+    let target = match header.and_then(|header| session.open(header).map_err(|e| e.to_string())) {
+        Ok(target) => target,
+        Err(error) => return info!(service, client = %peer, error, outcome = "no_connector", "connection"),
+    };
+    let visitor = pipe::Side { stream: Box::new(stream), prefix: Bytes::new() };
+    let target = pipe::Side { stream: Box::new(target), prefix: Bytes::new() };
+    let outcome = pipe::pipe(visitor, target, &limits).await;
+    let (bytes_in, bytes_out, elapsed) = (outcome.a_to_b, outcome.b_to_a, started.elapsed());
+    info!(service, client = %peer, bytes_in, bytes_out, ?elapsed, outcome = %outcome.end, "connection");
+}

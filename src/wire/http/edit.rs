@@ -1,0 +1,39 @@
+//! The changes to a head that a configuration asks for: whole field lines, nothing else.
+
+use super::{is_token, is_value};
+use bytes::{Bytes, BytesMut};
+
+/// Rewrites a head as the configuration asks: drops every field named in `remove`, then adds `add` at the end.
+///
+/// Whatever the texts are, the result has the same end and the same framing: Content-Length and Transfer-Encoding are left
+/// alone, and bytes that would end a line or could be read in two ways become `?` in a value and `-` in a name.
+pub fn edit_fields(raw: &Bytes, remove: &[&str], add: &[(&str, &str)]) -> Bytes {
+    let Some(fields) = raw.strip_suffix(b"\r\n") else { return raw.clone() };
+    if remove.is_empty() && add.is_empty() {
+        return raw.clone();
+    }
+    let extra: usize = add.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let mut edited = BytesMut::with_capacity(raw.len() + extra);
+    for (index, line) in fields.split_inclusive(|b| *b == b'\n').enumerate() {
+        let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+        if index == 0 || !remove.iter().any(|name| drops(name, &line[..colon])) {
+            edited.extend_from_slice(line);
+        }
+    }
+    for (name, value) in add.iter().filter(|(name, _)| !name.is_empty() && !frames(name.as_bytes())) {
+        edited.extend(name.bytes().map(|b| if is_token(b) { b } else { b'-' }));
+        edited.extend_from_slice(b": ");
+        edited.extend(value.bytes().map(|b| if b.is_ascii() && is_value(b) { b } else { b'?' }));
+        edited.extend_from_slice(b"\r\n");
+    }
+    edited.extend_from_slice(b"\r\n");
+    edited.freeze()
+}
+
+fn drops(name: &str, field: &[u8]) -> bool {
+    field.eq_ignore_ascii_case(name.as_bytes()) && !frames(field)
+}
+
+fn frames(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
+}

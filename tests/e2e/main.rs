@@ -1,0 +1,14 @@
+//! The built binary, driven from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics, and shows logs"
+)]
+
+#[allow(dead_code, reason = "shared by two test programs that use different parts of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod http;
+mod tunnel;

@@ -1,0 +1,7 @@
+//! Tests that link the library: recorded bytes, configurations, the order of the modules.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod config;
+mod layers;
+mod vectors;

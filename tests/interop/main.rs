@@ -1,0 +1,34 @@
+//! The binary against the real GOST, on either side. Run by `make test`, which builds the peer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics, and shows logs"
+)]
+
+#[allow(dead_code, reason = "shared by two test programs that use different parts of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::Program::{Gost, Ours};
+use support::matrix::{self, Kind};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gost_client_at_our_tunnel_server() {
+    matrix::all(Kind::Tunnel, Ours, Gost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_client_at_a_gost_tunnel_server() {
+    matrix::all(Kind::Tunnel, Gost, Ours).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gost_client_at_our_relay_server() {
+    matrix::all(Kind::Relay, Ours, Gost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_client_at_a_gost_relay_server() {
+    matrix::all(Kind::Relay, Gost, Ours).await;
+}

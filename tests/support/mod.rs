@@ -1,0 +1,166 @@
+//! Real processes, backends and clients for the end-to-end tests. Everything is ready by observation, never by waiting.
+
+pub(crate) mod backend;
+pub(crate) mod matrix;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// No observation takes longer than this on a slow machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[expect(clippy::disallowed_methods, reason = "tests watch real processes in real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Asks again and again until there is an answer.
+#[expect(clippy::disallowed_methods, reason = "the pause between two looks at another process")]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A running program; killed when dropped, its log shown when a test fails.
+pub(crate) struct Proc {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    _dir: tempfile::TempDir,
+}
+
+/// Who runs a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Ours,
+    Gost,
+}
+
+impl Program {
+    /// Runs a configuration.
+    pub(crate) fn start(self, yaml: &str) -> Proc {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let mut command = match self {
+            Self::Ours => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+                command.arg("-C");
+                command
+            }
+            Self::Gost => {
+                let peer = std::env::var_os("GOST_PEER").map(PathBuf::from);
+                Command::new(peer.expect("GOST_PEER names the reference program: run `make test`"))
+            }
+        };
+        let mut child = command.arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().unwrap(), Arc::clone(&log));
+        collect(child.stderr.take().unwrap(), Arc::clone(&log));
+        Proc { child, log, _dir: dir }
+    }
+}
+
+fn collect(from: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            *log.lock().unwrap() += &(line + "\n");
+        }
+    });
+}
+
+impl Proc {
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until a line of the log holds all these texts, and returns it.
+    pub(crate) fn wait_for(&self, texts: &[&str]) -> String {
+        eventually(&format!("log line with {texts:?}"), || {
+            let log = self.log();
+            log.lines().find(|line| texts.iter().all(|text| line.contains(text))).map(str::to_owned)
+        })
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for the end and returns the exit status.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        eventually("the process ends", || self.child.try_wait().unwrap()).code()
+    }
+
+    /// Open descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Proc {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("--- log of process {} ---\n{}", self.child.id(), self.log());
+        }
+    }
+}
+
+/// Waits until the port takes connections.
+pub(crate) fn wait_for_port(port: u16) {
+    eventually(&format!("port {port} is open"), || TcpStream::connect(("127.0.0.1", port)).ok());
+}
+
+/// Sends bytes on a new connection and reads until the other side ends it, or says nothing for a while.
+pub(crate) fn exchange(port: u16, bytes: &[u8]) -> (String, bool) {
+    let mut stream = connect(port);
+    stream.write_all(bytes).unwrap();
+    read_all(&mut stream)
+}
+
+pub(crate) fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+}
+
+/// What comes, and whether the other side ended the connection (rather than keeping it open).
+pub(crate) fn read_all(stream: &mut TcpStream) -> (String, bool) {
+    let mut got = Vec::new();
+    let closed = stream.read_to_end(&mut got).is_ok();
+    (String::from_utf8_lossy(&got).into_owned(), closed)
+}
+
+/// Runs the real curl against `host` at a local port; returns status and body.
+pub(crate) fn curl(host: &str, port: u16, path: &str, more: &[&str]) -> (u16, String) {
+    let output = Command::new("curl")
+        .args(["-s", "--max-time", "20", "-w", "\n%{http_code}", "--resolve"])
+        .arg(format!("{host}:{port}:127.0.0.1"))
+        .args(more)
+        .arg(if more.contains(&"--cacert") {
+            format!("https://{host}:{port}{path}")
+        } else {
+            format!("http://{host}:{port}{path}")
+        })
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
