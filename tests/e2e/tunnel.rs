@@ -1,5 +1,10 @@
+//! Tunnel server and client: the matrix with both ends ours, and what strangers and broken peers can do.
+
 use crate::support::Program::Ours;
-use crate::support::matrix::{self, Kind};
+use crate::support::matrix::{self, Kind, TUNNEL};
+use crate::support::{Proc, backend, connect, curl, exchange, free_port, read_all};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_client_at_our_tunnel_server() {
@@ -9,4 +14,216 @@ async fn our_client_at_our_tunnel_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn our_client_at_our_relay_server() {
     matrix::all(Kind::Relay, Ours, Ours).await;
+}
+
+const OTHER: &str = "ac74d9dd-3125-442a-a7c1-f9e49e05faca";
+
+/// A server with a public, a private, a wildcard and an unused rule; its tunnel port and its entrypoint.
+fn server() -> (Proc, u16, u16) {
+    let (port, visit) = (free_port(), free_port());
+    let server = Ours.start(&format!(
+        "services:
+- name: service-0
+  addr: 127.0.0.1:{port}
+  handler:
+    type: tunnel
+    metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: i, sniffing.timeout: 300ms, handshakeTimeout: 1s, http.headTimeout: 1s,
+      sniffing.clientHelloTimeout: 1s }}
+ingresses:
+- name: i
+  rules:
+  - {{ hostname: known.host, endpoint: {TUNNEL} }}
+  - {{ hostname: '*.wild.host', endpoint: {TUNNEL} }}
+  - {{ hostname: private.host, endpoint: ${TUNNEL} }}
+  - {{ hostname: empty.host, endpoint: {OTHER} }}
+"
+    ));
+    server.wait_for(&["listening", "role=\"service\""]);
+    (server, port, visit)
+}
+
+fn client(port: u16, tunnel: &str, weight: u8, target: u16) -> Proc {
+    let client = Ours.start(&format!(
+        "services:
+- name: service-0
+  addr: :0
+  handler: {{ type: rtcp, metadata: {{ sniffing: true, sniffing.timeout: 300ms }} }}
+  listener: {{ type: rtcp, chain: c }}
+  forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{target}' }}] }}
+chains:
+- name: c
+  hops:
+  - nodes:
+    - name: server
+      addr: 127.0.0.1:{port}
+      connector: {{ type: tunnel, metadata: {{ tunnel.id: {tunnel}, tunnel.weight: {weight} }} }}
+"
+    ));
+    client.wait_for(&["connected", "connector="]);
+    client
+}
+
+fn status(visit: u16, host: &str) -> u16 {
+    curl(host, visit, "/", &[]).0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_registered_public_hosts_are_reached() {
+    let web = backend::http("web").await;
+    let (server, port, visit) = server();
+    assert_eq!(status(visit, "known.host"), 503);
+    let _client = client(port, TUNNEL, 0, web);
+    let _stranger = client(port, "11111111-2222-4333-8444-555555555555", 255, web);
+    for (host, expected) in [
+        ("known.host", 200),
+        ("KNOWN.host", 200),
+        ("a.b.wild.host", 200),
+        ("wild.host", 200),
+        ("badwild.host", 502),
+        ("private.host", 502),
+        ("unknown.host", 502),
+        ("empty.host", 503),
+    ] {
+        assert_eq!(status(visit, host), expected, "{host}");
+    }
+    // A client-supplied address does not become the source (weak point 12).
+    curl("known.host", visit, "/", &["-H", "X-Forwarded-For: 9.8.7.6", "-H", "CF-Connecting-IP: 9.8.7.6"]);
+    assert!(!server.log().contains("9.8.7.6"));
+}
+
+/// Weak points 2, 3 and 6: what an anonymous visitor can send neither reaches a private tunnel nor harms a connector.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_do_not_harm_a_connector() {
+    let web = backend::http("web").await;
+    let (server, port, visit) = server();
+    let client = client(port, TUNNEL, 0, web);
+    let id = TUNNEL.replace('-', "");
+    let relay = |addrs: &str| {
+        let features = format!("{addrs}030014{id}00000000");
+        let text = format!("0101{:04x}{features}", features.len() / 2);
+        (0..text.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let one = relay("020007017f0000010001");
+    // The address private.host:80.
+    let two = relay("020007017f0000010001020010030c707269766174652e686f73740050");
+    for bytes in [&one, &two] {
+        let (reply, closed) = exchange(visit, bytes);
+        assert!(reply.is_empty() && closed, "{reply:?}");
+    }
+    // At the tunnel port a single address is refused, and knowing the ID is what a private tunnel asks for.
+    assert_eq!(exchange(port, &one).0, "\u{1}\u{6}\0\0");
+    let mut visitor = connect(port);
+    visitor.write_all(&two).unwrap();
+    visitor.write_all(b"GET /p HTTP/1.1\r\nHost: private.host\r\nConnection: close\r\n\r\n").unwrap();
+    let reply = read_all(&mut visitor).0;
+    assert!(reply.starts_with("\u{1}\0\0\0HTTP/1.1 200 ") && reply.contains("/p GET"), "{reply:?}");
+    for bytes in [
+        &b"\x16\x03\x01\x00\xff"[..],
+        b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00",
+        b"SSH-2.0-x\r\n",
+        b"\xff\xfe",
+        b"\x02\x01\x00\x00",
+        b"GET / HT",
+    ] {
+        let (reply, closed) = exchange(visit, bytes);
+        assert!(closed && (reply.is_empty() || reply.starts_with("HTTP/1.1 408 ")), "{bytes:?}: {reply}");
+    }
+    let (reply, closed) = exchange(port, &[1, 2, 0]);
+    assert!(reply.is_empty() && closed, "{reply:?}");
+    assert_eq!(status(visit, "known.host"), 200);
+    assert!(!client.log().contains("disconnected") && !server.log().contains("connector down"));
+}
+
+/// Weak point 14: a connector that hangs, or dies, costs a try elsewhere and no request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_or_dead_connector_costs_no_request() {
+    let (a, b) = (backend::http("a").await, backend::http("b").await);
+    let (_server, port, visit) = server();
+    let first = client(port, TUNNEL, 1, a);
+    let mut second = client(port, TUNNEL, 3, b);
+    let answers = |count| (0..count).map(|_| curl("known.host", visit, "/", &[])).collect::<Vec<_>>();
+    let share = answers(100).iter().filter(|(_, body)| body.starts_with("b ")).count();
+    assert!((55..95).contains(&share), "{share} of 100 with weights 1 and 3");
+    second.signal("STOP");
+    assert!(answers(10).iter().all(|(status, body)| *status == 200 && body.starts_with("a ")));
+    second.signal("CONT");
+    second.signal("KILL");
+    second.wait();
+    assert!(answers(10).iter().all(|(status, _)| *status == 200));
+    drop(first);
+    crate::support::eventually("503 without connectors", || {
+        (status(visit, "known.host") == 503).then_some(())
+    });
+}
+
+/// Weak points 4 and 5: a silent visitor or target holds up nobody else; weak point 10: a half-close loses nothing.
+#[test]
+fn one_slow_stream_does_not_hold_up_the_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut got = Vec::new();
+                // Answers when the visitor has ended its side, at the latest when the connection is cut.
+                drop(stream.read_to_end(&mut got));
+                drop(stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{}", got.len()).as_bytes()));
+            });
+        }
+    });
+    let web = scripted_ok();
+    let (_server, port, visit) = server();
+    let client = client(port, TUNNEL, 0, web);
+    let mut silent: Vec<_> = (0..20).map(|_| connect(visit)).collect();
+    for stream in &mut silent {
+        stream.write_all(b"GE").unwrap();
+    }
+    assert_eq!(status(visit, "known.host"), 200);
+    assert!(!client.log().contains("disconnected"));
+    let relay = raw_tunnel(target);
+    let mut visitor = connect(relay.1);
+    visitor.write_all(&vec![0x80; 3 << 20]).unwrap();
+    visitor.shutdown(std::net::Shutdown::Write).unwrap();
+    visitor.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+    let mut got = Vec::new();
+    // smux has no half-close: the target never learns of the end, but the connection stands until it answers.
+    assert!(visitor.read_to_end(&mut got).is_err() && got.is_empty());
+}
+
+/// A target that answers every connection's first bytes at once.
+fn scripted_ok() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                drop(stream.read(&mut [0; 4096]));
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+            });
+        }
+    });
+    port
+}
+
+/// A relay server and its client in one process, without sniffing; the port that the server opened.
+fn raw_tunnel(target: u16) -> (Proc, u16) {
+    let (port, visit) = (free_port(), free_port());
+    let process = Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{port}
+  handler: {{ type: relay, metadata: {{ bind: true }} }}
+- addr: 127.0.0.1:{visit}
+  handler: {{ type: rtcp }}
+  listener: {{ type: rtcp, chain: c }}
+  forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{target}' }}] }}
+chains:
+- name: c
+  hops: [{{ nodes: [{{ addr: '127.0.0.1:{port}', connector: {{ type: relay }} }}] }}]
+"
+    ));
+    process.wait_for(&["connected"]);
+    (process, visit)
 }
