@@ -5,15 +5,14 @@
 
 use crate::addr::{Host, HostPort};
 use crate::http::failure::Failure;
-use crate::http::{self, Idle, Route, Upstream};
+use crate::http::{self, Asked, Idle, Route, Upstream};
 use crate::net::listen::{self, Permit};
 use crate::net::{BoxStream, Conn, pipe};
-use crate::route::{Endpoint, Ingress, Protocol, Request, Verdict};
+use crate::route::{Endpoint, HttpParts, Ingress, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::registry::{Connector, Opened, Registry};
 use crate::tunnel::server::{pipe_limits, stream_header};
-use crate::wire::http::RequestHead;
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -64,9 +63,9 @@ impl Entrypoint {
         let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &self.settings.sniff).await;
         let prefix = buf.freeze();
         match sniffed {
-            Ok(Sniffed::Http1) => {
+            Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 permit.established();
-                self.http(conn.stream, prefix, conn.client).await;
+                self.http(conn.stream, prefix, conn.client, version == Sniffed::Http2).await;
             }
             Ok(Sniffed::Tls(Some(name))) => {
                 permit.established();
@@ -79,7 +78,7 @@ impl Entrypoint {
         }
     }
 
-    async fn http(&self, stream: BoxStream, prefix: Bytes, client: SocketAddr) {
+    async fn http(&self, stream: BoxStream, prefix: Bytes, client: SocketAddr, h2: bool) {
         let context = http::Context {
             service: &self.service,
             client,
@@ -87,7 +86,12 @@ impl Entrypoint {
             pipe: &self.pipe_limits(),
             stop: &self.shutdown.stop,
         };
-        http::serve(stream, prefix, &Visitor { entrypoint: self, client }, &context).await;
+        let router = Visitor { entrypoint: self, client };
+        if h2 {
+            Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
+        } else {
+            http::serve(stream, prefix, &router, &context).await;
+        }
     }
 
     async fn tls(&self, stream: BoxStream, hello: Bytes, client: SocketAddr, name: Host) {
@@ -210,24 +214,23 @@ struct Visitor<'a> {
 impl http::Router for Visitor<'_> {
     type Choice = Choice;
 
-    fn choose(&self, head: &RequestHead) -> Result<Choice, Failure> {
+    fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
         let entrypoint = self.entrypoint;
-        let empty = || HostPort::new(Host::empty(), 80);
-        let destination = head.authority().cloned().unwrap_or_else(empty);
-        if entrypoint.settings.forwarded_node && passed(head, entrypoint.node) {
+        let destination = asked.destination();
+        if entrypoint.settings.forwarded_node && passed(asked.parts, entrypoint.node) {
             return Err(Failure::Loop);
         }
         let request = Request {
             hostname: destination.host.clone(),
-            protocol: Protocol::Http1,
+            protocol: asked.protocol,
             client: self.client,
             service: &entrypoint.service,
-            http: Some(head),
+            http: Some(asked.parts),
         };
         Choice::new(entrypoint.decide(&request)?, self.client, &destination)
     }
 
-    async fn open(&self, choice: &mut Choice, _: &RequestHead, idle: &mut Idle) -> Result<Upstream, Failure> {
+    async fn open(&self, choice: &mut Choice, _: &Asked<'_>, idle: &mut Idle) -> Result<Upstream, Failure> {
         if let Some(kept) = idle.take(&choice.key).await {
             return Ok(kept);
         }
@@ -248,13 +251,14 @@ impl http::Router for Visitor<'_> {
         }
     }
 
-    fn request_fields(&self, head: &RequestHead, route: &Route) -> Vec<(&'static str, String)> {
+    fn request_fields(&self, asked: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
         if self.entrypoint.settings.http.route_header {
             fields.push(http::route_field(self.client, route));
         }
         if self.entrypoint.settings.forwarded_node {
-            let passed = http::text_of(head, FORWARDED_NODE).map(|nodes| nodes + ", ").unwrap_or_default();
+            let passed =
+                http::text_of(asked.parts, FORWARDED_NODE).map(|nodes| nodes + ", ").unwrap_or_default();
             fields.push((FORWARDED_NODE, format!("{passed}{}", self.entrypoint.node)));
         }
         fields
@@ -264,7 +268,7 @@ impl http::Router for Visitor<'_> {
 const FORWARDED_NODE: &str = "Gost-Forwarded-Node";
 
 /// Whether the request has been through this node.
-fn passed(head: &RequestHead, node: Uuid) -> bool {
+fn passed(parts: &dyn HttpParts, node: Uuid) -> bool {
     let node = node.to_string();
-    http::text_of(head, FORWARDED_NODE).is_some_and(|nodes| nodes.split(',').any(|n| n.trim() == node))
+    http::text_of(parts, FORWARDED_NODE).is_some_and(|nodes| nodes.split(',').any(|n| n.trim() == node))
 }

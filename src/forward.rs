@@ -3,9 +3,9 @@
 //! HTTP/1 is routed request by request; TLS by its server name, SSH by its protocol, anything else (and everything without
 //! sniffing) by the host that the stream's header names, if it came through a tunnel.
 
-use crate::addr::{Host, HostPort};
+use crate::addr::Host;
 use crate::http::failure::Failure;
-use crate::http::{self, Idle, Route, Upstream};
+use crate::http::{self, Asked, Idle, Route, Upstream};
 use crate::net::dial::dial;
 use crate::net::listen::Permit;
 use crate::net::{BoxStream, Conn, Via, pipe};
@@ -14,7 +14,6 @@ use crate::route::{Node, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::server::pipe_limits;
-use crate::wire::http::RequestHead;
 use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,15 +60,16 @@ impl Forward {
         let asked = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map(|d| d.host.clone());
         let asked = asked.unwrap_or_else(Host::empty);
         match sniffed {
-            Ok(Sniffed::Http1) => self.http(conn).await,
+            Ok(Sniffed::Http1) => self.http(conn, false).await,
+            Ok(Sniffed::Http2) => self.http(conn, true).await,
             Ok(Sniffed::Tls(name)) => self.raw(conn, Protocol::Tls, name.unwrap_or(asked)).await,
             Ok(Sniffed::Ssh) => self.raw(conn, Protocol::Ssh, asked).await,
-            Ok(Sniffed::Http2 | Sniffed::Unknown) => self.raw(conn, Protocol::Unknown, asked).await,
+            Ok(Sniffed::Unknown) => self.raw(conn, Protocol::Unknown, asked).await,
             Err(error) => debug!(service = self.service, client = %conn.client, %error, "sniff"),
         }
     }
 
-    async fn http(&self, conn: Conn) {
+    async fn http(&self, conn: Conn, h2: bool) {
         let Conn { stream, prefix, client, via, .. } = conn;
         let limits = self.pipe_limits();
         let context = http::Context {
@@ -79,7 +79,12 @@ impl Forward {
             pipe: &limits,
             stop: &self.shutdown.stop,
         };
-        http::serve(stream, prefix, &Visitor { forward: self, client, via: via.as_deref() }, &context).await;
+        let router = Visitor { forward: self, client, via: via.as_deref() };
+        if h2 {
+            Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
+        } else {
+            http::serve(stream, prefix, &router, &context).await;
+        }
     }
 
     async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host) {
@@ -187,14 +192,13 @@ struct Visitor<'a> {
 }
 
 impl Visitor<'_> {
-    fn request<'r>(&'r self, head: &'r RequestHead) -> Request<'r> {
-        let hostname = head.authority().map_or_else(Host::empty, |a| a.host.clone());
+    fn request<'r>(&'r self, asked: &Asked<'r>) -> Request<'r> {
         Request {
-            hostname,
-            protocol: Protocol::Http1,
+            hostname: asked.destination().host,
+            protocol: asked.protocol,
             client: self.client,
             service: &self.forward.service,
-            http: Some(head),
+            http: Some(asked.parts),
         }
     }
 }
@@ -202,8 +206,8 @@ impl Visitor<'_> {
 impl http::Router for Visitor<'_> {
     type Choice = Choice;
 
-    fn choose(&self, head: &RequestHead) -> Result<Choice, Failure> {
-        let request = self.request(head);
+    fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
+        let request = self.request(asked);
         if self.forward.hop.matches_none(&request) {
             return Err(Failure::NoRoute(request.hostname.to_string()));
         }
@@ -213,11 +217,11 @@ impl http::Router for Visitor<'_> {
     async fn open(
         &self,
         choice: &mut Choice,
-        head: &RequestHead,
+        asked: &Asked<'_>,
         idle: &mut Idle,
     ) -> Result<Upstream, Failure> {
-        let port = head.authority().map_or(80, |a: &HostPort| a.port);
-        let reached = self.forward.reach(&self.request(head), port, &mut choice.tried, Some(idle)).await?;
+        let port = asked.destination().port;
+        let reached = self.forward.reach(&self.request(asked), port, &mut choice.tried, Some(idle)).await?;
         let route = Route { node: reached.node.name.to_string(), ..self.route() };
         (choice.node, choice.kept) = (Some(reached.node), reached.kept);
         Ok(Upstream::new(reached.stream, reached.key, route, None))
@@ -232,7 +236,7 @@ impl http::Router for Visitor<'_> {
         }
     }
 
-    fn request_fields(&self, _: &RequestHead, route: &Route) -> Vec<(&'static str, String)> {
+    fn request_fields(&self, _: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)> {
         let wanted = self.forward.settings.http.route_header;
         wanted.then(|| http::route_field(self.client, route)).into_iter().collect()
     }

@@ -86,12 +86,17 @@ impl Failure {
         }
     }
 
+    /// The body for the visitor.
+    pub(crate) fn text(&self, request_id: &RequestId) -> String {
+        format!("{} {}\nrequest ID {request_id}\n", self.status(), self.public_text())
+    }
+
     /// The reply, with a short plain body unless the request was HEAD.
     pub(crate) fn reply(&self, request_id: &RequestId, close: bool, head_only: bool) -> Bytes {
         let status = self.status();
         let reason =
             http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
-        let body = format!("{status} {}\nrequest ID {request_id}\n", self.public_text());
+        let body = self.text(request_id);
         let connection = if close { "Connection: close\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{connection}\r\n",

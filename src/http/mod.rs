@@ -5,8 +5,11 @@
 
 pub(crate) mod exchange;
 pub(crate) mod failure;
+pub(crate) mod h2c;
 
+use crate::addr::{Host, HostPort};
 use crate::net::{BoxStream, pipe};
+use crate::route::{HttpParts, Protocol};
 use crate::wire::http::{Limits, ReplyHead, RequestHead, edit_fields};
 use bytes::{Bytes, BytesMut};
 use exchange::{Buffered, Unanswered};
@@ -120,13 +123,13 @@ pub(crate) trait Router: Sync {
     type Choice: Send;
 
     /// Decides where a request goes.
-    fn choose(&self, head: &RequestHead) -> Result<Self::Choice, Failure>;
+    fn choose(&self, asked: &Asked<'_>) -> Result<Self::Choice, Failure>;
 
     /// Opens a stream to the choice's next target (or takes it from `idle`); each call goes on to the next one.
     fn open(
         &self,
         choice: &mut Self::Choice,
-        head: &RequestHead,
+        asked: &Asked<'_>,
         idle: &mut Idle,
     ) -> impl Future<Output = Result<Upstream, Failure>> + Send;
 
@@ -134,7 +137,26 @@ pub(crate) trait Router: Sync {
     fn report(&self, choice: &mut Self::Choice, answered: Result<(), &Failure>);
 
     /// Fields to add to the request, each in place of any of that name that came in.
-    fn request_fields(&self, head: &RequestHead, route: &Route) -> Vec<(&'static str, String)>;
+    fn request_fields(&self, asked: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)>;
+}
+
+/// What a request asks for, whichever HTTP version it came in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) authority: Option<&'a HostPort>,
+    pub(crate) protocol: Protocol,
+    pub(crate) parts: &'a dyn HttpParts,
+}
+
+impl<'a> Asked<'a> {
+    fn new(head: &'a RequestHead) -> Self {
+        Self { authority: head.authority(), protocol: Protocol::Http1, parts: head }
+    }
+
+    /// Host and port asked for; port 80 and no host where none is named.
+    pub(crate) fn destination(&self) -> HostPort {
+        self.authority.cloned().unwrap_or_else(|| HostPort::new(Host::empty(), 80))
+    }
 }
 
 /// What is the same for all requests of a connection.
@@ -228,18 +250,19 @@ async fn one_request<R: Router>(
 ) -> Next {
     let started = Instant::now();
     let settings = context.settings;
-    let mut choice = match router.choose(head) {
+    let asked = Asked::new(head);
+    let mut choice = match router.choose(&asked) {
         Ok(choice) => choice,
         Err(failure) => return refuse_request(client, head, failure, context, started).await,
     };
     let mut attempt = 0;
     let (mut upstream, answer) = loop {
         attempt += 1;
-        let mut upstream = match router.open(&mut choice, head, idle).await {
+        let mut upstream = match router.open(&mut choice, &asked, idle).await {
             Ok(upstream) => upstream,
             Err(failure) => return refuse_request(client, head, failure, context, started).await,
         };
-        let sent = outgoing(head, router.request_fields(head, &upstream.route));
+        let sent = outgoing(head, router.request_fields(&asked, &upstream.route));
         match exchange::ask(client, &mut upstream.io, head, sent, settings, upstream.silence).await {
             Ok(answer) => {
                 router.report(&mut choice, Ok(()));
@@ -430,8 +453,7 @@ pub(crate) fn route_field(client: SocketAddr, route: &Route) -> (&'static str, S
 pub(crate) const ROUTE_FIELD: &str = "Pointsman-Route";
 
 /// A field's value, where it is text; several of one name are one list (RFC 9110, section 5.3).
-pub(crate) fn text_of(head: &RequestHead, name: &str) -> Option<String> {
-    let values = head.fields().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-    let values: Vec<_> = values.filter_map(|(_, v)| std::str::from_utf8(v).ok()).collect();
+pub(crate) fn text_of(parts: &dyn HttpParts, name: &str) -> Option<String> {
+    let values: Vec<_> = parts.all_fields(name).filter_map(|v| std::str::from_utf8(v).ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }

@@ -10,5 +10,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod grpc;
 mod http;
 mod tunnel;
