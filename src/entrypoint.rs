@@ -118,7 +118,7 @@ impl Entrypoint {
         };
         let visitor = pipe::Side { stream, prefix: Bytes::new() };
         let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
-        let outcome = pipe::pipe(visitor, target, &self.pipe_limits()).await;
+        let outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
         info!(
             service = self.service,
             %client,

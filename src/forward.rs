@@ -101,7 +101,7 @@ impl Forward {
         };
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
-        let outcome = pipe::pipe(visitor, target, &self.pipe_limits()).await;
+        let outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
         info!(
             service = self.service,
             %client,

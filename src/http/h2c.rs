@@ -3,11 +3,11 @@
 //! The protocol is the `h2` crate's. Each request goes to its target on a connection of its own; bodies and trailers pass in
 //! both directions at once, under both sides' flow control.
 
-use super::exchange::Buffered;
 use super::failure::{Failure, RequestId};
 use super::{Asked, Context, Idle, Route, Router};
 use crate::addr::HostPort;
 use crate::net::BoxStream;
+use crate::net::prefixed::Prefixed;
 use crate::route::{HttpParts, Protocol};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -16,10 +16,6 @@ use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
@@ -29,40 +25,6 @@ const MAX_STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for a whole connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// A stream with the bytes that were read from it put back in front.
-#[derive(Debug)]
-struct Rewound(Buffered);
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.0.buf.is_empty() {
-            return Pin::new(&mut self.0.stream).poll_read(cx, buf);
-        }
-        let n = buf.remaining().min(self.0.buf.len());
-        buf.put_slice(&self.0.buf.split_to(n));
-        self.0.release();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.stream).poll_shutdown(cx)
-    }
-}
 
 impl HttpParts for Parts {
     fn method(&self) -> &str {
@@ -91,7 +53,7 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
         .max_header_list_size(u32::try_from(settings.limits.max_bytes).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let handshake = builder.handshake::<_, Bytes>(Rewound(Buffered::new(stream, prefix)));
+    let handshake = builder.handshake::<_, Bytes>(Prefixed::new(prefix, stream));
     let mut connection = match timeout(settings.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -194,7 +156,7 @@ async fn forward<R: Router>(
     let route = upstream.route;
     let mut client = h2::client::Builder::new();
     client.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    let handshake = timeout(limit, client.handshake::<_, Bytes>(Rewound(upstream.io)));
+    let handshake = timeout(limit, client.handshake::<_, Bytes>(upstream.io.stream));
     let (sender, connection) = handshake.await.map_err(|_| Failure::Silent)?.map_err(|e| down(&e))?;
 
     let exchange = async {
@@ -233,7 +195,7 @@ async fn forward<R: Router>(
             }
         }
     };
-    router.report(&mut choice, done.as_ref().map(|_| ()).map_err(|failure| failure));
+    router.report(&mut choice, done.as_ref().map(|_| ()));
     let (status, bytes, outcome) = done?;
     Ok(Answered { route, status, bytes, outcome })
 }

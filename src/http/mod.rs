@@ -404,7 +404,7 @@ async fn switch(client: Buffered, upstream: Upstream, context: &Context<'_>) {
     let route = upstream.route;
     let visitor = pipe::Side { stream: client.stream, prefix: client.buf.freeze() };
     let target = pipe::Side { stream: upstream.io.stream, prefix: upstream.io.buf.freeze() };
-    let outcome = pipe::pipe(visitor, target, context.pipe).await;
+    let outcome = pipe::pipe(visitor, target, *context.pipe).await;
     info!(
         service = context.service,
         client = %context.client,

@@ -3,9 +3,13 @@
 //! [`ByteStream`] is what sockets and mux streams have in common; [`Conn`] is an accepted one with what is known about
 //! it. Binding, dialling and copying live in the submodules.
 
+mod buffer;
+pub mod copy;
 pub mod dial;
 pub mod listen;
 pub mod pipe;
+pub mod prefixed;
+mod splice;
 
 use crate::addr::HostPort;
 use bytes::Bytes;

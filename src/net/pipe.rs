@@ -1,320 +1,341 @@
-//! Bytes both ways between two streams until both directions have ended.
+//! Bytes both ways between two streams until both sides are done, and how it ended.
 //!
-//! Half-close is passed on where the far stream has it. Where it has not (smux), the end of the other side is kept back
-//! until the answer has been delivered, and the end of such a stream is the end of everything. An idle pipe holds no
-//! buffer: one is taken from a pool when a side becomes readable and given back when it is drained.
+//! Half-close is passed on where the stream below has it. Where it has not (smux) the end of such a stream is the end
+//! of the connection, and the end of the *other* side is kept back until all that the stream has to say is delivered.
+//! The bytes themselves are moved by `copy`; who may talk to whom has been settled before.
 
-use super::BoxStream;
-use bytes::{Buf, Bytes};
-use std::cell::RefCell;
+use super::buffer::Buffer;
+use super::copy::{Copy, CopyError};
+use super::{BoxStream, ByteStream};
+use bytes::Bytes;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::io::ReadBuf;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-/// Size of a copy buffer.
-const BUFFER: usize = 64 * 1024;
+/// How long a connection that is over may take to say goodbye. Closing a socket with unread bytes resets it, which can
+/// destroy what its peer has not read yet; so the rest is read and thrown away, and a peer that never stops sending (or
+/// never takes our last bytes) is left after this.
+const LINGER: Duration = Duration::from_secs(5);
 
-/// Buffers that a thread keeps for the next reader.
-const POOLED: usize = 16;
+/// Reads thrown away in one poll, so that a fast peer does not keep the other tasks from running.
+const MAX_DISCARDS: usize = 16;
 
-/// One end of a pipe: a stream, and what was already read from it.
+/// One of the two streams, with the bytes that have been read from it already.
 #[derive(Debug)]
 pub struct Side {
-    /// The stream.
+    /// The stream itself.
     pub stream: BoxStream,
-    /// Bytes from `stream` that come first.
+    /// Delivered to the other side before anything else.
     pub prefix: Bytes,
 }
 
-/// How long a pipe may be silent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl Side {
+    /// A side of which `prefix` has been read.
+    pub fn new(stream: BoxStream, prefix: Bytes) -> Self {
+        Self { stream, prefix }
+    }
+}
+
+impl From<BoxStream> for Side {
+    fn from(stream: BoxStream) -> Self {
+        Self { stream, prefix: Bytes::new() }
+    }
+}
+
+/// How long silence is borne.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// One side has ended and the other says nothing for this long.
+    /// One side has ended and the other moves nothing for this long. Without it a visitor that half-closes holds the
+    /// connection for as long as the other end forgets about it.
     pub half_close_timeout: Duration,
-    /// Neither side says anything for this long; `None`: no limit.
+    /// Nothing moves in either direction for this long; `None`: no limit.
     pub idle_timeout: Option<Duration>,
 }
 
-/// What went through a pipe and how it ended.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Bytes from the first side to the second.
-    pub a_to_b: u64,
-    /// Bytes from the second side to the first.
-    pub b_to_a: u64,
-    /// Why it is over.
-    pub end: End,
+/// The first or the second argument of [`pipe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The first.
+    A,
+    /// The second.
+    B,
 }
 
-/// Why a pipe is over.
+/// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Both directions came to their end.
-    Complete,
-    /// Silence beyond `idleTimeout`.
+    /// In order; this side was the first to end.
+    ClosedBy(Which),
+    /// `idle_timeout`.
     Idle,
-    /// Silence beyond `halfCloseTimeout`.
-    HalfCloseIdle,
-    /// A stream failed.
-    Failed(io::ErrorKind),
+    /// `half_close_timeout`, after this side had ended.
+    HalfClosedIdle(Which),
+    /// This side broke.
+    Error(Which, io::ErrorKind),
 }
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Complete => f.write_str("ok"),
+            Self::ClosedBy(_) => f.write_str("ok"),
             Self::Idle => f.write_str("idle_timeout"),
-            Self::HalfCloseIdle => f.write_str("half_close_timeout"),
-            Self::Failed(kind) => write!(f, "failed: {kind}"),
+            Self::HalfClosedIdle(_) => f.write_str("half_close_timeout"),
+            Self::Error(Which::A, kind) => write!(f, "visitor failed: {kind}"),
+            Self::Error(Which::B, kind) => write!(f, "target failed: {kind}"),
         }
     }
 }
 
-thread_local! {
-    static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+/// What there is to say about a connection afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Bytes from A that B took.
+    pub a_to_b: u64,
+    /// Bytes from B that A took.
+    pub b_to_a: u64,
+    /// How many of both were moved inside the kernel.
+    pub spliced: u64,
+    /// How it ended.
+    pub end: End,
 }
 
-fn take_buffer() -> Box<[u8]> {
-    POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
-}
-
-fn give_buffer(buffer: Box<[u8]>) {
-    POOL.with_borrow_mut(|pool| {
-        if pool.len() < POOLED {
-            pool.push(buffer);
-        }
+/// Connects the two until both directions are over, then closes both.
+pub async fn pipe(mut a: Side, mut b: Side, limits: Limits) -> Outcome {
+    let mut run = Run::new(std::mem::take(&mut a.prefix), std::mem::take(&mut b.prefix), limits);
+    let (a, b) = (&mut *a.stream, &mut *b.stream);
+    let end = poll_fn(|cx| run.poll(cx, a, b)).await;
+    let quiet = matches!(end, End::Idle | End::HalfClosedIdle(_));
+    let mut closing_a = Closing::new(&run.b_to_a, &run.a_to_b, quiet, a);
+    let mut closing_b = Closing::new(&run.a_to_b, &run.b_to_a, quiet, b);
+    let goodbye = poll_fn(|cx| {
+        let a = closing_a.poll(cx, a);
+        let b = closing_b.poll(cx, b);
+        if a.is_ready() { b } else { Poll::Pending }
     });
+    // Past the time-out both are dropped as they are.
+    let _ = timeout(LINGER, goodbye).await;
+    let (ab, ba) = (&run.a_to_b.copy, &run.b_to_a.copy);
+    Outcome { a_to_b: ab.moved(), b_to_a: ba.moved(), spliced: ab.spliced() + ba.spliced(), end }
 }
 
-/// One direction.
+/// Both directions and the clock.
 #[derive(Debug)]
-struct Copy {
-    prefix: Bytes,
-    buffer: Option<Box<[u8]>>,
-    start: usize,
-    end: usize,
+struct Run {
+    a_to_b: Direction,
+    b_to_a: Direction,
+    limits: Limits,
+    /// Who ended first.
+    first: Option<Which>,
+    error: Option<(Which, io::ErrorKind)>,
     moved: u64,
+    active: Instant,
+    /// Made when there is a deadline, and set anew only when it fires: traffic does not touch the timer.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+struct Direction {
+    copy: Copy,
     state: State,
-    unflushed: bool,
-    /// The source came to its end, rather than the target failing.
-    source_ended: bool,
-    failed: Option<io::ErrorKind>,
 }
 
-/// Which of the two streams failed.
-enum Fault {
-    Source(io::Error),
-    Target(io::Error),
-}
-
-/// Where one direction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Bytes may come.
-    Open,
-    /// The source has ended; everything read from it has been written.
-    Drained,
-    /// The end was passed on.
-    Shut,
+    Moving,
+    /// The source has ended; the end is being passed on.
+    ShuttingDown,
+    Ended(Cause),
 }
 
-impl Copy {
-    fn new(prefix: Bytes) -> Self {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The end was passed on.
+    PassedOn,
+    /// The source has ended, and one of the two streams has no half-close.
+    KeptBack,
+    ReadFailed,
+    WriteFailed,
+}
+
+/// Which end of a direction an error came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Source,
+    Destination,
+}
+
+impl Run {
+    fn new(from_a: Bytes, from_b: Bytes, limits: Limits) -> Self {
+        let direction = |prefix| Direction { copy: Copy::new().with_prefix(prefix), state: State::Moving };
         Self {
-            prefix,
-            buffer: None,
-            start: 0,
-            end: 0,
+            a_to_b: direction(from_a),
+            b_to_a: direction(from_b),
+            limits,
+            first: None,
+            error: None,
             moved: 0,
-            state: State::Open,
-            unflushed: false,
-            source_ended: false,
-            failed: None,
+            active: Instant::now(),
+            timer: None,
         }
     }
 
-    /// Moves bytes until one of the streams must be waited for (`Pending`) or the source has ended and all is written.
+    fn poll(&mut self, cx: &mut Context<'_>, a: &mut dyn ByteStream, b: &mut dyn ByteStream) -> Poll<End> {
+        let failed = self.a_to_b.poll(cx, a, b);
+        self.note(failed, Which::A, Which::B, self.a_to_b.state);
+        let failed = self.b_to_a.poll(cx, b, a);
+        self.note(failed, Which::B, Which::A, self.b_to_a.state);
+        if self.over(a.half_close(), b.half_close()) {
+            return Poll::Ready(self.end());
+        }
+        self.poll_silence(cx)
+    }
+
+    /// Who ended first, and what broke first.
+    fn note(&mut self, failed: Option<(Broken, io::ErrorKind)>, from: Which, to: Which, state: State) {
+        let ended = match failed {
+            Some((Broken::Destination, _)) => to,
+            _ => from,
+        };
+        if let Some((_, kind)) = failed {
+            self.error.get_or_insert((ended, kind));
+        }
+        if state != State::Moving && self.first.is_none() {
+            self.first = Some(ended);
+            // The other side's silence counts from here.
+            self.active = Instant::now();
+        }
+    }
+
+    /// A failed write ends its direction only: what the broken side has sent before may still be waiting.
+    fn over(&self, a_half_closes: bool, b_half_closes: bool) -> bool {
+        let wholly = |direction: &Direction, half_closes: bool| match direction.state {
+            State::Ended(Cause::ReadFailed) => true,
+            State::Ended(Cause::KeptBack) => !half_closes,
+            _ => false,
+        };
+        wholly(&self.a_to_b, a_half_closes)
+            || wholly(&self.b_to_a, b_half_closes)
+            || matches!((self.a_to_b.state, self.b_to_a.state), (State::Ended(_), State::Ended(_)))
+    }
+
+    fn end(&self) -> End {
+        match (self.error, self.first) {
+            (Some((which, kind)), _) => End::Error(which, kind),
+            (None, first) => End::ClosedBy(first.unwrap_or(Which::A)),
+        }
+    }
+
+    /// Ready when nothing has moved for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let half_closed =
+            self.first.map(|which| (self.limits.half_close_timeout, End::HalfClosedIdle(which)));
+        let idle = self.limits.idle_timeout.map(|idle| (idle, End::Idle));
+        let Some((patience, end)) =
+            [half_closed, idle].into_iter().flatten().min_by_key(|(patience, _)| *patience)
+        else {
+            return Poll::Pending;
+        };
+        let moved = self.a_to_b.copy.moved() + self.b_to_a.copy.moved();
+        if moved != self.moved {
+            self.moved = moved;
+            self.active = Instant::now();
+        }
+        let deadline = self.active + patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
+                return Poll::Ready(end);
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl Direction {
+    /// Goes as far as it can; an error is returned once, with whose it is.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut BoxStream,
-        to: &mut BoxStream,
-    ) -> Poll<Result<(), Fault>> {
-        while self.state == State::Open {
-            ready!(self.poll_write(cx, to)).map_err(Fault::Target)?;
-            match self.poll_read(cx, from) {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false)) => {
-                    self.release();
-                    self.source_ended = true;
-                    self.state = State::Drained;
+        from: &mut dyn ByteStream,
+        to: &mut dyn ByteStream,
+    ) -> Option<(Broken, io::ErrorKind)> {
+        if self.state == State::Moving {
+            let Poll::Ready(result) = self.copy.poll(cx, from, to) else { return None };
+            self.state = match result {
+                Ok(_) if from.half_close() && to.half_close() => State::ShuttingDown,
+                Ok(_) => State::Ended(Cause::KeptBack),
+                Err(CopyError::Read(e)) => {
+                    self.state = State::Ended(Cause::ReadFailed);
+                    return Some((Broken::Source, e.kind()));
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Source(error))),
-                Poll::Pending => {
-                    self.release();
-                    if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Fault::Target)?;
-                        self.unflushed = false;
-                    }
-                    return Poll::Pending;
+                Err(CopyError::Write(e)) => {
+                    self.state = State::Ended(Cause::WriteFailed);
+                    return Some((Broken::Destination, e.kind()));
                 }
-            }
-        }
-        Pin::new(&mut *to).poll_flush(cx).map_err(Fault::Target)
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut BoxStream) -> Poll<io::Result<()>> {
-        while !self.prefix.is_empty() || self.start < self.end {
-            let rest = match &self.buffer {
-                Some(buffer) if self.prefix.is_empty() => &buffer[self.start..self.end],
-                _ => &self.prefix[..],
             };
-            let n = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            if self.prefix.is_empty() {
-                self.start += n;
-            } else {
-                self.prefix.advance(n);
-            }
-            self.moved += n as u64;
-            self.unflushed = true;
         }
-        Poll::Ready(Ok(()))
-    }
-
-    /// `Ok(false)` at the end of the source.
-    fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut BoxStream) -> Poll<io::Result<bool>> {
-        if self.buffer.is_none() {
-            ready!(from.poll_readable(cx))?;
+        // A stream that cannot be shut down is broken, and the direction that reads from it will say so.
+        if self.state == State::ShuttingDown && Pin::new(to).poll_shutdown(cx).is_ready() {
+            self.state = State::Ended(Cause::PassedOn);
         }
-        let buffer = self.buffer.get_or_insert_with(take_buffer);
-        let mut read = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut *from).poll_read(cx, &mut read))?;
-        (self.start, self.end) = (0, read.filled().len());
-        Poll::Ready(Ok(self.end > 0))
-    }
-
-    fn release(&mut self) {
-        if self.start == self.end
-            && let Some(buffer) = self.buffer.take()
-        {
-            give_buffer(buffer);
-        }
+        None
     }
 }
 
-/// Moves bytes between the two until both have ended, one has failed, or the limits are passed.
-pub async fn pipe(a: Side, b: Side, limits: &Limits) -> Outcome {
-    let (mut forth, mut back) = (Copy::new(a.prefix), Copy::new(b.prefix));
-    let (mut a, mut b) = (a.stream, b.stream);
-    let mut clock = Clock::default();
-    let end = poll_fn(|cx| {
-        let before = (forth.moved, back.moved);
-        let done = poll_both(cx, &mut forth, &mut back, &mut a, &mut b);
-        if let Poll::Ready(end) = done {
-            return Poll::Ready(end.unwrap_or_else(|error| End::Failed(error.kind())));
-        }
-        let half = forth.state != State::Open || back.state != State::Open;
-        let limit = if half { Some(limits.half_close_timeout) } else { limits.idle_timeout };
-        let moved = before != (forth.moved, back.moved);
-        clock.poll(cx, limit, moved).map(|()| if half { End::HalfCloseIdle } else { End::Idle })
-    })
-    .await;
-    forth.release();
-    back.release();
-    Outcome { a_to_b: forth.moved, b_to_a: back.moved, end }
+/// What is still to be done before a stream may be dropped.
+#[derive(Debug)]
+struct Closing {
+    shut: bool,
+    drained: bool,
 }
 
-fn poll_both(
-    cx: &mut Context<'_>,
-    forth: &mut Copy,
-    back: &mut Copy,
-    a: &mut BoxStream,
-    b: &mut BoxStream,
-) -> Poll<io::Result<End>> {
-    let first = poll_direction(cx, forth, a, b, back.state);
-    let second = poll_direction(cx, back, b, a, forth.state);
-    let complete = || forth.failed.or(back.failed).map_or(End::Complete, End::Failed);
-    match (first, second) {
-        (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Ok(complete())),
-        (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
-        // A stream without half-close that ended has ended both ways.
-        (Poll::Ready(Ok(())), Poll::Pending) if forth.source_ended && !a.half_close() => {
-            Poll::Ready(Ok(complete()))
+impl Closing {
+    fn new(towards: &Direction, from: &Direction, quiet: bool, stream: &dyn ByteStream) -> Self {
+        let shut = matches!(towards.state, State::Ended(Cause::PassedOn | Cause::WriteFailed));
+        let ended = matches!(
+            from.state,
+            State::ShuttingDown | State::Ended(Cause::PassedOn | Cause::KeptBack | Cause::ReadFailed)
+        );
+        Self { shut, drained: ended || quiet || !stream.half_close() }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut dyn ByteStream) -> Poll<()> {
+        if !self.shut {
+            self.shut = Pin::new(&mut *stream).poll_shutdown(cx).is_ready();
         }
-        (Poll::Pending, Poll::Ready(Ok(()))) if back.source_ended && !b.half_close() => {
-            Poll::Ready(Ok(complete()))
+        if !self.drained {
+            self.drained = poll_discard(cx, stream).is_ready();
         }
-        _ => Poll::Pending,
+        if self.shut && self.drained { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-/// Ready when this direction has ended and its end was passed on, as far as the target can be told.
-fn poll_direction(
-    cx: &mut Context<'_>,
-    copy: &mut Copy,
-    from: &mut BoxStream,
-    to: &mut BoxStream,
-    other: State,
-) -> Poll<io::Result<()>> {
-    if copy.state != State::Shut {
-        if copy.state == State::Open {
-            match ready!(copy.poll(cx, from, to)) {
-                Ok(()) => {}
-                Err(Fault::Source(error)) => return Poll::Ready(Err(error)),
-                // The target takes no more, but may have sent something before it closed: the other direction goes on.
-                Err(Fault::Target(error)) => {
-                    copy.failed = Some(error.kind());
-                    copy.state = State::Shut;
-                    return Poll::Ready(Ok(()));
-                }
-            }
+/// Reads to the end (or an error) and keeps nothing.
+fn poll_discard(cx: &mut Context<'_>, stream: &mut dyn ByteStream) -> Poll<()> {
+    for _ in 0..MAX_DISCARDS {
+        if ready!(stream.poll_readable(cx)).is_err() {
+            return Poll::Ready(());
         }
-        // To end this direction of a stream without half-close would end the other one too: that one goes first.
-        if !to.half_close() && other == State::Open {
-            return Poll::Pending;
-        }
-        match ready!(Pin::new(&mut *to).poll_shutdown(cx)) {
-            // The other side is gone already: that is an end, too.
-            Ok(()) | Err(_) => copy.state = State::Shut,
+        let mut buffer = Buffer::take();
+        let mut read = ReadBuf::new(&mut buffer);
+        if ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)).is_err() || read.filled().is_empty() {
+            return Poll::Ready(());
         }
     }
-    Poll::Ready(Ok(()))
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
-/// One timer for both directions, moved only when it fires.
-#[derive(Debug, Default)]
-struct Clock {
-    sleep: Option<Pin<Box<Sleep>>>,
-    last: Option<Instant>,
-    limit: Option<Duration>,
-}
-
-impl Clock {
-    fn poll(&mut self, cx: &mut Context<'_>, limit: Option<Duration>, moved: bool) -> Poll<()> {
-        let Some(limit) = limit else { return Poll::Pending };
-        if moved || self.last.is_none() || self.limit != Some(limit) {
-            self.last = Some(Instant::now());
-        }
-        let due = self.last.unwrap_or_else(Instant::now) + limit;
-        if self.limit != Some(limit) {
-            self.limit = Some(limit);
-            self.sleep = Some(Box::pin(sleep_until(due)));
-        }
-        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
-    }
-}
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

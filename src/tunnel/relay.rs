@@ -126,7 +126,7 @@ async fn visit(
     };
     let visitor = pipe::Side { stream: Box::new(stream), prefix: Bytes::new() };
     let target = pipe::Side { stream: Box::new(target), prefix: Bytes::new() };
-    let outcome = pipe::pipe(visitor, target, &limits).await;
+    let outcome = pipe::pipe(visitor, target, limits).await;
     let (bytes_in, bytes_out, elapsed) = (outcome.a_to_b, outcome.b_to_a, started.elapsed());
     info!(service, client = %peer, bytes_in, bytes_out, ?elapsed, outcome = %outcome.end, "connection");
 }

@@ -197,7 +197,7 @@ impl Server {
         let outcome = pipe::pipe(
             visitor,
             target,
-            &pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout),
+            pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout),
         )
         .await;
         info!(

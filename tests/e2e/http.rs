@@ -229,3 +229,35 @@ async fn the_process_stops_gently_and_leaks_nothing() {
     assert!(rest.len() > len - 1000 && rest.ends_with(b"0\r\n\r\n"), "{}", rest.len());
     assert_eq!(proxy.wait(), Some(0));
 }
+
+/// Out of descriptors the proxy keeps what it has, and is itself again when they return (weak point 22).
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_run_out_and_come_back() {
+    let web = backend::http("web").await;
+    let (proxy, port) = reverse_proxy(&[("h", web)]);
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut kept = connect(port);
+    let mut first = [0; 15];
+    kept.write_all(request).unwrap();
+    kept.read_exact(&mut first).unwrap();
+    let before = proxy.descriptors();
+    proxy.limit_descriptors(before + 20);
+    let crowd: Vec<_> = (0..100).map(|_| connect(port)).collect();
+    proxy.wait_for(&["cannot accept"]);
+    kept.write_all(request).unwrap();
+    let mut reply = String::new();
+    crate::support::eventually("the kept connection is answered", || {
+        let mut buf = [0; 4096];
+        let n = kept.read(&mut buf).unwrap();
+        reply += &String::from_utf8_lossy(&buf[..n]);
+        reply.contains("HTTP/1.1 200 OK").then_some(())
+    });
+    drop(crowd);
+    crate::support::eventually("new connections are answered again", || {
+        (curl("h", port, "/", &[]).0 == 200).then_some(())
+    });
+    drop(kept);
+    crate::support::eventually("descriptors are given back", || {
+        (proxy.descriptors() <= before).then_some(())
+    });
+}

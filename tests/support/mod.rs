@@ -106,6 +106,14 @@ impl Proc {
         eventually("the process ends", || self.child.try_wait().unwrap()).code()
     }
 
+    /// Sets how many descriptors it may have.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        let pid = self.child.id().to_string();
+        let status =
+            Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={count}:{count}")]).status();
+        assert!(status.unwrap().success());
+    }
+
     /// Open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()

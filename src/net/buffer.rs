@@ -1,0 +1,78 @@
+//! Buffers for copying, lent for as long as they hold data.
+//!
+//! A connection takes one when bytes are there to be read and gives it back when they are written, so idle connections
+//! hold none. Free ones wait in a small pool per thread: no lock, no allocation in the steady state.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// Bytes in one buffer. Each direction of a connection whose reader has stopped holds one, so this times twice
+/// `maxConnections` is what stalled visitors can make us hold.
+pub(crate) const BUFFER_SIZE: usize = 32 * 1024;
+
+/// Free buffers kept per thread (2 MiB); a burst of connections leaves no more than this behind.
+const MAX_FREE: usize = 64;
+
+thread_local! {
+    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// [`BUFFER_SIZE`] bytes with arbitrary content; goes back to the pool when dropped.
+pub(crate) struct Buffer(Box<[u8]>);
+
+impl Buffer {
+    /// A free one, or a new one.
+    pub(crate) fn take() -> Self {
+        let free = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
+        Self(free.unwrap_or_else(|| vec![0; BUFFER_SIZE].into_boxed_slice()))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.0);
+        // While a thread ends its pool is gone already; then the buffer simply goes too.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < MAX_FREE {
+                free.push(bytes);
+            }
+        });
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Buffer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_reused_and_the_pool_is_bounded() {
+        let first = Buffer::take();
+        let address = first.as_ptr();
+        drop(first);
+        assert_eq!(Buffer::take().as_ptr(), address);
+        drop((0..MAX_FREE + 10).map(|_| Buffer::take()).collect::<Vec<_>>());
+        assert_eq!(FREE.with(|free| free.borrow().len()), MAX_FREE);
+    }
+}
