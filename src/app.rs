@@ -41,7 +41,8 @@ type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 type Ingresses<'a> = HashMap<&'a str, Arc<dyn Ingress>>;
 
 fn table(rules: &[Rule]) -> Arc<dyn Ingress> {
-    Arc::new(Table::new(rules))
+    // What is wrong in a rule was said when the configuration was checked.
+    Arc::new(Table::new(rules).0)
 }
 
 struct App<'a> {
@@ -58,10 +59,9 @@ impl App<'_> {
         let shutdown = self.shutdown.clone();
         match &service.handler {
             Handler::Forward { settings, hop } => {
-                let hop = Hop::new(hop, Instant::now().into_std());
-                let hop =
-                    hop.map_err(|(node, error)| anyhow::anyhow!("forwarder.nodes[{node}].host: {error}"))?;
-                let forward = Arc::new(Forward { service: name, settings: settings.clone(), hop, shutdown });
+                let (hop, since) = (Hop::new(hop.clone()), Instant::now());
+                let forward =
+                    Arc::new(Forward { service: name, settings: settings.clone(), hop, since, shutdown });
                 self.either(service, move |conn, permit| {
                     let forward = Arc::clone(&forward);
                     async move { forward.serve(conn, permit).await }

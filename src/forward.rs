@@ -4,13 +4,14 @@
 //! sniffing) by the host that the stream's header names, if it came through a tunnel.
 
 use crate::addr::Host;
+use crate::addr::HostPort;
 use crate::http::failure::Failure;
 use crate::http::{self, Asked, Idle, Route, Upstream};
 use crate::net::dial::dial;
 use crate::net::listen::Permit;
 use crate::net::{BoxStream, Conn, Via, pipe};
-use crate::route::hop::Hop;
-use crate::route::{Node, Protocol, Request, Verdict};
+use crate::route::hop::{Hop, Tried};
+use crate::route::{Node, Protocol, Request};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::server::pipe_limits;
@@ -42,6 +43,8 @@ pub(crate) struct Forward {
     pub(crate) service: String,
     pub(crate) settings: Settings,
     pub(crate) hop: Hop,
+    /// When the hop was made: failure marks are counted from here.
+    pub(crate) since: Instant,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -92,7 +95,7 @@ impl Forward {
         let client = conn.client;
         let request = Request { hostname, protocol, client, service: &self.service, http: None };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
-        let (node, stream) = match self.reach(&request, port, &mut Vec::new(), None).await {
+        let (node, stream) = match self.reach(&request, port, &mut Tried::new(), None).await {
             Ok(Reached { node, stream, .. }) => (node, stream),
             Err(failure) => {
                 let outcome = failure.outcome();
@@ -125,21 +128,17 @@ impl Forward {
         &self,
         request: &Request<'_>,
         port: u16,
-        tried: &mut Vec<usize>,
+        tried: &mut Tried,
         mut idle: Option<&mut Idle>,
     ) -> Result<Reached, Failure> {
         let mut last = None;
         loop {
-            let node = match self.hop.choose(request, tried, Instant::now().into_std()) {
-                Ok(Verdict::Use(node)) => node,
-                Ok(Verdict::Pass) => {
-                    let no_route = || Failure::NoRoute(request.hostname.to_string());
-                    return Err(last.unwrap_or_else(no_route));
-                }
-                Ok(Verdict::Refuse(refusal)) => return Err(refusal.into()),
-                Err(error) => return Err(Failure::Routing(error.to_string())),
+            let before = tried.clone();
+            let Some(node) = self.hop.choose(request, tried, self.since.elapsed()) else {
+                let no_route = || Failure::NoRoute(request.hostname.to_string());
+                return Err(last.unwrap_or_else(no_route));
             };
-            let Some(target) = node.target(request, port) else {
+            let Some(target) = target(&node, request, port) else {
                 last = Some(Failure::Down(format!(
                     "node {:?} names no host and port, and neither does the request",
                     node.name
@@ -151,20 +150,28 @@ impl Forward {
                 && let Some(kept) = idle.take(&key).await
             {
                 // Should it turn out to be stale, the node deserves a fresh connection.
-                tried.pop();
+                *tried = before;
                 let (stream, kept) = (kept.io.stream, true);
                 return Ok(Reached { node, stream, key, kept });
             }
             match dial(&target, self.settings.connect_timeout).await {
                 Ok(stream) => return Ok(Reached { node, stream: Box::new(stream), key, kept: false }),
                 Err(error) => {
-                    node.health.failed(Instant::now().into_std());
+                    node.health.failed(self.since.elapsed());
                     warn!(service = self.service, node = &*node.name, %error, "node failed");
                     last = Some(Failure::Down(error.to_string()));
                 }
             }
         }
     }
+}
+
+/// Where to dial; a port that neither the node nor its protocol names is the one that was asked for.
+fn target(node: &Node, request: &Request<'_>, port: u16) -> Option<HostPort> {
+    let asked = || HostPort::new(request.hostname.clone(), port);
+    node.target(request)
+        .or_else(|| node.addr.is_none().then(asked))
+        .filter(|t| !t.host.is_empty() && t.port != 0)
 }
 
 /// A stream to a node.
@@ -179,7 +186,7 @@ struct Reached {
 /// The nodes tried for one request.
 #[derive(Debug, Default)]
 struct Choice {
-    tried: Vec<usize>,
+    tried: Tried,
     node: Option<Arc<Node>>,
     kept: bool,
 }
@@ -208,7 +215,7 @@ impl http::Router for Visitor<'_> {
 
     fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
         let request = self.request(asked);
-        if self.forward.hop.matches_none(&request) {
+        if self.forward.hop.candidates(&request).is_empty() {
             return Err(Failure::NoRoute(request.hostname.to_string()));
         }
         Ok(Choice::default())
@@ -231,7 +238,7 @@ impl http::Router for Visitor<'_> {
         match (&choice.node, answered) {
             (Some(node), Ok(())) => node.health.succeeded(),
             // That a kept connection ended says nothing about the node.
-            (Some(node), Err(_)) if !choice.kept => node.health.failed(Instant::now().into_std()),
+            (Some(node), Err(_)) if !choice.kept => node.health.failed(self.forward.since.elapsed()),
             _ => {}
         }
     }

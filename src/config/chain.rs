@@ -3,7 +3,8 @@
 use super::check::{new_tunnel_id, read_size, read_wait, word};
 use super::reader::{Bare, Field, Map, nearest};
 use crate::mux;
-use crate::route::hop::{HopSettings, NodeSettings, Strategy, filter_pattern};
+use crate::route::hop::{HopSettings, NodeSettings, Strategy};
+use crate::route::hosts::HostPattern;
 use crate::route::rule::Rule;
 use crate::tunnel::client::{Auth, Connector, Server};
 use std::time::Duration;
@@ -321,7 +322,7 @@ fn read_filter(map: &Map<'_>, node: &mut NodeSettings) {
         && let Some(host) = field.text()
     {
         host.clone_into(&mut node.host);
-        if let Err(error) = filter_pattern(host) {
+        if let Err(error) = HostPattern::from_filter(host) {
             field.error(format!("{host:?}: {error}"), "expected example.com, .example.com or *.example.com");
         }
     }

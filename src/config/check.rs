@@ -177,7 +177,7 @@ impl<'a> Checker<'a> {
             hostname: hostname.text()?.trim().to_owned(),
             endpoint: endpoint.text()?.trim().to_owned(),
         };
-        match HostPattern::parse(&rule.hostname) {
+        match HostPattern::from_ingress(&rule.hostname) {
             Err(error) => hostname
                 .error(format!("{:?}: {error}", rule.hostname), "expected example.com or *.example.com"),
             Ok(HostPattern::Exact(host)) if host.is_empty() => {
@@ -188,7 +188,7 @@ impl<'a> Checker<'a> {
             }
             Ok(_) => {}
         }
-        if route::Endpoint::parse(&rule.endpoint).is_none() {
+        if route::ingress::parse_endpoint(&rule.endpoint).is_none() {
             let message = format!("{:?} is no tunnel ID: this host goes nowhere", rule.endpoint);
             endpoint.warn(message, "expected a UUID, with $ in front for a private tunnel");
         }
@@ -535,8 +535,8 @@ fn inline_rules(field: &Field<'_>) -> Vec<Rule> {
     let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     let parse = |pair: &str| {
         let (hostname, endpoint) = pair.split_once(':')?;
-        route::Endpoint::parse(endpoint)?;
-        HostPattern::parse(hostname).ok()?;
+        route::ingress::parse_endpoint(endpoint)?;
+        HostPattern::from_ingress(hostname).ok()?;
         Some(Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() })
     };
     pairs

@@ -1,94 +1,188 @@
-//! Host patterns compiled into two hash maps: the cost of a look-up depends on the labels of the host, not on the patterns.
+//! Host patterns as GOST writes them, and the index that finds the patterns of one host.
+//!
+//! A leading `*` or dot means different things in an ingress, a `filter.host` and a `Host(...)` rule; each has its own
+//! constructor here, and all share one comparison with a label boundary. [`HostMap`] is filled once and then only read: a
+//! look-up walks up the labels of the host, so its cost depends on the host and not on the number of patterns. What an entry
+//! holds, and which of the entries found wins, is its owner's choice.
 
 use crate::addr::{Host, InvalidAddr};
 use std::collections::HashMap;
 
-/// `example.com`, or `.example.com` / `*.example.com` for it and everything below it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Which hosts are meant; names are in the normal form of [`Host`] and never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
-    /// This host only.
-    Exact(Host),
-    /// This host and everything below, at a label boundary.
-    Suffix(Host),
+    /// This host.
+    Exact(Box<str>),
+    /// This host and every name under it.
+    Within(Box<str>),
+    /// Every name under this host, but not the host.
+    Below(Box<str>),
 }
 
 impl HostPattern {
-    /// Parses a pattern as written; one leading `*` is dropped (section 2.6 of the wire specification).
-    pub fn parse(text: &str) -> Result<Self, InvalidAddr> {
+    /// `filter.host`: `x` is exact; `.x`, `*.x` and `*x` are all `x` and what is under it; `None`, for `*` or nothing: any host.
+    pub fn from_filter(text: &str) -> Result<Option<Self>, InvalidAddr> {
+        let text = text.trim();
+        Ok(match text.strip_prefix('*') {
+            Some("") => None,
+            None if text.is_empty() => None,
+            Some(rest) => Some(Self::Within(name(rest.strip_prefix('.').unwrap_or(rest))?)),
+            None => Some(match text.strip_prefix('.') {
+                Some(rest) => Self::Within(name(rest)?),
+                None => Self::Exact(name(text)?),
+            }),
+        })
+    }
+
+    /// `hostname` of an ingress rule: one `*` in front is dropped, then `.x` is `x` and what is under it, and `x` is exact.
+    pub fn from_ingress(text: &str) -> Result<Self, InvalidAddr> {
+        let text = text.trim();
         let text = text.strip_prefix('*').unwrap_or(text);
-        match text.strip_prefix('.') {
-            Some(parent) => Host::parse(parent).map(Self::Suffix),
-            None => Host::parse(text).map(Self::Exact),
+        Ok(match text.strip_prefix('.') {
+            Some(rest) => Self::Within(name(rest)?),
+            None => Self::Exact(name(text)?),
+        })
+    }
+
+    /// `Host(...)` of a matcher rule: `x` is exact; `.x`, `*.x` and `*x` are what is under `x`.
+    pub fn from_rule(text: &str) -> Result<Self, InvalidAddr> {
+        let text = text.trim();
+        let rest = text.strip_prefix('*');
+        let below = rest.unwrap_or(text);
+        Ok(match below.strip_prefix('.').or(rest) {
+            Some(parent) => Self::Below(name(parent)?),
+            None => Self::Exact(name(text)?),
+        })
+    }
+
+    /// The name that the pattern is about: the key to file it under in a [`HostMap`].
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Exact(name) | Self::Within(name) | Self::Below(name) => name,
+        }
+    }
+
+    /// Whether `host` is meant.
+    pub fn matches(&self, host: &Host) -> bool {
+        let host = host.as_str();
+        match self {
+            Self::Exact(name) => host == &**name,
+            Self::Within(name) => host == &**name || is_below(host, name),
+            Self::Below(name) => is_below(host, name),
         }
     }
 }
 
-/// Values by host pattern.
-#[derive(Debug)]
-pub(crate) struct HostMap<T> {
-    exact: HashMap<Host, T>,
-    suffix: HashMap<Host, T>,
+/// Whether `host` has at least one label more than `parent`, in front of it.
+fn is_below(host: &str, parent: &str) -> bool {
+    host.strip_suffix(parent).is_some_and(|front| front.ends_with('.'))
 }
 
-impl<T> Default for HostMap<T> {
-    fn default() -> Self {
-        Self { exact: HashMap::new(), suffix: HashMap::new() }
-    }
+fn name(text: &str) -> Result<Box<str>, InvalidAddr> {
+    let host = Host::parse(text)?;
+    if host.is_empty() { Err(InvalidAddr::EmptyLabel) } else { Ok(host.as_str().into()) }
+}
+
+/// Names to what is said about them, found for a host by walking from the host up to its last label.
+///
+/// The hash is the standard library's keyed SipHash: names may come from files that others write, and nobody who can choose
+/// names must be able to choose collisions.
+#[derive(Debug)]
+pub(crate) struct HostMap<T> {
+    entries: HashMap<Box<str>, T>,
+    /// Length of the longest name: longer suffixes of a host are not even hashed.
+    longest: usize,
 }
 
 impl<T> HostMap<T> {
-    /// The value of a pattern, made if there is none.
-    pub(crate) fn entry(&mut self, pattern: HostPattern) -> &mut T
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self { entries: HashMap::with_capacity(capacity), longest: 0 }
+    }
+
+    /// The entry of `name`, made if it is not there.
+    pub(crate) fn entry(&mut self, name: &str) -> &mut T
     where
         T: Default,
     {
-        match pattern {
-            HostPattern::Exact(host) => self.exact.entry(host).or_default(),
-            HostPattern::Suffix(host) => self.suffix.entry(host).or_default(),
-        }
+        self.longest = self.longest.max(name.len());
+        self.entries.entry(name.into()).or_default()
     }
 
-    /// The values that match, most specific first: exact, then the longest suffix.
-    pub(crate) fn matches<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = &'a T> {
-        let text = host.as_str();
-        let starts = std::iter::once(0).chain(text.match_indices('.').map(|(at, _)| at + 1));
-        let suffixes = starts.filter_map(move |at| text.get(at..));
-        let parents = suffixes.filter_map(|parent| self.suffix.get(parent));
-        self.exact.get(text).into_iter().chain(parents).filter(move |_| !host.is_empty())
+    /// The same names with other entries; spare room is given back.
+    pub(crate) fn map<U>(self, mut change: impl FnMut(T) -> U) -> HostMap<U> {
+        let entries = self.entries.into_iter().map(|(name, entry)| (name, change(entry))).collect();
+        HostMap { entries, longest: self.longest }
+    }
+
+    /// How many names there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entries of `host` itself (marked true) and of its parents, nearest first. The empty host has none.
+    pub(crate) fn walk<'a, 'h>(
+        &'a self,
+        host: &'h str,
+    ) -> impl Iterator<Item = (bool, &'a T)> + use<'a, 'h, T> {
+        let first = if host.is_empty() || self.entries.is_empty() { None } else { Some(host) };
+        std::iter::successors(first, |name| name.split_once('.').map(|(_, parent)| parent))
+            .filter(|name| name.len() <= self.longest)
+            .filter_map(move |name| Some((name.len() == host.len(), self.entries.get(name)?)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn naive(pattern: &HostPattern, host: &Host) -> Option<usize> {
-        match pattern {
-            HostPattern::Exact(p) => (p == host).then_some(usize::MAX),
-            HostPattern::Suffix(p) => {
-                let below = host.as_str().strip_suffix(p.as_str()).is_some_and(|rest| rest.ends_with('.'));
-                (p == host || below).then_some(p.as_str().len())
-            }
+    fn matching(pattern: &HostPattern) -> Vec<&'static str> {
+        let hosts = ["example.com", "a.example.com", "b.a.example.com", "badexample.com", "com", ""];
+        hosts.into_iter().filter(|h| pattern.matches(&Host::parse(h).unwrap())).collect()
+    }
+
+    #[test]
+    fn each_place_reads_stars_and_dots_its_own_way() {
+        let within = ["example.com", "a.example.com", "b.a.example.com"];
+        for text in [".example.com", "*.example.com", "*example.com", " *.EXAMPLE.com. "] {
+            assert_eq!(matching(&HostPattern::from_filter(text).unwrap().unwrap()), within, "{text}");
+            assert_eq!(matching(&HostPattern::from_rule(text).unwrap()), within[1..], "{text}");
+        }
+        for text in [".example.com", "*.example.com", "*.Example.com."] {
+            assert_eq!(matching(&HostPattern::from_ingress(text).unwrap()), within, "{text}");
+        }
+        for text in ["example.com", "Example.Com."] {
+            assert_eq!(matching(&HostPattern::from_filter(text).unwrap().unwrap()), within[..1], "{text}");
+            assert_eq!(matching(&HostPattern::from_ingress(text).unwrap()), within[..1], "{text}");
+            assert_eq!(matching(&HostPattern::from_rule(text).unwrap()), within[..1], "{text}");
+        }
+        assert_eq!(matching(&HostPattern::from_ingress("*example.com").unwrap()), within[..1]);
+    }
+
+    #[test]
+    fn what_is_no_pattern() {
+        for text in ["", " ", "*"] {
+            assert_eq!(HostPattern::from_filter(text), Ok(None), "{text}");
+        }
+        for text in ["", "*", ".", "*.", "**.x", "..x", "a b", "x:80", "*.*.x", "é"] {
+            assert!(HostPattern::from_ingress(text).is_err(), "{text}");
+            assert!(HostPattern::from_rule(text).is_err(), "{text}");
+        }
+        for text in [".", "*.", "**.x", "..x", "a b", "x:80"] {
+            assert!(HostPattern::from_filter(text).is_err(), "{text}");
         }
     }
 
-    proptest! {
-        #[test]
-        fn the_map_finds_what_a_walk_over_all_patterns_finds(
-            patterns in prop::collection::vec("(\\*?\\.)?[ab](\\.[ab]){0,3}", 0..12),
-            host in "[ab](\\.[ab]){0,4}",
-        ) {
-            let host = Host::parse(&host).unwrap();
-            let mut map = HostMap::<Vec<usize>>::default();
-            let patterns: Vec<_> = patterns.iter().map(|p| HostPattern::parse(p).unwrap()).collect();
-            for (i, pattern) in patterns.iter().enumerate() {
-                map.entry(pattern.clone()).push(i);
-            }
-            let found: Vec<_> = map.matches(&host).flatten().copied().collect();
-            let mut expected: Vec<_> = (0..patterns.len()).filter(|&i| naive(&patterns[i], &host).is_some()).collect();
-            expected.sort_by_key(|&i| (std::cmp::Reverse(naive(&patterns[i], &host)), i));
-            prop_assert_eq!(found, expected);
+    #[test]
+    fn a_walk_goes_from_the_host_to_its_last_label() {
+        let mut map = HostMap::with_capacity(0);
+        for (value, name) in ["c", "b.c", "a.b.c", "x.b.c"].into_iter().enumerate() {
+            *map.entry(name) = value;
         }
+        let walk = |host: &str| map.walk(host).map(|(itself, v)| (itself, *v)).collect::<Vec<_>>();
+        assert_eq!(walk("a.b.c"), [(true, 2), (false, 1), (false, 0)]);
+        assert_eq!(walk("very.long.name.under.b.c"), [(false, 1), (false, 0)]);
+        assert_eq!(walk("c"), [(true, 0)]);
+        assert_eq!(walk("xc"), []);
+        assert_eq!(walk(""), []);
     }
 }

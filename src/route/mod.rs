@@ -3,10 +3,13 @@
 //! [`Ingress`] answers "which tunnel", [`Forwarder`] answers "which node"; the built-in rules are one implementation of
 //! each. Nothing here does I/O or knows who asks.
 
+#[cfg(test)]
+mod fake;
 pub mod hop;
 pub mod hosts;
 pub mod ingress;
 pub mod rule;
+pub mod selector;
 
 use crate::addr::{Host, HostPort};
 use crate::wire::http::RequestHead;
@@ -147,8 +150,6 @@ pub struct Node {
     pub fail_timeout: std::time::Duration,
     /// Failure marks.
     pub health: hop::Health,
-    /// Counts the turns of the sets of candidates that begin with this node.
-    pub(crate) turn: std::sync::atomic::AtomicUsize,
 }
 
 /// Hostname, metadata and candidates in, index of one candidate out.

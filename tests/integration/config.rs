@@ -45,7 +45,12 @@ fn every_problem_is_shown_where_it_stands() {
         ("sniffing: true", "readTimeout: 0", 4, &["a wait of zero"]),
         ("sniffing: true", "snifing: true", 4, &["did you mean \"sniffing\"?"]),
         ("host: a.example", "host: a..example", 7, &["empty label"]),
-        ("host: a.example", "matcher: { rule: 'Hots(`a`)' }", 7, &["unknown function Hots"]),
+        (
+            "host: a.example",
+            "matcher: { rule: 'Hots(`a`)' }",
+            7,
+            &["unknown function \"Hots\", did you mean \"Host\"?"],
+        ),
         ("host: a.example", "tls: { secure: true }", 7, &["not supported yet"]),
         (":8080", "8080", 3, &["found \"8080\"", "an address with a port"]),
         ("name: s\n", "name: s\n  name: t\n", 3, &["stands here twice"]),

@@ -1,0 +1,134 @@
+//! Matcher expressions: GOST's `matcher.rule`, compiled once and asked for every request.
+//!
+//! The language is Traefik's: functions on the request joined by `&&`, `||`, `!` and parentheses; `parse` reads it, `function` holds
+//! the functions. What a matching rule is worth (priority, which nodes it stands before) is `hop`'s. A function that needs
+//! HTTP is false where there is none, so its negation is true. `BodyRegexp`, `BodyJSON`, `Bypass` and `Admission` are refused
+//! by name: a rule that silently ignored them would send traffic where it was forbidden.
+
+mod function;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use super::Request;
+use super::hosts::HostPattern;
+use function::Function;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A compiled matcher expression. Cheap to clone; two rules are equal when their text is.
+#[derive(Clone)]
+pub struct Rule {
+    text: Arc<str>,
+    expr: Arc<Expr>,
+}
+
+/// Why a text is no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ParseError {
+    message: String,
+    offset: usize,
+}
+
+impl ParseError {
+    /// The byte of the rule's text where the reader stopped.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+}
+
+impl Rule {
+    /// Compiles an expression.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let expr = parse::parse(text)?;
+        Ok(Self { text: text.into(), expr: Arc::new(expr) })
+    }
+
+    /// The expression as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the request is meant.
+    pub fn matches(&self, request: &Request<'_>) -> bool {
+        self.matches_subject(&Subject::new(request))
+    }
+
+    pub(super) fn matches_subject(&self, subject: &Subject<'_>) -> bool {
+        self.expr.matches(subject)
+    }
+
+    /// Patterns one of which the hostname must meet for the rule to match at all; `None` where no such list is known.
+    pub fn hosts(&self) -> Option<Vec<HostPattern>> {
+        let mut hosts: Vec<HostPattern> = self.expr.hosts()?.into_iter().cloned().collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        Some(hosts)
+    }
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Rule {}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Rule").field(&self.text).finish()
+    }
+}
+
+/// A request with what several rules would otherwise each work out again.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) request: &'a Request<'a>,
+    path: Option<Cow<'a, [u8]>>,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(request: &'a Request<'a>) -> Self {
+        let path = request.http.map(|http| function::percent_decoded(http.path().as_bytes()));
+        Self { request, path }
+    }
+
+    /// The path of the URL without escapes, as GOST compares it; `None` for what is not HTTP.
+    pub(super) fn path(&self) -> Option<&[u8]> {
+        self.path.as_deref()
+    }
+}
+
+#[derive(Debug)]
+enum Expr {
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
+    Call(Function),
+}
+
+impl Expr {
+    /// Recursion is bounded by [`parse::MAX_DEPTH`].
+    fn matches(&self, subject: &Subject<'_>) -> bool {
+        match self {
+            Self::All(terms) => terms.iter().all(|term| term.matches(subject)),
+            Self::Any(terms) => terms.iter().any(|term| term.matches(subject)),
+            Self::Not(term) => !term.matches(subject),
+            Self::Call(function) => function.matches(subject),
+        }
+    }
+
+    fn hosts(&self) -> Option<Vec<&HostPattern>> {
+        match self {
+            Self::Call(Function::Host(pattern)) => Some(vec![pattern]),
+            Self::All(terms) => terms.iter().filter_map(Self::hosts).min_by_key(Vec::len),
+            Self::Any(terms) => {
+                terms.iter().map(Self::hosts).collect::<Option<Vec<_>>>().map(|lists| lists.concat())
+            }
+            Self::Not(_) | Self::Call(_) => None,
+        }
+    }
+}
