@@ -125,7 +125,7 @@ impl RequestHead {
         if host.is_none() && !line.http10 {
             return Err("HTTP/1.1 without Host");
         }
-        let authority = agree(target.authority, host)?;
+        let authority = agree(target.authority, target.default_port, host)?;
         let framing = meaning.framing(line.http10)?.unwrap_or(Framing::None);
         if line.method == b"CONNECT" && (meaning.content_length.is_some() || meaning.chunked) {
             return Err("CONNECT with a body");
@@ -183,6 +183,8 @@ pub(super) fn split_line(line: &[u8]) -> Result<Line<'_>, &'static str> {
 /// A request target, taken apart (RFC 9112 3.2).
 struct Target {
     authority: Option<HostPort>,
+    /// What a Host field without a port stands for beside this target.
+    default_port: u16,
     path: Span,
     query: Option<Span>,
 }
@@ -194,17 +196,18 @@ impl Target {
             if authority.port == 0 {
                 return Err("CONNECT without a port");
             }
-            return Ok(Self { authority: Some(authority), path: Span::default(), query: None });
+            let default_port = authority.port;
+            return Ok(Self { authority: Some(authority), default_port, path: Span::default(), query: None });
         }
         if target == b"*" {
             if method != b"OPTIONS" {
                 return Err("target * with a method other than OPTIONS");
             }
-            return Ok(Self { authority: None, path: Span::of(raw, target), query: None });
+            return Ok(Self { authority: None, default_port: 80, path: Span::of(raw, target), query: None });
         }
         if target[0] == b'/' {
             let (path, query) = split_query(raw, target);
-            return Ok(Self { authority: None, path, query });
+            return Ok(Self { authority: None, default_port: 80, path, query });
         }
         Self::absolute(raw, target)
     }
@@ -226,7 +229,7 @@ impl Target {
             // An empty path means "/"; one of those stands before the authority.
             path = Span::of(raw, &target[colon + 1..colon + 2]);
         }
-        Ok(Self { authority: Some(authority), path, query })
+        Ok(Self { authority: Some(authority), default_port, path, query })
     }
 }
 
@@ -252,9 +255,12 @@ fn parse_authority(text: &[u8], default_port: u16) -> Result<HostPort, &'static 
 
 /// The one authority that target and Host name together. RFC 9112 lets the target win; as both are passed on, a server
 /// that looks at the other one would be reached past our routing, so they have to agree.
-fn agree(target: Option<HostPort>, host: Option<&[u8]>) -> Result<Option<HostPort>, &'static str> {
+fn agree(
+    target: Option<HostPort>,
+    default_port: u16,
+    host: Option<&[u8]>,
+) -> Result<Option<HostPort>, &'static str> {
     let Some(host) = host else { return Ok(target) };
-    let default_port = target.as_ref().map_or(80, |authority| authority.port);
     let host = if host.is_empty() { None } else { Some(parse_authority(host, default_port)?) };
     if target.is_some() && target != host {
         return Err("Host differs from the request target");
