@@ -4,5 +4,6 @@
 
 mod config;
 mod corpus;
+mod http_framing;
 mod layers;
 mod vectors;
