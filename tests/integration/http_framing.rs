@@ -137,8 +137,7 @@ async fn hyper_requests(bytes: &[u8]) -> Vec<Seen> {
         ours.read_to_end(&mut replies).await.expect("in memory");
     };
     let _ = tokio::join!(connection, client);
-    let seen = seen.lock().expect("no panic").clone();
-    seen
+    seen.lock().expect("no panic").clone()
 }
 
 fn check_requests(bytes: &[u8]) -> Result<usize, TestCaseError> {
@@ -351,7 +350,7 @@ fn changed(mut message: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     for (place, text, dropped) in changes {
         // Half of the changes fall on line starts and ends, where most of the ambiguity is.
         let mut at = (message.len() as f64 * place) as usize;
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             at = message[at..].iter().position(|b| *b == b'\r').map_or(at, |cr| at + cr);
         }
         let end = (at + dropped).min(message.len());
