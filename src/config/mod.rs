@@ -3,15 +3,24 @@
 mod chain;
 mod check;
 mod file;
+mod forwarder;
+mod handler;
+mod ingress;
+mod log;
 mod problem;
 mod reader;
+mod service;
+mod settings;
+mod tunnel;
 
 pub use problem::{Problem, Severity, Source};
 pub use reader::parse_duration;
 
+use crate::net::listen;
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
-use crate::{entrypoint, forward, net::listen, telemetry, tunnel};
+use crate::tunnel::{client, relay, server};
+use crate::{entrypoint, forward, telemetry};
 
 /// A checked configuration.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +50,7 @@ pub enum Listener {
     /// `tcp`.
     Tcp(listen::Settings),
     /// `rtcp`: a session with the server that the chain names.
-    Rtcp(tunnel::client::Settings),
+    Rtcp(client::Settings),
 }
 
 /// `handler.type`.
@@ -57,14 +66,14 @@ pub enum Handler {
     /// `tunnel`.
     Tunnel {
         /// The tunnel port.
-        settings: tunnel::server::Settings,
+        settings: server::Settings,
         /// `entrypoint` and `entrypoints`.
         entrypoints: Vec<entrypoint::Settings>,
         /// Inline rules: metadata `tunnel: "host:uuid,..."`.
         rules: Vec<Rule>,
     },
     /// `relay`.
-    Relay(tunnel::relay::Settings),
+    Relay(relay::Settings),
     /// `whoami`: answers with what it saw.
     Whoami,
 }

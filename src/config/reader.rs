@@ -217,6 +217,20 @@ impl<'a> Map<'a> {
         Some(Field { reader: self.reader, tree: first.1, path: self.path_of(&first.0.text) })
     }
 
+    /// The mapping under `name`, an empty one where there is none; `None` when it is something else.
+    pub(crate) fn section(&self, name: &'static str) -> Option<Self> {
+        match self.get(&[name]) {
+            Some(field) => field.map(),
+            None => Some(Self {
+                reader: self.reader,
+                at: self.at,
+                path: self.path_of(name),
+                entries: Vec::new(),
+                asked: RefCell::default(),
+            }),
+        }
+    }
+
     pub(crate) fn error(&self, message: String, help: impl Into<String>) {
         self.reader.report(Severity::Error, self.at, &self.path, message, help);
     }

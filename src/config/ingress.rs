@@ -1,0 +1,66 @@
+//! `ingresses[]`: which host belongs to which tunnel.
+
+use super::Ingress;
+use super::reader::Field;
+use crate::route::hosts::HostPattern;
+use crate::route::ingress::{Rule, parse_endpoint};
+
+pub(crate) fn read(field: &Field<'_>) -> Option<Ingress> {
+    let map = field.map()?;
+    let Some(name) = map.text(&["name"]) else {
+        map.error("ingress without a name".to_owned(), "expected name: ingress-0");
+        return None;
+    };
+    let rules = map.get(&["rules"]).map(|f| f.list()).unwrap_or_default();
+    let rules = rules.iter().filter_map(rule).collect();
+    map.finish(&["reload"], &["plugin", "file", "redis", "http"]);
+    Some(Ingress { name: name.to_owned(), rules })
+}
+
+fn rule(field: &Field<'_>) -> Option<Rule> {
+    let map = field.map()?;
+    let (hostname, endpoint) = (map.get(&["hostname"]), map.get(&["endpoint"]));
+    let (Some(hostname), Some(endpoint)) = (hostname, endpoint) else {
+        map.error("incomplete rule".to_owned(), "expected hostname: and endpoint:");
+        return None;
+    };
+    let rule =
+        Rule { hostname: hostname.text()?.trim().to_owned(), endpoint: endpoint.text()?.trim().to_owned() };
+    match HostPattern::from_ingress(&rule.hostname) {
+        Err(error) => {
+            hostname.error(format!("{:?}: {error}", rule.hostname), "expected example.com or *.example.com");
+        }
+        Ok(HostPattern::Exact(host)) if host.is_empty() => {
+            let message = format!("{:?} matches no host", rule.hostname);
+            hostname.warn(message, "expected example.com or *.example.com");
+        }
+        Ok(_) => {}
+    }
+    if parse_endpoint(&rule.endpoint).is_none() {
+        let message = format!("{:?} is no tunnel ID: this host goes nowhere", rule.endpoint);
+        endpoint.warn(message, "expected a UUID, with $ in front for a private tunnel");
+    }
+    map.finish(&[], &[]);
+    Some(rule)
+}
+
+/// Metadata `tunnel: "host:uuid,host2:uuid2"`.
+pub(crate) fn inline_rules(field: &Field<'_>) -> Vec<Rule> {
+    let text = field.text().unwrap_or_default();
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let parse = |pair: &str| {
+        let (hostname, endpoint) = pair.split_once(':')?;
+        parse_endpoint(endpoint)?;
+        HostPattern::from_ingress(hostname).ok()?;
+        Some(Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() })
+    };
+    pairs
+        .filter_map(|pair| {
+            let rule = parse(pair);
+            if rule.is_none() {
+                field.error(format!("{pair:?} is no rule"), "expected host:UUID,host:UUID");
+            }
+            rule
+        })
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! Keys that several objects have: words, times, sizes, and the groups `http.*`, `sniffing.*` and `mux.*`.
+
+use super::reader::{Bare, Field, Map, nearest};
+use crate::{http, mux, sniff};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) const HALF_CLOSE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One of a few words; anything else is an error that lists them.
+pub(crate) fn word(field: &Field<'_>, known: &[&'static str]) -> Option<&'static str> {
+    let text = field.text()?;
+    let found = known.iter().find(|k| k.eq_ignore_ascii_case(text)).copied();
+    if found.is_none() {
+        let hint = nearest(text, known.iter().copied());
+        field.error(format!("{text:?} is not supported"), format!("expected {}; {hint}", known.join(", ")));
+    }
+    found
+}
+
+pub(crate) fn flag(map: &Map<'_>, names: &[&'static str]) -> Option<bool> {
+    map.get(names).and_then(|f| f.bool())
+}
+
+pub(crate) fn read_wait(map: &Map<'_>, names: &[&'static str], setting: &mut Duration) {
+    if let Some(wait) = map.get(names).and_then(|f| f.wait(Bare::Seconds)) {
+        *setting = wait;
+    }
+}
+
+pub(crate) fn read_size(map: &Map<'_>, names: &[&'static str], least: i64, setting: &mut usize) {
+    let size = map.get(names).and_then(|f| f.number(least..=i64::from(i32::MAX)));
+    if let Some(size) = size.and_then(|n| usize::try_from(n).ok()) {
+        *setting = size;
+    }
+}
+
+/// `idleTimeout`: 0 is no limit, as in GOST.
+pub(crate) fn read_idle(map: &Map<'_>) -> Option<Duration> {
+    map.get(&["idleTimeout"]).and_then(|f| f.duration(Bare::Seconds)).filter(|d| !d.is_zero())
+}
+
+pub(crate) fn read_sniff(map: &Map<'_>) -> sniff::Settings {
+    let mut settings = sniff::Settings::default();
+    read_wait(map, &["sniffing.timeout"], &mut settings.timeout);
+    read_wait(map, &["sniffing.clientHelloTimeout"], &mut settings.client_hello_timeout);
+    settings
+}
+
+pub(crate) fn read_http(map: &Map<'_>, keepalive: &[&'static str], reply: &[&'static str]) -> http::Settings {
+    let mut settings = http::Settings::default();
+    settings.keepalive = flag(map, keepalive).unwrap_or(settings.keepalive);
+    settings.route_header = flag(map, &["http.routeHeader"]).unwrap_or(false);
+    read_wait(map, &["http.headTimeout"], &mut settings.head_timeout);
+    read_wait(map, &["http.idleTimeout"], &mut settings.idle_timeout);
+    read_wait(map, &["http.stallTimeout"], &mut settings.stall_timeout);
+    read_wait(map, reply, &mut settings.reply_timeout);
+    read_size(map, &["http.maxHeadSize"], 1024, &mut settings.limits.max_bytes);
+    read_size(map, &["http.maxHeadFields"], 16, &mut settings.limits.max_fields);
+    settings
+}
+
+/// The `mux.*` keys, over the defaults of that handler or connector.
+pub(crate) fn read_mux(map: &Map<'_>, mut mux: mux::Settings) -> mux::Settings {
+    let version = map.get(&["mux.version"]).and_then(|f| f.number(1..=2));
+    mux.kind = match (map.get(&["mux.type"]).and_then(|f| word(&f, &["smux", "yamux"])), version) {
+        (Some("yamux"), _) => mux::Kind::Yamux,
+        (_, Some(1)) => mux::Kind::SmuxV1,
+        (_, Some(_)) => mux::Kind::SmuxV2,
+        (_, None) => mux.kind,
+    };
+    if let Some(wait) = map.get(&["mux.keepaliveInterval"]).and_then(|f| f.wait(Bare::Seconds)) {
+        mux.keepalive_interval = Some(wait);
+    }
+    if flag(map, &["mux.keepaliveDisabled"]) == Some(true) {
+        mux.keepalive_interval = None;
+    }
+    read_wait(map, &["mux.keepaliveTimeout"], &mut mux.keepalive_timeout);
+    if let Some(size) = map.get(&["mux.maxFrameSize"]).and_then(|f| f.number(512..=65_535)) {
+        mux.max_frame_size = usize::try_from(size).unwrap_or(mux.max_frame_size);
+    }
+    read_size(map, &["mux.maxReceiveBuffer"], 65_536, &mut mux.max_receive_buffer);
+    read_size(map, &["mux.maxStreamBuffer"], 4_096, &mut mux.max_stream_buffer);
+    read_size(map, &["mux.maxStreamWindow"], 262_144, &mut mux.max_stream_window);
+    read_size(map, &["mux.maxStreams"], 1, &mut mux.max_streams);
+    mux
+}
+
+/// A UUID in one of its usual forms; `$` belongs to ingress rules only.
+pub(crate) fn tunnel_id(field: &Field<'_>) -> Option<Uuid> {
+    let text = field.text()?;
+    let id = Uuid::parse_str(text).ok().filter(|id| !id.is_nil());
+    if id.is_none() {
+        field.error(
+            format!("{text:?} is no tunnel ID"),
+            "expected a UUID such as 4d21094e-b74c-4916-86c1-d9fa36ea677b",
+        );
+    }
+    id
+}

@@ -1,0 +1,87 @@
+//! `handler: { type: tunnel }`: the tunnel port and its entrypoints.
+
+use super::Handler;
+use super::handler::Part;
+use super::ingress::inline_rules;
+use super::reader::{Bare, Map, nearest};
+use super::settings::{
+    HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http, read_idle, read_mux, read_size, read_sniff,
+    read_wait, tunnel_id,
+};
+use crate::addr::HostPort;
+use crate::tunnel::server::Settings;
+use crate::{entrypoint, mux};
+use std::time::Duration;
+
+const MAX_CONNECTORS: usize = 256;
+const SILENCE: Duration = Duration::from_secs(1);
+
+pub(crate) fn read(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
+    let rules = metadata.get(&["tunnel"]).map(|f| inline_rules(&f)).unwrap_or_default();
+    let settings = server(metadata, part);
+    let entrypoints = entrypoints(metadata, part, &settings)?;
+    Some(Handler::Tunnel { settings, entrypoints, rules })
+}
+
+fn server(metadata: &Map<'_>, part: &Part<'_, '_>) -> Settings {
+    let mut settings = Settings {
+        ingress: ingress(metadata, part),
+        entrypoint_id: metadata.get(&["entrypoint.id"]).and_then(|f| tunnel_id(&f)),
+        direct: flag(metadata, &["tunnel.direct"]).unwrap_or(false),
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+        max_connectors: MAX_CONNECTORS,
+        silence: SILENCE,
+        half_close_timeout: HALF_CLOSE_TIMEOUT,
+        idle_timeout: read_idle(metadata),
+        mux: read_mux(metadata, mux::Settings::tunnel()),
+    };
+    // The reference drops dead connectors at this interval; here they leave at once.
+    metadata.get(&["tunnel.ttl"]).and_then(|f| f.duration(Bare::Seconds));
+    read_wait(metadata, &["handshakeTimeout", "readTimeout"], &mut settings.handshake_timeout);
+    read_wait(metadata, &["tunnel.silence"], &mut settings.silence);
+    read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);
+    read_size(metadata, &["tunnel.maxConnectors"], 1, &mut settings.max_connectors);
+    settings
+}
+
+/// `ingress: NAME`, of the handler or of one of its `entrypoints`.
+fn ingress(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
+    let field = map.get(&["ingress"])?;
+    let name = field.text().filter(|name| !name.is_empty())?;
+    let mut known = part.scope.ingresses.iter().map(|i| i.name.as_str());
+    if !known.clone().any(|known| known == name) {
+        field.error(format!("there is no ingress {name:?}"), nearest(name, &mut known));
+    }
+    Some(name.to_owned())
+}
+
+fn entrypoints(
+    metadata: &Map<'_>,
+    part: &Part<'_, '_>,
+    server: &Settings,
+) -> Option<Vec<entrypoint::Settings>> {
+    let sniff = read_sniff(metadata);
+    let keepalive = ["entrypoint.keepalive", "http.keepalive"];
+    let http = read_http(metadata, &keepalive, &["entrypoint.readTimeout"]);
+    let forwarded_node = flag(metadata, &["entrypoint.forwardedNode"]).unwrap_or(false);
+    let bounds = part.bounds?;
+    let entrypoint = |addr: HostPort, ingress: Option<String>| entrypoint::Settings {
+        listen: bounds.of(addr),
+        ingress: ingress.or_else(|| server.ingress.clone()),
+        sniff: sniff.clone(),
+        http: http.clone(),
+        half_close_timeout: server.half_close_timeout,
+        idle_timeout: server.idle_timeout,
+        forwarded_node,
+    };
+    let first = metadata.get(&["entrypoint"]).and_then(|f| f.address(None));
+    let mut entrypoints: Vec<_> = first.map(|addr| entrypoint(addr, None)).into_iter().collect();
+    for field in metadata.get(&["entrypoints"]).map(|f| f.list()).unwrap_or_default() {
+        let Some(map) = field.map() else { continue };
+        let addr = map.get(&["addr"]).and_then(|f| f.address(None));
+        let ingress = ingress(&map, part);
+        entrypoints.extend(addr.map(|addr| entrypoint(addr, ingress)));
+        map.finish(&["name"], &[]);
+    }
+    Some(entrypoints)
+}
