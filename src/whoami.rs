@@ -36,7 +36,7 @@ impl Whoami {
         }
         loop {
             let request = async {
-                let head = read_head(&mut io, &self.settings).await?;
+                let head = io.read_request(&self.settings.limits).await.ok().flatten()?;
                 skip_body(&mut io, &head).await.map(|()| head)
             };
             // Without a request in time there is nobody to answer.
@@ -50,19 +50,6 @@ impl Whoami {
         }
         drop(io.stream.shutdown().await);
         drop(permit);
-    }
-}
-
-async fn read_head(io: &mut Buffered, settings: &Settings) -> Option<RequestHead> {
-    loop {
-        match RequestHead::take(&mut io.buf, &settings.limits) {
-            Ok(Some(head)) => return Some(head),
-            Ok(None) => {}
-            Err(_) => return None,
-        }
-        if poll_fn(|cx| io.poll_fill(cx)).await.ok()? == 0 {
-            return None;
-        }
     }
 }
 

@@ -6,7 +6,7 @@
 use super::Settings;
 use super::failure::Failure;
 use crate::net::BoxStream;
-use crate::wire::http::{Body, Rejected, ReplyHead, RequestHead};
+use crate::wire::http::{Body, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,11 +27,13 @@ const MAX_INTERIM: usize = 64;
 pub(crate) struct Buffered {
     pub(crate) stream: BoxStream,
     pub(crate) buf: BytesMut,
+    /// How far a head at the front of the buffer has been searched.
+    heads: HeadReader,
 }
 
 impl Buffered {
     pub(crate) fn new(stream: BoxStream, prefix: Bytes) -> Self {
-        Self { stream, buf: BytesMut::from(prefix) }
+        Self { stream, buf: BytesMut::from(prefix), heads: HeadReader::default() }
     }
 
     /// Reads more into the buffer; `Ok(0)` is the end.
@@ -41,6 +43,24 @@ impl Buffered {
         }
         self.buf.reserve(READ_SIZE);
         tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buf)
+    }
+
+    /// Reads up to the end of a request head; `None` when the stream ended or failed before.
+    pub(crate) async fn read_request(&mut self, limits: &Limits) -> Result<Option<RequestHead>, Rejected> {
+        loop {
+            if let Some(head) = self.heads.request(&mut self.buf, limits)? {
+                return Ok(Some(head));
+            }
+            match poll_fn(|cx| self.poll_fill(cx)).await {
+                Ok(n) if n > 0 => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// The reply head at the front of the buffer, if all of it is there.
+    fn take_reply(&mut self, limits: &Limits, request: &RequestHead) -> Result<Option<ReplyHead>, Rejected> {
+        self.heads.reply(&mut self.buf, limits, request)
     }
 
     /// Gives the buffer back while there is nothing in it.
@@ -246,7 +266,7 @@ pub(crate) async fn ask(
                     return Poll::Ready(Err(Unanswered::Gone));
                 }
             }
-            match ReplyHead::take(&mut upstream.buf, &settings.limits, head) {
+            match upstream.take_reply(&settings.limits, head) {
                 Ok(Some(reply)) if reply.is_interim() => {
                     began = true;
                     interim_count += 1;

@@ -225,20 +225,10 @@ async fn wait_for_request(client: &mut Buffered, context: &Context<'_>) -> bool 
 
 /// Reads one request head; `None` when the visitor ended the connection instead of beginning one.
 async fn read_head(client: &mut Buffered, settings: &Settings) -> Result<Option<RequestHead>, Failure> {
-    let read = async {
-        loop {
-            if let Some(head) =
-                RequestHead::take(&mut client.buf, &settings.limits).map_err(Failure::Request)?
-            {
-                return Ok(Some(head));
-            }
-            match poll_fn(|cx| client.poll_fill(cx)).await {
-                Ok(n) if n > 0 => {}
-                _ => return Ok(None),
-            }
-        }
-    };
-    timeout(settings.head_timeout, read).await.unwrap_or(Err(Failure::HeadTimeout))
+    match timeout(settings.head_timeout, client.read_request(&settings.limits)).await {
+        Ok(head) => head.map_err(Failure::Request),
+        Err(_) => Err(Failure::HeadTimeout),
+    }
 }
 
 async fn one_request<R: Router>(
@@ -457,3 +447,6 @@ pub(crate) fn text_of(parts: &dyn HttpParts, name: &str) -> Option<String> {
     let values: Vec<_> = parts.all_fields(name).filter_map(|v| std::str::from_utf8(v).ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,7 +230,8 @@ fn check_reply(method: &Method, bytes: &[u8]) -> Result<bool, TestCaseError> {
 
 fn plain_request(method: &Method) -> RequestHead {
     let text = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
-    RequestHead::take(&mut BytesMut::from(text.as_str()), &Limits::default())
+    HeadReader::default()
+        .request(&mut BytesMut::from(text.as_str()), &Limits::default())
         .expect("plain request")
         .expect("whole request")
 }

@@ -21,6 +21,8 @@ pub use edit::edit_fields;
 pub use reply::ReplyHead;
 pub use request::{H2C_FIELDS, RequestHead};
 pub use scan::HeadReader;
+#[cfg(test)]
+pub(crate) use scan::LOOKED_AT;
 
 /// What a head may grow to. Without it one visitor could fill the memory with a head that never ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

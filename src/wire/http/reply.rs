@@ -1,8 +1,8 @@
 //! Reply heads: status line, and how the body is framed in answer to which request (RFC 9112 6.3).
 
 use super::fields::{self, Meaning, tokens};
-use super::{Framing, HeadReader, Kind, Limits, Rejected, RequestHead, is_value};
-use bytes::{Bytes, BytesMut};
+use super::{Framing, Kind, Rejected, RequestHead, is_value};
+use bytes::Bytes;
 
 /// A complete, checked reply head.
 #[derive(Debug, Clone)]
@@ -15,16 +15,6 @@ pub struct ReplyHead {
 }
 
 impl ReplyHead {
-    /// Takes a whole reply head off the front of `buf`; `request` decides how the body is framed (HEAD, CONNECT, Upgrade).
-    /// Searches `buf` from its start: where a head comes in pieces, a [`HeadReader`] spares that.
-    pub fn take(
-        buf: &mut BytesMut,
-        limits: &Limits,
-        request: &RequestHead,
-    ) -> Result<Option<Self>, Rejected> {
-        HeadReader::default().reply(buf, limits, request)
-    }
-
     /// The bytes as they came, with the empty line.
     pub fn raw(&self) -> &Bytes {
         &self.raw

@@ -1,9 +1,9 @@
 //! Request heads: request line, target, authority, and what may stand together in one request.
 
 use super::fields::{self, Field, Meaning, Span, tokens};
-use super::{Framing, HeadReader, Kind, Limits, Rejected, is_token};
+use super::{Framing, Kind, Rejected, is_token};
 use crate::addr::HostPort;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// What [`edit_fields`](super::edit_fields) has to remove from a request that [offers h2c](RequestHead::offers_h2c).
 pub const H2C_FIELDS: &[&str] = &["Upgrade", "HTTP2-Settings"];
@@ -26,12 +26,6 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// Takes a whole head off the front of `buf`, or `None` while it is incomplete. Searches `buf` from its start: where a
-    /// head comes in pieces, a [`HeadReader`] spares that.
-    pub fn take(buf: &mut BytesMut, limits: &Limits) -> Result<Option<Self>, Rejected> {
-        HeadReader::default().request(buf, limits)
-    }
-
     /// The bytes as they came, with the empty line.
     pub fn raw(&self) -> &Bytes {
         &self.raw

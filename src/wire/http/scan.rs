@@ -8,6 +8,12 @@ use super::{Kind, Limits, Rejected, ReplyHead, RequestHead, reply, request};
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr2;
 
+#[cfg(test)]
+thread_local! {
+    /// Bytes looked at on this thread, for tests of what a head costs.
+    pub(crate) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// The place in a growing buffer up to which a head was searched; ready for the next head once one was taken.
 ///
 /// Between two calls the buffer may only grow at its end.
@@ -35,7 +41,8 @@ impl HeadReader {
         }
     }
 
-    /// Takes a whole reply head off the front of `buf`, or `None` while it is incomplete; `request` is the one it answers.
+    /// Takes a whole reply head off the front of `buf`, or `None` while it is incomplete; `request` is the one it answers
+    /// and decides how the body is framed (HEAD, CONNECT, Upgrade).
     pub fn reply(
         &mut self,
         buf: &mut BytesMut,
@@ -97,6 +104,8 @@ impl HeadReader {
         if self.lines == 0 {
             check_beginning(&window[self.line_start..self.scanned + text.len()], text, kind)?;
         }
+        #[cfg(test)]
+        LOOKED_AT.set(LOOKED_AT.get() + text.len() + usize::from(hit.is_some()));
         self.scanned += text.len();
         match (hit, window.get(self.scanned), window.get(self.scanned + 1)) {
             (None, ..) | (_, Some(b'\r'), None) => Ok(None),

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use pointsman::config::{self, Source};
-use pointsman::wire::http::{Body, Limits, ReplyHead, RequestHead};
+use pointsman::wire::http::{Body, HeadReader, Limits};
 use pointsman::wire::relay::{Request, Response};
 use pointsman::wire::smux::{Decoder, Version};
 use pointsman::wire::tls::ClientHelloReader;
@@ -39,8 +39,9 @@ pub fn smux(data: &[u8]) {
 pub fn http1(data: &[u8]) {
     let limits = Limits::default();
     let mut buf = BytesMut::from(data);
-    while let Ok(Some(head)) = RequestHead::take(&mut buf, &limits) {
-        drop(ReplyHead::take(&mut BytesMut::from(data), &limits, &head));
+    let mut requests = HeadReader::default();
+    while let Ok(Some(head)) = requests.request(&mut buf, &limits) {
+        drop(HeadReader::default().reply(&mut BytesMut::from(data), &limits, &head));
         let mut body = Body::new(head.framing());
         while !body.is_done() {
             match body.advance(&buf) {
