@@ -9,7 +9,7 @@ use crate::addr::{Host, HostPort};
 use bytes::{BufMut, BytesMut};
 use md5::{Digest, Md5};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use uuid::Uuid;
 
 const VERSION: u8 = 0x01;
@@ -102,7 +102,7 @@ impl From<Status> for u8 {
 }
 
 /// A host as the peer wrote it, with a port; the text of a name is checked only by [`to_host_port`](Self::to_host_port).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RelayAddr {
     host: AddrHost,
     port: u16,
@@ -139,6 +139,22 @@ impl RelayAddr {
             return HostPort::parse(&format!("0.0.0.0:{port}"), 0).ok();
         }
         self.to_host_port()
+    }
+}
+
+impl fmt::Display for RelayAddr {
+    /// What is no printable ASCII in a name is escaped: a peer chose it, and it may go to a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            AddrHost::Ip(ip) => write!(f, "{}", SocketAddr::new(*ip, self.port)),
+            AddrHost::Name(name) => write!(f, "{}:{}", name.escape_ascii(), self.port),
+        }
+    }
+}
+
+impl fmt::Debug for RelayAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 

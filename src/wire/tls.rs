@@ -1,7 +1,7 @@
 //! The TLS ClientHello, over as many reads and records as it takes (RFC 8446, sections 4.1.2 and 5.1; RFC 6066, section 3).
 //!
 //! Nothing is decrypted and nothing is consumed: the reader looks at a growing buffer, remembers how far it came, and
-//! tells the server name and whether ALPN offers HTTP/2. Which versions or ciphers are offered is no concern of ours.
+//! tells the server name. Which versions, ciphers or protocols (ALPN) are offered is no concern of ours.
 
 use super::Malformed;
 use crate::addr::Host;

@@ -6,4 +6,7 @@ mod config;
 mod corpus;
 mod http_framing;
 mod layers;
+#[path = "../support/vectors.rs"]
+mod recorded;
+mod sessions;
 mod vectors;
