@@ -53,9 +53,9 @@ pub enum Role {
 pub struct Settings {
     /// `mux.type` and `mux.version`.
     pub kind: Kind,
-    /// `mux.keepaliveInterval`: a NOP is sent this often; `None` for `mux.keepaliveDisabled`.
+    /// `mux.keepaliveInterval`: a NOP is sent this often (yamux: a ping every 10 s); `None` for `mux.keepaliveDisabled`.
     pub keepalive_interval: Option<Duration>,
-    /// `mux.keepaliveTimeout`: without a byte from the peer for this long the session is dead.
+    /// `mux.keepaliveTimeout`: without a byte from the peer for this long the session is dead (yamux: at least 15 s).
     pub keepalive_timeout: Duration,
     /// `mux.maxFrameSize`: largest payload sent in one frame, 1 to 65535.
     pub max_frame_size: usize,
@@ -63,7 +63,7 @@ pub struct Settings {
     pub max_receive_buffer: usize,
     /// `mux.maxStreamBuffer`: unread bytes that one stream may hold, and the window advertised (smux v2).
     pub max_stream_buffer: usize,
-    /// `mux.maxStreamWindow`: receive window of a yamux stream.
+    /// `mux.maxStreamWindow`: what the receive window of a yamux stream may grow to from its first 256 KiB.
     pub max_stream_window: usize,
     /// `mux.maxStreams`: streams alive at once; more are refused with FIN.
     pub max_streams: usize,

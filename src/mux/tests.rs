@@ -1,5 +1,7 @@
 //! Sessions over real sockets and over memory with a paused clock.
 
+mod yamux;
+
 use super::*;
 use crate::wire::smux::{Command, Header, Update, Version};
 use std::future::poll_fn;

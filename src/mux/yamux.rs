@@ -1,32 +1,37 @@
 //! yamux (hashicorp's, by the crate of that name) behind the face of `mux`.
 //!
-//! The driver task owns the connection; `open` leaves a request for it. The crate answers the peer's pings and has no
-//! windows or pings of our choosing: `mux.maxStreamWindow` and `mux.keepaliveInterval` have no effect here, and a peer
-//! that vanishes without closing is noticed by TCP only.
+//! The driver task owns the connection; `open` leaves a request for it. The crate answers the peer's pings, and sends one
+//! of its own whenever it is polled 10 s after the last answer, whatever `mux.keepaliveInterval` says. So the driver polls
+//! a quiet connection, and ends it when nothing at all was heard for `mux.keepaliveTimeout`.
+
+mod driver;
+mod stream;
 
 use super::{CloseReason, OpenError, Role, Settings};
 use crate::net::BoxStream;
 use bytes::{Buf, Bytes};
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use driver::Driver;
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use stream::State;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+use tokio_util::compat::TokioAsyncReadCompatExt;
 use yamux::{Config, Connection, Mode};
+
+pub(super) use stream::YamuxStream;
 
 /// Streams being opened, and streams of the peer that nobody accepted yet; more are refused.
 const BACKLOG: usize = 1024;
-/// Bytes looked ahead when only readability was asked for.
-const PEEK: usize = 2048;
-/// How long an ending session may take to send what it still has.
-const CLOSE_LINGER: Duration = Duration::from_secs(5);
+/// Streams that the crate may count and `mux.maxStreams` does not: dropped ones that it has not collected yet while as
+/// many as it opens without acknowledgement are added. At its own bound the crate ends the whole session.
+const UNCOLLECTED: usize = 256;
 
 /// What handles, streams and driver share.
 #[derive(Debug)]
@@ -37,9 +42,27 @@ struct Shared {
     /// Milliseconds after `epoch`.
     heard: AtomicU64,
     closing: AtomicBool,
+    /// The connection broke: the end of a stream may not be the end of its data.
+    lost: AtomicBool,
     wake: Notify,
     reason: OnceLock<CloseReason>,
     over: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn last_heard(&self) -> Instant {
+        self.epoch + Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// Notes that something was heard.
+    fn hear(&self) {
+        let millis = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(millis, Ordering::Relaxed);
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -94,7 +117,7 @@ impl YamuxSession {
     }
 
     pub(super) fn last_heard(&self) -> Instant {
-        self.shared.epoch + Duration::from_millis(self.shared.heard.load(Ordering::Relaxed))
+        self.shared.last_heard()
     }
 }
 
@@ -130,6 +153,7 @@ pub(super) fn start(
         epoch: Instant::now(),
         heard: AtomicU64::new(0),
         closing: AtomicBool::new(false),
+        lost: AtomicBool::new(false),
         wake: Notify::new(),
         reason: OnceLock::new(),
         over: watch::Sender::new(false),
@@ -139,202 +163,23 @@ pub(super) fn start(
     let connection = Connection::new(heard.compat(), config(settings), mode);
     let (open_sender, opens) = mpsc::channel(BACKLOG);
     let (accepted, streams) = mpsc::channel(BACKLOG);
-    let driver = Driver { shared: shared.clone(), connection, opens, waiting: VecDeque::new(), accepted };
+    let driver = Driver::new(shared.clone(), connection, opens, accepted, settings);
     let incoming = YamuxIncoming { shared: shared.clone(), streams };
     (YamuxSession { shared, opens: open_sender }, incoming, driver.run())
 }
 
-/// No stream's window grows beyond the first 256 KiB: the crate's own growth has no bound per stream.
+/// The crate lets windows grow out of a store that all streams share and has no bound for one: a store of what
+/// `mux.maxStreamWindow` is above the least keeps any stream within it, and the memory of all near the least.
 fn config(settings: &Settings) -> Config {
+    let credit = yamux::DEFAULT_CREDIT as usize;
+    let max_streams = settings.max_streams.min(u32::MAX as usize) + UNCOLLECTED;
     let mut config = Config::default();
     config.set_max_connection_receive_window(None);
-    config.set_max_num_streams(settings.max_streams);
-    let least = settings.max_streams.saturating_mul(yamux::DEFAULT_CREDIT as usize);
-    config.set_max_connection_receive_window(Some(least));
+    config.set_max_num_streams(max_streams);
+    let growth = settings.max_stream_window.saturating_sub(credit);
+    config.set_max_connection_receive_window(Some(max_streams.saturating_mul(credit).saturating_add(growth)));
     config.set_split_send_size(settings.max_frame_size.max(1));
     config
-}
-
-struct Driver {
-    shared: Arc<Shared>,
-    connection: Connection<Compat<Heard>>,
-    opens: mpsc::Receiver<OpenRequest>,
-    /// Requests that the crate does not grant yet.
-    waiting: VecDeque<OpenRequest>,
-    accepted: mpsc::Sender<YamuxStream>,
-}
-
-impl Driver {
-    async fn run(mut self) {
-        let shared = self.shared.clone();
-        let closed = async {
-            while !shared.closing.load(Ordering::Relaxed) {
-                shared.wake.notified().await;
-            }
-        };
-        let reason = tokio::select! {
-            reason = poll_fn(|cx| self.poll(cx)) => reason,
-            () = closed => CloseReason::Local,
-        };
-        if reason == CloseReason::Local {
-            // What the peer does not take in time is its loss.
-            let _ = tokio::time::timeout(CLOSE_LINGER, poll_fn(|cx| self.connection.poll_close(cx))).await;
-        }
-        let _ = self.shared.reason.set(reason);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        loop {
-            let unused = self.poll_opens(cx);
-            match self.connection.poll_next_inbound(cx) {
-                Poll::Pending => {
-                    let idle = unused && self.accepted.is_closed();
-                    return if idle && self.shared.streams.load(Ordering::Relaxed) == 0 {
-                        Poll::Ready(CloseReason::Local)
-                    } else {
-                        Poll::Pending
-                    };
-                }
-                Poll::Ready(None) => return Poll::Ready(CloseReason::Ended),
-                Poll::Ready(Some(Err(e))) => {
-                    return Poll::Ready(CloseReason::Transport(e.to_string().into()));
-                }
-                Poll::Ready(Some(Ok(stream))) => {
-                    if self.shared.streams.load(Ordering::Relaxed) < self.shared.max_streams {
-                        let stream = YamuxStream::new(self.shared.clone(), State::Open(stream.compat()));
-                        // A full backlog, or nobody there to accept: dropping it refuses it.
-                        let _ = self.accepted.try_send(stream);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Opens what was asked for; true when nobody can ask any more.
-    fn poll_opens(&mut self, cx: &mut Context<'_>) -> bool {
-        let unused = loop {
-            // The channel bounds what waits here as well.
-            if self.waiting.len() >= BACKLOG {
-                break false;
-            }
-            match self.opens.poll_recv(cx) {
-                Poll::Ready(Some(request)) => self.waiting.push_back(request),
-                Poll::Ready(None) => break true,
-                Poll::Pending => break false,
-            }
-        };
-        while let Some(request) = self.waiting.front() {
-            let Poll::Ready(Ok(mut stream)) = self.connection.poll_new_outbound(cx) else { break };
-            if write_header(&mut stream, &request.header, cx)
-                && let Some(request) = self.waiting.pop_front()
-            {
-                // The asker may have given up.
-                let _ = request.reply.send(stream);
-            } else {
-                self.waiting.pop_front();
-            }
-        }
-        unused
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = self.shared.reason.set(CloseReason::Local);
-        self.shared.over.send_replace(true);
-    }
-}
-
-/// Writes a header to a fresh stream, whose window is larger than any header.
-fn write_header(stream: &mut yamux::Stream, mut header: &[u8], cx: &mut Context<'_>) -> bool {
-    let mut stream = stream.compat();
-    while !header.is_empty() {
-        match Pin::new(&mut stream).poll_write(cx, header) {
-            Poll::Ready(Ok(n)) if n > 0 => header = &header[n..],
-            _ => return false,
-        }
-    }
-    true
-}
-
-#[derive(Debug)]
-enum State {
-    Opening(oneshot::Receiver<yamux::Stream>),
-    Open(Compat<yamux::Stream>),
-}
-
-#[derive(Debug)]
-pub(super) struct YamuxStream {
-    shared: Arc<Shared>,
-    state: State,
-    /// Bytes read ahead.
-    peeked: Bytes,
-}
-
-impl YamuxStream {
-    fn new(shared: Arc<Shared>, state: State) -> Self {
-        shared.streams.fetch_add(1, Ordering::Relaxed);
-        Self { shared, state, peeked: Bytes::new() }
-    }
-
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut Compat<yamux::Stream>>>> {
-        if let State::Opening(opened) = &mut self.state {
-            match ready!(Pin::new(opened).poll(cx)) {
-                Ok(stream) => self.state = State::Open(stream.compat()),
-                Err(_) => {
-                    let text = "the mux session is over";
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, text)));
-                }
-            }
-        }
-        match &mut self.state {
-            State::Open(stream) => Poll::Ready(Ok(Pin::new(stream))),
-            State::Opening(_) => Poll::Pending,
-        }
-    }
-
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.peeked.is_empty() {
-            let n = self.peeked.len().min(buf.remaining());
-            buf.put_slice(&self.peeked.split_to(n));
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.poll_open(cx))?.poll_read(cx, buf)
-    }
-
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.peeked.is_empty() {
-            let mut room = [0; PEEK];
-            let mut buf = ReadBuf::new(&mut room);
-            ready!(ready!(self.poll_open(cx))?.poll_read(cx, &mut buf))?;
-            self.peeked = Bytes::copy_from_slice(buf.filled());
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    pub(super) fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        ready!(self.poll_readable(cx))?;
-        Poll::Ready(Ok(std::mem::take(&mut self.peeked)))
-    }
-
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_open(cx))?.poll_write(cx, buf)
-    }
-
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(cx))?.poll_flush(cx)
-    }
-
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_open(cx))?.poll_shutdown(cx)
-    }
-}
-
-impl Drop for YamuxStream {
-    fn drop(&mut self) {
-        self.shared.streams.fetch_sub(1, Ordering::Relaxed);
-        self.shared.wake.notify_one();
-    }
 }
 
 /// The transport with bytes put back in front; notes when something was heard.
@@ -357,10 +202,15 @@ impl AsyncRead for Heard {
             self.received.advance(n);
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let millis = u64::try_from(self.shared.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.heard.store(millis, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
+        // Told before the crate ends the streams.
+        if read.is_err() || buf.filled().len() == before {
+            self.shared.lose();
+        } else {
+            self.shared.hear();
+        }
+        Poll::Ready(read)
     }
 }
 
