@@ -5,7 +5,7 @@
 
 use crate::addr::{Host, HostPort};
 use crate::http::failure::Failure;
-use crate::http::{self, Asked, Idle, Route, Upstream};
+use crate::http::{self, Asked, Fresh, Pool, Route, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{BoxStream, Conn, pipe};
 use crate::route::{Endpoint, HttpParts, Ingress, Protocol, Request, Verdict};
@@ -230,9 +230,14 @@ impl http::Router for Visitor<'_> {
         Choice::new(entrypoint.decide(&request)?, self.client, &destination)
     }
 
-    async fn open(&self, choice: &mut Choice, _: &Asked<'_>, idle: &mut Idle) -> Result<Upstream, Failure> {
-        if let Some(kept) = idle.take(&choice.key).await {
-            return Ok(kept);
+    async fn open<P: Pool>(
+        &self,
+        choice: &mut Choice,
+        _: &Asked<'_>,
+        pool: &mut P,
+    ) -> Result<Way<P::Kept>, Failure> {
+        if let Some(kept) = pool.take(&choice.key).await {
+            return Ok(Way::Kept(kept));
         }
         let registry = &self.entrypoint.registry;
         let opened = choice.open(registry)?;
@@ -242,7 +247,8 @@ impl http::Router for Visitor<'_> {
             ..Route::default()
         };
         let silence = registry.has_other(choice.tunnel, &choice.tried).then_some(self.entrypoint.silence);
-        Ok(Upstream::new(Box::new(opened.stream), choice.key.clone(), route, silence))
+        let (stream, key) = (Box::new(opened.stream), choice.key.clone());
+        Ok(Way::Fresh(Fresh { stream, key, route, silence }))
     }
 
     fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {

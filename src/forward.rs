@@ -6,10 +6,10 @@
 use crate::addr::Host;
 use crate::addr::HostPort;
 use crate::http::failure::Failure;
-use crate::http::{self, Asked, Idle, Route, Upstream};
+use crate::http::{self, Asked, Fresh, Pool, Route, Way};
 use crate::net::dial::dial;
 use crate::net::listen::Permit;
-use crate::net::{BoxStream, Conn, Via, pipe};
+use crate::net::{Conn, Via, pipe};
 use crate::route::hop::{Hop, Tried};
 use crate::route::{Node, Protocol, Request};
 use crate::shutdown::Shutdown;
@@ -95,8 +95,8 @@ impl Forward {
         let client = conn.client;
         let request = Request { hostname, protocol, client, service: &self.service, http: None };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
-        let (node, stream) = match self.reach(&request, port, &mut Tried::new(), None).await {
-            Ok(Reached { node, stream, .. }) => (node, stream),
+        let (node, stream) = match self.reach(&request, port, &mut Tried::new(), &mut http::NoPool).await {
+            Ok((node, Way::Fresh(fresh))) => (node, fresh.stream),
             Err(failure) => {
                 let outcome = failure.outcome();
                 return info!(service = self.service, %client, host = %request.hostname, error = %failure, outcome, "connection");
@@ -123,14 +123,14 @@ impl Forward {
         pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout)
     }
 
-    /// Chooses and dials until a node answers; those that do not are marked.
-    async fn reach(
+    /// Chooses and dials until a node answers, or one is found that `pool` leads to; those that do not answer are marked.
+    async fn reach<P: Pool>(
         &self,
         request: &Request<'_>,
         port: u16,
         tried: &mut Tried,
-        mut idle: Option<&mut Idle>,
-    ) -> Result<Reached, Failure> {
+        pool: &mut P,
+    ) -> Result<(Arc<Node>, Way<P::Kept>), Failure> {
         let mut last = None;
         loop {
             let before = tried.clone();
@@ -146,16 +146,17 @@ impl Forward {
                 continue;
             };
             let key = format!("{}/{target}", node.name);
-            if let Some(idle) = &mut idle
-                && let Some(kept) = idle.take(&key).await
-            {
+            if let Some(kept) = pool.take(&key).await {
                 // Should it turn out to be stale, the node deserves a fresh connection.
                 *tried = before;
-                let (stream, kept) = (kept.io.stream, true);
-                return Ok(Reached { node, stream, key, kept });
+                return Ok((node, Way::Kept(kept)));
             }
             match dial(&target, self.settings.connect_timeout).await {
-                Ok(stream) => return Ok(Reached { node, stream: Box::new(stream), key, kept: false }),
+                Ok(stream) => {
+                    let fresh =
+                        Fresh { stream: Box::new(stream), key, route: Route::default(), silence: None };
+                    return Ok((node, Way::Fresh(fresh)));
+                }
                 Err(error) => {
                     node.health.failed(self.since.elapsed());
                     warn!(service = self.service, node = &*node.name, %error, "node failed");
@@ -172,15 +173,6 @@ fn target(node: &Node, request: &Request<'_>, port: u16) -> Option<HostPort> {
     node.target(request)
         .or_else(|| node.addr.is_none().then(asked))
         .filter(|t| !t.host.is_empty() && t.port != 0)
-}
-
-/// A stream to a node.
-struct Reached {
-    node: Arc<Node>,
-    stream: BoxStream,
-    key: String,
-    /// From an earlier request of the same visitor.
-    kept: bool,
 }
 
 /// The nodes tried for one request.
@@ -221,17 +213,20 @@ impl http::Router for Visitor<'_> {
         Ok(Choice::default())
     }
 
-    async fn open(
+    async fn open<P: Pool>(
         &self,
         choice: &mut Choice,
         asked: &Asked<'_>,
-        idle: &mut Idle,
-    ) -> Result<Upstream, Failure> {
+        pool: &mut P,
+    ) -> Result<Way<P::Kept>, Failure> {
         let port = asked.destination().port;
-        let reached = self.forward.reach(&self.request(asked), port, &mut choice.tried, Some(idle)).await?;
-        let route = Route { node: reached.node.name.to_string(), ..self.route() };
-        (choice.node, choice.kept) = (Some(reached.node), reached.kept);
-        Ok(Upstream::new(reached.stream, reached.key, route, None))
+        let (node, mut opened) =
+            self.forward.reach(&self.request(asked), port, &mut choice.tried, pool).await?;
+        if let Way::Fresh(fresh) = &mut opened {
+            fresh.route = Route { node: node.name.to_string(), ..self.route() };
+        }
+        (choice.node, choice.kept) = (Some(node), matches!(opened, Way::Kept(_)));
+        Ok(opened)
     }
 
     fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {

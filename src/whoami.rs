@@ -3,7 +3,7 @@
 //! Host, path, fields and client are those of the request as it came; tunnel, connector and node are known when the proxies
 //! on the way add `Pointsman-Route` (`http.routeHeader: true`), or when this handler sits on a tunnel itself.
 
-use crate::http::exchange::Buffered;
+use crate::http::pump::Buffered;
 use crate::http::{ROUTE_FIELD, Settings, text_of};
 use crate::net::Conn;
 use crate::net::listen::Permit;

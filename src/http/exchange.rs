@@ -5,9 +5,10 @@
 
 use super::Settings;
 use super::failure::Failure;
-use crate::net::BoxStream;
-use crate::wire::http::{Body, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
-use bytes::{Buf, Bytes, BytesMut};
+use super::pump::{Buffered, Pump, Stopped};
+use crate::net;
+use crate::wire::http::{Body, Framing, ReplyHead, RequestHead};
+use bytes::{Buf, Bytes};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -16,149 +17,8 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How much is read at once; a buffer of this size is held only while bytes are under way.
-const READ_SIZE: usize = 16 * 1024;
-
 /// Interim replies (1xx) to one request; a server that sends more is not answering.
 const MAX_INTERIM: usize = 64;
-
-/// A stream and the bytes read from it that nobody has used yet.
-#[derive(Debug)]
-pub(crate) struct Buffered {
-    pub(crate) stream: BoxStream,
-    pub(crate) buf: BytesMut,
-    /// How far a head at the front of the buffer has been searched.
-    heads: HeadReader,
-}
-
-impl Buffered {
-    pub(crate) fn new(stream: BoxStream, prefix: Bytes) -> Self {
-        Self { stream, buf: BytesMut::from(prefix), heads: HeadReader::default() }
-    }
-
-    /// Reads more into the buffer; `Ok(0)` is the end.
-    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buf.is_empty() {
-            ready!(self.stream.poll_readable(cx))?;
-        }
-        self.buf.reserve(READ_SIZE);
-        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buf)
-    }
-
-    /// Reads up to the end of a request head; `None` when the stream ended or failed before.
-    pub(crate) async fn read_request(&mut self, limits: &Limits) -> Result<Option<RequestHead>, Rejected> {
-        loop {
-            if let Some(head) = self.heads.request(&mut self.buf, limits)? {
-                return Ok(Some(head));
-            }
-            match poll_fn(|cx| self.poll_fill(cx)).await {
-                Ok(n) if n > 0 => {}
-                _ => return Ok(None),
-            }
-        }
-    }
-
-    /// The reply head at the front of the buffer, if all of it is there.
-    fn take_reply(&mut self, limits: &Limits, request: &RequestHead) -> Result<Option<ReplyHead>, Rejected> {
-        self.heads.reply(&mut self.buf, limits, request)
-    }
-
-    /// Gives the buffer back while there is nothing in it.
-    pub(crate) fn release(&mut self) {
-        if self.buf.is_empty() {
-            self.buf = BytesMut::new();
-        }
-    }
-}
-
-/// Why a body stopped half-way.
-#[derive(Debug)]
-enum Stopped {
-    /// The reading side failed or ended too early.
-    Read,
-    /// The writing side failed.
-    Write,
-    /// The framing is broken.
-    Malformed(Rejected),
-}
-
-/// Moves one message: a head that is ready to be written, then its body as it comes.
-#[derive(Debug)]
-struct Pump {
-    head: Bytes,
-    body: Body,
-    /// Bytes at the front of the source's buffer that were checked and may be written.
-    checked: usize,
-    /// Body bytes written.
-    moved: u64,
-    flushed: bool,
-}
-
-impl Pump {
-    fn new(head: Bytes, body: Body) -> Self {
-        Self { head, body, checked: 0, moved: 0, flushed: false }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut Buffered,
-        to: &mut BoxStream,
-    ) -> Poll<Result<(), Stopped>> {
-        loop {
-            ready!(self.poll_write(cx, from, to)).map_err(|_| Stopped::Write)?;
-            if self.body.is_done() {
-                if !self.flushed {
-                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| Stopped::Write)?;
-                    self.flushed = true;
-                }
-                return Poll::Ready(Ok(()));
-            }
-            if from.buf.is_empty() {
-                let n = match from.poll_fill(cx) {
-                    Poll::Ready(n) => n.map_err(|_| Stopped::Read)?,
-                    Poll::Pending => {
-                        from.release();
-                        // What was written so far must not wait for the rest of the body.
-                        ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| Stopped::Write)?;
-                        return Poll::Pending;
-                    }
-                };
-                if n == 0 {
-                    self.body.end().map_err(|_| Stopped::Read)?;
-                    continue;
-                }
-            }
-            self.checked = self.body.advance(&from.buf).map_err(Stopped::Malformed)?;
-        }
-    }
-
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut Buffered,
-        to: &mut BoxStream,
-    ) -> Poll<io::Result<()>> {
-        while !self.head.is_empty() || self.checked > 0 {
-            let slices = [io::IoSlice::new(&self.head), io::IoSlice::new(&from.buf[..self.checked])];
-            let n = ready!(Pin::new(&mut *to).poll_write_vectored(cx, &slices))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let of_head = n.min(self.head.len());
-            self.head.advance(of_head);
-            from.buf.advance(n - of_head);
-            self.checked -= n - of_head;
-            self.moved += (n - of_head) as u64;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Whether anything was taken from the source: then the message cannot be sent a second time.
-    fn untouched(&self) -> bool {
-        self.moved == 0
-    }
-}
 
 /// How an exchange ended before the reply began.
 #[derive(Debug)]
@@ -175,15 +35,12 @@ pub(crate) enum Unanswered {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) head: ReplyHead,
-    request: Pump,
-    /// `false` once the request can not be completed (the upstream stopped reading).
-    request_open: bool,
+    request: Upload,
 }
 
 /// What is known when the reply has been passed on.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// Request and reply are both complete and the visitor may send another request.
     pub(crate) request_complete: bool,
     pub(crate) reply_complete: bool,
     pub(crate) bytes_in: u64,
@@ -191,7 +48,46 @@ pub(crate) struct Done {
     pub(crate) error: Option<&'static str>,
 }
 
-/// One timer for a whole exchange: moved only when it fires, so progress costs nothing.
+/// Sends the request and reads the reply's head, passing interim replies on.
+///
+/// `silence` asks, after that time without a sign that the far end has read anything, whether to give up early.
+pub(crate) async fn ask(
+    client: &mut Buffered,
+    upstream: &mut Buffered,
+    head: &RequestHead,
+    sent_head: Bytes,
+    settings: &Settings,
+    silence: Option<Duration>,
+) -> Result<Answer, Unanswered> {
+    let mut asking = Asking::new(head, sent_head, settings, silence);
+    let reply = poll_fn(|cx| asking.poll(cx, client, upstream)).await?;
+    Ok(Answer { head: reply, request: asking.request })
+}
+
+/// Passes the reply on, its head as `sent_head`, together with whatever is left of the request.
+pub(crate) async fn answer(
+    client: &mut Buffered,
+    upstream: &mut Buffered,
+    answer: Answer,
+    sent_head: Bytes,
+    settings: &Settings,
+) -> Done {
+    let Answer { head, request } = answer;
+    let reply = Pump::new(sent_head, Body::new(head.framing()));
+    let deadline = Deadline::new(settings.stall_timeout);
+    let mut answering = Answering { request, reply, reply_complete: false, head, deadline };
+    let ended = poll_fn(|cx| answering.poll(cx, client, upstream)).await;
+    Done {
+        request_complete: answering.request.is_complete(),
+        reply_complete: answering.reply_complete,
+        bytes_in: answering.request.pump.moved(),
+        bytes_out: answering.reply.moved(),
+        error: ended.err(),
+    }
+}
+
+/// One timer for a whole phase of an exchange: moved only when it fires, so progress costs nothing.
+#[derive(Debug)]
 struct Deadline {
     sleep: Pin<Box<Sleep>>,
     limit: Duration,
@@ -202,6 +98,18 @@ impl Deadline {
     fn new(limit: Duration) -> Self {
         let last = Instant::now();
         Self { sleep: Box::pin(sleep_until(last + limit)), limit, last }
+    }
+
+    /// Something has moved.
+    fn progress(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// From now on, and for so long.
+    fn begin(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.progress();
+        self.sleep.as_mut().reset(self.last + limit);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -216,144 +124,290 @@ impl Deadline {
     }
 }
 
-/// Sends the request and reads the reply's head, passing interim replies on.
-///
-/// `silence` asks, after that time without a sign that the far end has read anything, whether to give up early.
-pub(crate) async fn ask(
-    client: &mut Buffered,
-    upstream: &mut Buffered,
-    head: &RequestHead,
-    sent_head: Bytes,
-    settings: &Settings,
-    silence: Option<Duration>,
-) -> Result<Answer, Unanswered> {
-    let mut request = Pump::new(sent_head, Body::new(head.framing()));
-    let mut request_open = true;
-    let mut interim = Bytes::new();
-    let mut interim_count = 0;
-    let mut began = false;
-    let started = Instant::now();
-    let mut deadline = Deadline::new(settings.reply_timeout);
-    let mut silence = silence.map(|after| Box::pin(sleep_until(started + after)));
-    let reply = poll_fn(|cx| {
-        loop {
-            if request_open {
-                let before = request.moved;
-                match request.poll(cx, client, &mut upstream.stream) {
-                    Poll::Ready(Ok(())) => {
-                        request_open = false;
-                        deadline.last = Instant::now();
-                    }
-                    Poll::Ready(Err(Stopped::Read)) => return Poll::Ready(Err(Unanswered::Gone)),
-                    Poll::Ready(Err(Stopped::Malformed(r))) => {
-                        return Poll::Ready(Err(Unanswered::Fail(Failure::Request(r))));
-                    }
-                    // The upstream reads no more; it may have answered already.
-                    Poll::Ready(Err(Stopped::Write)) => request_open = false,
-                    Poll::Pending => {}
-                }
-                if request.moved != before {
-                    deadline.last = Instant::now();
-                }
-            }
-            while !interim.is_empty() {
-                let written = ready!(Pin::new(&mut client.stream).poll_write(cx, &interim));
-                match written {
-                    Ok(n) if n > 0 => interim.advance(n),
-                    _ => return Poll::Ready(Err(Unanswered::Gone)),
-                }
-                if interim.is_empty() && ready!(Pin::new(&mut client.stream).poll_flush(cx)).is_err() {
-                    return Poll::Ready(Err(Unanswered::Gone));
-                }
-            }
-            match upstream.take_reply(&settings.limits, head) {
-                Ok(Some(reply)) if reply.is_interim() => {
-                    began = true;
-                    interim_count += 1;
-                    if interim_count > MAX_INTERIM {
-                        let failure = Failure::BadReply("too many interim replies");
-                        return Poll::Ready(Err(Unanswered::Fail(failure)));
-                    }
-                    // HTTP/1.0 knows no interim replies (RFC 9110, section 15.2).
-                    if !head.is_http10() {
-                        interim = reply.raw().clone();
-                    }
-                    continue;
-                }
-                Ok(Some(reply)) => return Poll::Ready(Ok(reply)),
-                Ok(None) => {}
-                Err(r) => return Poll::Ready(Err(Unanswered::Fail(Failure::BadReply(r.reason)))),
-            }
-            match upstream.poll_fill(cx) {
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    began = true;
-                    continue;
-                }
-                Poll::Ready(end) => {
-                    let why = end.err().map_or_else(|| "connection closed".to_owned(), |e| e.to_string());
-                    let failure = Failure::Down(format!("{why} before the reply"));
-                    let unread = upstream.stream.far_end_has_read() == Some(false);
-                    let again = !began && request.untouched() && (head.idempotent() || unread);
-                    return Poll::Ready(Err(if again {
-                        Unanswered::Retry(failure)
-                    } else {
-                        Unanswered::Fail(failure)
-                    }));
-                }
-                Poll::Pending => {}
-            }
-            if let Some(timer) = &mut silence
-                && timer.as_mut().poll(cx).is_ready()
-            {
-                silence = None;
-                if !began && request.untouched() && upstream.stream.far_end_has_read() == Some(false) {
-                    return Poll::Ready(Err(Unanswered::Retry(Failure::Silent)));
-                }
-            }
-            ready!(deadline.poll(cx));
-            return Poll::Ready(Err(Unanswered::Fail(Failure::Silent)));
-        }
-    })
-    .await?;
-    Ok(Answer { head: reply, request, request_open })
+/// The request on its way.
+#[derive(Debug)]
+struct Upload {
+    pump: Pump,
+    state: UploadState,
 }
 
-/// Passes the reply on, its head as `sent_head`, together with whatever is left of the request.
-pub(crate) async fn answer(
-    client: &mut Buffered,
-    upstream: &mut Buffered,
-    answer: Answer,
-    sent_head: Bytes,
-    settings: &Settings,
-) -> Done {
-    let Answer { head, mut request, mut request_open } = answer;
-    let mut reply = Pump::new(sent_head, Body::new(head.framing()));
-    let mut request_failed = !request_open && !request.flushed;
-    let mut deadline = Deadline::new(settings.stall_timeout);
-    let ended: Result<(), &'static str> = poll_fn(|cx| {
-        let before = (request.moved, reply.moved);
-        if request_open && let Poll::Ready(end) = request.poll(cx, client, &mut upstream.stream) {
-            request_open = false;
-            request_failed = end.is_err();
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UploadState {
+    Moving,
+    Complete,
+    /// The upstream reads no more; it may have answered all the same. `reset`: it broke the connection.
+    Refused {
+        reset: bool,
+    },
+}
+
+impl Upload {
+    fn is_moving(&self) -> bool {
+        self.state == UploadState::Moving
+    }
+
+    fn is_complete(&self) -> bool {
+        self.state == UploadState::Complete
+    }
+
+    /// Moves what can be moved; an error is the visitor's.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Buffered,
+        upstream: &mut Buffered,
+    ) -> Result<(), Stopped> {
+        if !self.is_moving() {
+            return Ok(());
         }
-        match reply.poll(cx, upstream, &mut client.stream) {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-            Poll::Ready(Err(Stopped::Read)) => return Poll::Ready(Err("upstream ended in mid-reply")),
-            Poll::Ready(Err(Stopped::Write)) => return Poll::Ready(Err("visitor gone")),
-            Poll::Ready(Err(Stopped::Malformed(r))) => return Poll::Ready(Err(r.reason)),
-            Poll::Pending => {}
+        self.state = match self.pump.poll(cx, client, &mut upstream.stream) {
+            Poll::Pending => UploadState::Moving,
+            Poll::Ready(Ok(())) => UploadState::Complete,
+            Poll::Ready(Err(Stopped::Write(kind))) => {
+                UploadState::Refused { reset: kind == io::ErrorKind::ConnectionReset }
+            }
+            Poll::Ready(Err(stopped)) => return Err(stopped),
+        };
+        Ok(())
+    }
+}
+
+/// A request that has not been answered yet.
+struct Asking<'a> {
+    head: &'a RequestHead,
+    settings: &'a Settings,
+    request: Upload,
+    /// The visitor holds its body back until it hears from the upstream.
+    expects_continue: bool,
+    /// An interim reply that is being passed on.
+    interim: Bytes,
+    interim_count: usize,
+    /// Whether the upstream has sent anything.
+    began: bool,
+    deadline: Deadline,
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> Asking<'a> {
+    fn new(
+        head: &'a RequestHead,
+        sent_head: Bytes,
+        settings: &'a Settings,
+        silence: Option<Duration>,
+    ) -> Self {
+        let expects_continue = !head.is_http10()
+            && head.field("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        let limit = if expects_continue { settings.reply_timeout } else { settings.stall_timeout };
+        Self {
+            head,
+            settings,
+            request: Upload {
+                pump: Pump::new(sent_head, Body::new(head.framing())),
+                state: UploadState::Moving,
+            },
+            expects_continue,
+            interim: Bytes::new(),
+            interim_count: 0,
+            began: false,
+            deadline: Deadline::new(limit),
+            silence: silence.map(|after| Box::pin(sleep_until(Instant::now() + after))),
         }
-        if before != (request.moved, reply.moved) {
-            deadline.last = Instant::now();
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Buffered,
+        upstream: &mut Buffered,
+    ) -> Poll<Result<ReplyHead, Unanswered>> {
+        self.poll_request(cx, client, upstream)?;
+        if let Poll::Ready(reply) = self.poll_reply(cx, client, upstream) {
+            return Poll::Ready(reply);
         }
-        deadline.poll(cx).map(|()| Err("stalled"))
-    })
-    .await;
-    Done {
-        request_complete: !request_open && !request_failed,
-        reply_complete: ended.is_ok(),
-        bytes_in: request.moved,
-        bytes_out: reply.moved,
-        error: ended.err(),
+        self.poll_silence(cx, upstream)?;
+        ready!(self.deadline.poll(cx));
+        Poll::Ready(Err(self.overdue()))
+    }
+
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Buffered,
+        upstream: &mut Buffered,
+    ) -> Result<(), Unanswered> {
+        if !self.request.is_moving() {
+            return Ok(());
+        }
+        let before = self.request.pump.moved();
+        self.request.poll(cx, client, upstream).map_err(|stopped| match stopped {
+            Stopped::Malformed(rejected) => Unanswered::Fail(Failure::Request(rejected)),
+            Stopped::Read | Stopped::Write(_) => Unanswered::Gone,
+        })?;
+        if !self.request.is_moving() {
+            self.deadline.begin(self.settings.reply_timeout);
+        } else if self.request.pump.moved() != before {
+            self.body_moves();
+        }
+        Ok(())
+    }
+
+    /// The body is under way: from here on it is its progress that counts.
+    fn body_moves(&mut self) {
+        if std::mem::take(&mut self.expects_continue) {
+            self.deadline.begin(self.settings.stall_timeout);
+        }
+        self.deadline.progress();
+    }
+
+    fn poll_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Buffered,
+        upstream: &mut Buffered,
+    ) -> Poll<Result<ReplyHead, Unanswered>> {
+        loop {
+            ready!(self.poll_interim(cx, client))?;
+            match upstream.take_reply(&self.settings.limits, self.head) {
+                Ok(Some(reply)) if reply.is_interim() => self.pass_interim(&reply)?,
+                Ok(Some(reply)) => return Poll::Ready(Ok(reply)),
+                Ok(None) => match ready!(upstream.poll_fill(cx)) {
+                    Ok(n) if n > 0 => self.began = true,
+                    end => return Poll::Ready(Err(self.ended(upstream, end.err()))),
+                },
+                Err(r) => return Poll::Ready(Err(Unanswered::Fail(Failure::BadReply(r.reason)))),
+            }
+        }
+    }
+
+    fn pass_interim(&mut self, reply: &ReplyHead) -> Result<(), Unanswered> {
+        self.interim_count += 1;
+        if self.interim_count > MAX_INTERIM {
+            return Err(Unanswered::Fail(Failure::BadReply("too many interim replies")));
+        }
+        if self.request.is_moving() {
+            // A visitor that has waited for this begins with its body now.
+            self.body_moves();
+        }
+        // HTTP/1.0 knows no interim replies (RFC 9110, section 15.2).
+        if !self.head.is_http10() {
+            self.interim = reply.raw().clone();
+        }
+        Ok(())
+    }
+
+    fn poll_interim(&mut self, cx: &mut Context<'_>, client: &mut Buffered) -> Poll<Result<(), Unanswered>> {
+        while !self.interim.is_empty() {
+            match ready!(Pin::new(&mut client.stream).poll_write(cx, &self.interim)) {
+                Ok(n) if n > 0 => self.interim.advance(n),
+                _ => return Poll::Ready(Err(Unanswered::Gone)),
+            }
+            if self.interim.is_empty() && ready!(Pin::new(&mut client.stream).poll_flush(cx)).is_err() {
+                return Poll::Ready(Err(Unanswered::Gone));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The upstream ended instead of replying.
+    fn ended(&self, upstream: &Buffered, error: Option<io::Error>) -> Unanswered {
+        let why = error.map_or_else(|| "connection closed".to_owned(), |e| e.to_string());
+        let failure = Failure::Down(format!("{why} before the reply"));
+        let unread = upstream.stream.far_end_has_read() == Some(false);
+        if !self.began && self.request.pump.untouched() && (self.head.idempotent() || unread) {
+            Unanswered::Retry(failure)
+        } else {
+            Unanswered::Fail(failure)
+        }
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>, upstream: &Buffered) -> Result<(), Unanswered> {
+        if let Some(timer) = &mut self.silence
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            self.silence = None;
+            let unread = upstream.stream.far_end_has_read() == Some(false);
+            if !self.began && self.request.pump.untouched() && unread {
+                return Err(Unanswered::Retry(Failure::Silent));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is to blame that nothing moves.
+    fn overdue(&self) -> Unanswered {
+        if !self.interim.is_empty() {
+            return Unanswered::Gone;
+        }
+        let waits_for_visitor =
+            self.request.is_moving() && self.request.pump.is_starved() && !self.expects_continue;
+        Unanswered::Fail(if waits_for_visitor { Failure::BodyTimeout } else { Failure::Silent })
+    }
+}
+
+/// A reply on its way to the visitor.
+struct Answering {
+    request: Upload,
+    reply: Pump,
+    reply_complete: bool,
+    head: ReplyHead,
+    deadline: Deadline,
+}
+
+impl Answering {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Buffered,
+        upstream: &mut Buffered,
+    ) -> Poll<Result<(), &'static str>> {
+        let before = (self.request.pump.moved(), self.reply.moved());
+        if let Err(stopped) = self.request.poll(cx, client, upstream) {
+            // A reply that is under way is complete in itself; it is only the connection that cannot go on.
+            self.request.state = UploadState::Refused { reset: false };
+            if matches!(stopped, Stopped::Read) && self.reply_complete {
+                return Poll::Ready(Err("visitor gone"));
+            }
+        }
+        if !self.reply_complete
+            && let Poll::Ready(end) = self.reply.poll(cx, upstream, &mut client.stream)
+        {
+            self.reply_ended(end)?;
+        }
+        if self.reply_complete && !self.wants_request(cx, upstream) {
+            return Poll::Ready(Ok(()));
+        }
+        if before != (self.request.pump.moved(), self.reply.moved()) {
+            self.deadline.progress();
+        }
+        self.deadline.poll(cx).map(|()| Err("stalled"))
+    }
+
+    fn reply_ended(&mut self, end: Result<(), Stopped>) -> Result<(), &'static str> {
+        match end {
+            // Whoever writes to a connection that was reset takes the error away, and the reader sees an orderly end.
+            Ok(())
+                if self.head.framing() == Framing::Close
+                    && self.request.state == (UploadState::Refused { reset: true }) =>
+            {
+                Err("upstream failed in mid-reply")
+            }
+            Ok(()) => {
+                self.reply_complete = true;
+                self.deadline.progress();
+                Ok(())
+            }
+            Err(Stopped::Read) => Err("upstream ended in mid-reply"),
+            Err(Stopped::Write(_)) => Err("visitor gone"),
+            Err(Stopped::Malformed(rejected)) => Err(rejected.reason),
+        }
+    }
+
+    /// Whether an upstream that has answered early still reads the request: it does when it means to keep the connection,
+    /// and has neither ended it nor sent what nobody asked for.
+    fn wants_request(&self, cx: &mut Context<'_>, upstream: &mut Buffered) -> bool {
+        self.request.is_moving()
+            && self.head.keep_alive()
+            && upstream.buf.is_empty()
+            && net::poll_arrival(&mut *upstream.stream, cx).is_pending()
     }
 }

@@ -14,6 +14,9 @@ pub(crate) enum Failure {
     /// The head did not come in time.
     #[error("request head not complete in time (http.headTimeout)")]
     HeadTimeout,
+    /// The visitor stopped in the middle of its request.
+    #[error("request body made no progress (http.stallTimeout)")]
+    BodyTimeout,
     /// No rule, no node, or a private tunnel.
     #[error("no route for host {0:?}")]
     NoRoute(String),
@@ -51,7 +54,7 @@ impl Failure {
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Request(rejected) => rejected.status,
-            Self::HeadTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::NoRoute(_) | Self::BadReply(_) => 502,
             Self::Refused(_, status) => *status,
             Self::Routing(_) => 500,
@@ -61,11 +64,17 @@ impl Failure {
         }
     }
 
+    /// Whether it was the visitor's doing, and says nothing about the target.
+    pub(crate) fn is_visitors(&self) -> bool {
+        matches!(self, Self::Request(_) | Self::HeadTimeout | Self::BodyTimeout)
+    }
+
     /// The word for logs and metrics: whose doing it was.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Request(_) => "bad_request",
             Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
             Self::NoRoute(_) => "no_route",
             Self::Refused(..) => "refused",
             Self::Routing(_) => "routing_failed",

@@ -4,7 +4,7 @@
 //! both directions at once, under both sides' flow control.
 
 use super::failure::{Failure, RequestId};
-use super::{Asked, Context, Idle, Route, Router};
+use super::{Asked, Context, NoPool, Route, Router, Way};
 use crate::addr::HostPort;
 use crate::net::BoxStream;
 use crate::net::prefixed::Prefixed;
@@ -152,11 +152,11 @@ async fn forward<R: Router>(
 ) -> Result<Answered, Failure> {
     let limit = context.settings.reply_timeout;
     let mut choice = router.choose(asked)?;
-    let upstream = router.open(&mut choice, asked, &mut Idle::default()).await?;
+    let Way::Fresh(upstream) = router.open(&mut choice, asked, &mut NoPool).await?;
     let route = upstream.route;
     let mut client = h2::client::Builder::new();
     client.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    let handshake = timeout(limit, client.handshake::<_, Bytes>(upstream.io.stream));
+    let handshake = timeout(limit, client.handshake::<_, Bytes>(upstream.stream));
     let (sender, connection) = handshake.await.map_err(|_| Failure::Silent)?.map_err(|e| down(&e))?;
 
     let exchange = async {

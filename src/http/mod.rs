@@ -6,14 +6,17 @@
 pub(crate) mod exchange;
 pub(crate) mod failure;
 pub(crate) mod h2c;
+pub(crate) mod pump;
+pub(crate) mod upstream;
 
 use crate::addr::{Host, HostPort};
-use crate::net::{BoxStream, pipe};
+use crate::net::{self, BoxStream, pipe};
 use crate::route::{HttpParts, Protocol};
-use crate::wire::http::{Limits, ReplyHead, RequestHead, edit_fields};
+use crate::wire::http::{Framing, H2C_FIELDS, Limits, ReplyHead, RequestHead, edit_fields};
 use bytes::{Bytes, BytesMut};
-use exchange::{Buffered, Unanswered};
+use exchange::Unanswered;
 use failure::{Failure, RequestId};
+use pump::Buffered;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,6 +24,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+pub(crate) use upstream::{Fresh, NoPool, Pool, Route, Way};
+use upstream::{Idle, Upstream};
+
 /// Times and bounds of HTTP on one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -54,9 +60,6 @@ impl Default for Settings {
     }
 }
 
-/// Upstreams that one visitor's connection keeps for its next requests.
-const MAX_IDLE_UPSTREAMS: usize = 4;
-
 /// Upstreams tried for one request.
 const MAX_ATTEMPTS: usize = 4;
 
@@ -66,57 +69,6 @@ const MAX_LINGER: usize = 256 * 1024;
 /// For how long.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Where a request went, for the log.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Route {
-    /// The forwarder's node.
-    pub(crate) node: String,
-    /// The tunnel's ID.
-    pub(crate) tunnel: String,
-    /// The connector's ID.
-    pub(crate) connector: String,
-}
-
-/// A stream to where a request goes.
-#[derive(Debug)]
-pub(crate) struct Upstream {
-    pub(crate) io: Buffered,
-    /// Requests with the same key may use it again.
-    pub(crate) key: String,
-    pub(crate) route: Route,
-    /// After so long without a sign that it reads, try another; `None` where there is no other.
-    pub(crate) silence: Option<Duration>,
-}
-
-impl Upstream {
-    pub(crate) fn new(stream: BoxStream, key: String, route: Route, silence: Option<Duration>) -> Self {
-        Self { io: Buffered::new(stream, Bytes::new()), key, route, silence }
-    }
-}
-
-/// Upstreams with a complete reply behind them and nothing under way.
-#[derive(Debug, Default)]
-pub(crate) struct Idle(Vec<Upstream>);
-
-impl Idle {
-    /// The upstream kept under that key, if it is still silent and open: bytes nobody asked for end it.
-    pub(crate) async fn take(&mut self, key: &str) -> Option<Upstream> {
-        let at = self.0.iter().position(|u| u.key == key)?;
-        let mut upstream = self.0.swap_remove(at);
-        let quiet =
-            poll_fn(|cx| std::task::Poll::Ready(upstream.io.stream.poll_readable(cx).is_pending())).await;
-        quiet.then_some(upstream)
-    }
-
-    fn keep(&mut self, mut upstream: Upstream) {
-        upstream.io.release();
-        if self.0.len() == MAX_IDLE_UPSTREAMS {
-            self.0.remove(0);
-        }
-        self.0.push(upstream);
-    }
-}
-
 /// Decides where requests go and opens the way there.
 pub(crate) trait Router: Sync {
     /// One request's choice, with what was tried already.
@@ -125,13 +77,13 @@ pub(crate) trait Router: Sync {
     /// Decides where a request goes.
     fn choose(&self, asked: &Asked<'_>) -> Result<Self::Choice, Failure>;
 
-    /// Opens a stream to the choice's next target (or takes it from `idle`); each call goes on to the next one.
-    fn open(
+    /// Opens a stream to the choice's next target (or takes what `pool` has); each call goes on to the next one.
+    fn open<P: Pool>(
         &self,
         choice: &mut Self::Choice,
         asked: &Asked<'_>,
-        idle: &mut Idle,
-    ) -> impl Future<Output = Result<Upstream, Failure>> + Send;
+        pool: &mut P,
+    ) -> impl Future<Output = Result<Way<P::Kept>, Failure>> + Send;
 
     /// The last opened target answered, or failed to.
     fn report(&self, choice: &mut Self::Choice, answered: Result<(), &Failure>);
@@ -177,6 +129,8 @@ enum Next {
     Request,
     /// Nothing; `linger` when the visitor may still be sending.
     Close { linger: bool },
+    /// A reset: what the visitor got of its reply is not all of it.
+    Abort,
     /// Bytes both ways.
     Pipe(Upstream),
 }
@@ -203,6 +157,7 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
             Next::Request => client.release(),
             Next::Close { linger: true } => return close_gently(client).await,
             Next::Close { linger: false } => break,
+            Next::Abort => return client.stream.abort(),
             Next::Pipe(upstream) => return switch(client, upstream, context).await,
         }
     }
@@ -215,7 +170,8 @@ async fn wait_for_request(client: &mut Buffered, context: &Context<'_>) -> bool 
     if !client.buf.is_empty() {
         return true;
     }
-    let readable = timeout(context.settings.idle_timeout, poll_fn(|cx| client.stream.poll_readable(cx)));
+    let arrival = poll_fn(|cx| net::poll_arrival(&mut *client.stream, cx));
+    let readable = timeout(context.settings.idle_timeout, arrival);
     tokio::select! {
         biased;
         ready = readable => matches!(ready, Ok(Ok(()))),
@@ -245,11 +201,13 @@ async fn one_request<R: Router>(
         Ok(choice) => choice,
         Err(failure) => return refuse_request(client, head, failure, context, started).await,
     };
+    idle.repeatable = head.idempotent();
     let mut attempt = 0;
     let (mut upstream, answer) = loop {
         attempt += 1;
         let mut upstream = match router.open(&mut choice, &asked, idle).await {
-            Ok(upstream) => upstream,
+            Ok(Way::Kept(upstream)) => upstream,
+            Ok(Way::Fresh(fresh)) => fresh.into(),
             Err(failure) => return refuse_request(client, head, failure, context, started).await,
         };
         let sent = outgoing(head, router.request_fields(&asked, &upstream.route));
@@ -262,7 +220,7 @@ async fn one_request<R: Router>(
                 router.report(&mut choice, Err(&failure))
             }
             Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
-                if !matches!(failure, Failure::Request(_)) {
+                if !failure.is_visitors() {
                     router.report(&mut choice, Err(&failure));
                 }
                 return refuse_request(client, head, failure, context, started).await;
@@ -291,16 +249,15 @@ async fn one_request<R: Router>(
     }
     match complete && keep_client {
         true => Next::Request,
-        false => Next::Close { linger: done.reply_complete && !done.request_complete },
+        false if done.reply_complete => Next::Close { linger: !done.request_complete },
+        false => Next::Abort,
     }
 }
 
-/// The request head as it is sent on: untouched unless there are fields to set.
+/// The request head as it is sent on: untouched unless there are fields to set, or an offer of h2c to be kept back.
 fn outgoing(head: &RequestHead, fields: Vec<(&'static str, String)>) -> Bytes {
-    if fields.is_empty() {
-        return head.raw().clone();
-    }
-    let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+    let kept_back = if head.offers_h2c() { H2C_FIELDS } else { &[] };
+    let names: Vec<_> = fields.iter().map(|(name, _)| *name).chain(kept_back.iter().copied()).collect();
     let add: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     edit_fields(head.raw(), &names, &add)
 }
@@ -322,7 +279,7 @@ async fn refuse_request(
     context: &Context<'_>,
     started: Instant,
 ) -> Next {
-    let whole = head.framing() == crate::wire::http::Framing::None && head.upgrade().is_none();
+    let whole = head.framing() == Framing::None && head.upgrade().is_none();
     let next = if whole && head.keep_alive() && context.settings.keepalive && !context.stop.is_cancelled() {
         Next::Request
     } else {

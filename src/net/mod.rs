@@ -13,12 +13,13 @@ mod splice;
 
 use crate::addr::HostPort;
 use bytes::Bytes;
+use rustix::net::RecvFlags;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -43,6 +44,10 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug 
     fn far_end_has_read(&self) -> Option<bool> {
         None
     }
+
+    /// Makes the drop that follows a reset instead of an orderly end, so that the peer does not take what it got for all
+    /// there is. smux has no reset: there the drop is the same end as ever.
+    fn abort(&mut self) {}
 }
 
 impl ByteStream for TcpStream {
@@ -53,6 +58,38 @@ impl ByteStream for TcpStream {
     fn tcp(&self) -> Option<&TcpStream> {
         Some(self)
     }
+
+    fn abort(&mut self) {
+        // Fails on a socket that is reset already.
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// Whether there is nothing to read, neither bytes nor an end. A socket is asked itself: of what has just come the runtime
+/// may not know yet.
+pub(crate) fn is_quiet(stream: &mut dyn ByteStream, cx: &mut Context<'_>) -> bool {
+    match stream.tcp() {
+        Some(socket) => peek(socket).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock),
+        None => stream.poll_readable(cx).is_pending(),
+    }
+}
+
+/// Ready when bytes, an end or an error are there for sure: a socket that was read to the last byte asked for may pass for
+/// readable until it is tried. For waits that last; before a read `poll_readable` does, without a system call.
+pub(crate) fn poll_arrival(stream: &mut dyn ByteStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    loop {
+        ready!(stream.poll_readable(cx))?;
+        let Some(socket) = stream.tcp() else { return Poll::Ready(Ok(())) };
+        match socket.try_io(Interest::READABLE, || peek(socket)) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return Poll::Ready(Ok(())),
+        }
+    }
+}
+
+fn peek(socket: &TcpStream) -> io::Result<()> {
+    rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    Ok(())
 }
 
 /// Any byte stream.
@@ -82,4 +119,27 @@ pub struct Conn {
     pub local: SocketAddr,
     /// Set on connections that came through a tunnel or relay server.
     pub via: Option<Arc<Via>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::pipe::testing::tcp_pair;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// The runtime takes a socket for readable until a read comes back short.
+    #[tokio::test]
+    async fn a_socket_read_to_the_last_byte_is_quiet() {
+        let (mut near, mut far) = tcp_pair().await;
+        far.write_all(b"all").await.unwrap();
+        near.read_exact(&mut [0; 3]).await.unwrap();
+        assert!(poll_fn(|cx| Poll::Ready(near.poll_readable(cx))).await.is_ready());
+        assert!(poll_fn(|cx| Poll::Ready(poll_arrival(&mut near, cx))).await.is_pending());
+        assert!(poll_fn(|cx| Poll::Ready(is_quiet(&mut near, cx))).await);
+        far.write_all(b"x").await.unwrap();
+        assert!(!poll_fn(|cx| Poll::Ready(is_quiet(&mut near, cx))).await);
+        poll_fn(|cx| poll_arrival(&mut near, cx)).await.unwrap();
+        assert_eq!(near.read_u8().await.unwrap(), b'x');
+    }
 }

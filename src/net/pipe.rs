@@ -2,6 +2,7 @@
 //!
 //! Half-close is passed on where the stream below has it. Where it has not (smux) the end of such a stream is the end
 //! of the connection, and the end of the *other* side is kept back until all that the stream has to say is delivered.
+//! A side that breaks is not passed on as an end: the other one is reset, where the stream below has that.
 //! The bytes themselves are moved by `copy`; who may talk to whom has been settled before.
 
 use super::buffer::Buffer;
@@ -109,6 +110,12 @@ pub async fn pipe(mut a: Side, mut b: Side, limits: Limits) -> Outcome {
     let mut run = Run::new(std::mem::take(&mut a.prefix), std::mem::take(&mut b.prefix), limits);
     let (a, b) = (&mut *a.stream, &mut *b.stream);
     let end = poll_fn(|cx| run.poll(cx, a, b)).await;
+    if run.is_broken(Which::A) {
+        b.abort();
+    }
+    if run.is_broken(Which::B) {
+        a.abort();
+    }
     let quiet = matches!(end, End::Idle | End::HalfClosedIdle(_));
     let mut closing_a = Closing::new(&run.b_to_a, &run.a_to_b, quiet, a);
     let mut closing_b = Closing::new(&run.a_to_b, &run.b_to_a, quiet, b);
@@ -142,6 +149,8 @@ struct Run {
 struct Direction {
     copy: Copy,
     state: State,
+    /// The destination was reset, as a write to it has told. Whoever reads from it later sees an orderly end.
+    reset: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +180,8 @@ enum Broken {
 
 impl Run {
     fn new(from_a: Bytes, from_b: Bytes, limits: Limits) -> Self {
-        let direction = |prefix| Direction { copy: Copy::new().with_prefix(prefix), state: State::Moving };
+        let direction =
+            |prefix| Direction { copy: Copy::new().with_prefix(prefix), state: State::Moving, reset: false };
         Self {
             a_to_b: direction(from_a),
             b_to_a: direction(from_b),
@@ -185,9 +195,9 @@ impl Run {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, a: &mut dyn ByteStream, b: &mut dyn ByteStream) -> Poll<End> {
-        let failed = self.a_to_b.poll(cx, a, b);
+        let failed = self.a_to_b.poll(cx, a, b, self.b_to_a.reset);
         self.note(failed, Which::A, Which::B, self.a_to_b.state);
-        let failed = self.b_to_a.poll(cx, b, a);
+        let failed = self.b_to_a.poll(cx, b, a, self.a_to_b.reset);
         self.note(failed, Which::B, Which::A, self.b_to_a.state);
         if self.over(a.half_close(), b.half_close()) {
             return Poll::Ready(self.end());
@@ -221,6 +231,15 @@ impl Run {
         wholly(&self.a_to_b, a_half_closes)
             || wholly(&self.b_to_a, b_half_closes)
             || matches!((self.a_to_b.state, self.b_to_a.state), (State::Ended(_), State::Ended(_)))
+    }
+
+    /// Whether this side has stopped in the middle of what it had to say.
+    fn is_broken(&self, which: Which) -> bool {
+        let from = match which {
+            Which::A => &self.a_to_b,
+            Which::B => &self.b_to_a,
+        };
+        from.state == State::Ended(Cause::ReadFailed)
     }
 
     fn end(&self) -> End {
@@ -261,16 +280,18 @@ impl Run {
 }
 
 impl Direction {
-    /// Goes as far as it can; an error is returned once, with whose it is.
+    /// Goes as far as it can; an error is returned once, with whose it is. `from_reset`: the source is known to be broken.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut dyn ByteStream,
         to: &mut dyn ByteStream,
+        from_reset: bool,
     ) -> Option<(Broken, io::ErrorKind)> {
         if self.state == State::Moving {
             let Poll::Ready(result) = self.copy.poll(cx, from, to) else { return None };
             self.state = match result {
+                Ok(_) if from_reset => State::Ended(Cause::ReadFailed),
                 Ok(_) if from.half_close() && to.half_close() => State::ShuttingDown,
                 Ok(_) => State::Ended(Cause::KeptBack),
                 Err(CopyError::Read(e)) => {
@@ -279,6 +300,7 @@ impl Direction {
                 }
                 Err(CopyError::Write(e)) => {
                     self.state = State::Ended(Cause::WriteFailed);
+                    self.reset = e.kind() == io::ErrorKind::ConnectionReset;
                     return Some((Broken::Destination, e.kind()));
                 }
             };
@@ -300,12 +322,13 @@ struct Closing {
 
 impl Closing {
     fn new(towards: &Direction, from: &Direction, quiet: bool, stream: &dyn ByteStream) -> Self {
-        let shut = matches!(towards.state, State::Ended(Cause::PassedOn | Cause::WriteFailed));
+        let aborted = towards.state == State::Ended(Cause::ReadFailed);
+        let shut = aborted || matches!(towards.state, State::Ended(Cause::PassedOn | Cause::WriteFailed));
         let ended = matches!(
             from.state,
             State::ShuttingDown | State::Ended(Cause::PassedOn | Cause::KeptBack | Cause::ReadFailed)
         );
-        Self { shut, drained: ended || quiet || !stream.half_close() }
+        Self { shut, drained: ended || quiet || aborted || !stream.half_close() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, stream: &mut dyn ByteStream) -> Poll<()> {

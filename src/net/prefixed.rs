@@ -47,6 +47,10 @@ impl ByteStream for Prefixed {
     fn far_end_has_read(&self) -> Option<bool> {
         self.inner.far_end_has_read()
     }
+
+    fn abort(&mut self) {
+        self.inner.abort();
+    }
 }
 
 impl AsyncRead for Prefixed {

@@ -123,7 +123,7 @@ mod imp {
             }
         }
 
-        /// The source has run dry: an idle connection holds no pipe.
+        /// The source has run dry, or is not read any more for now: an idle connection holds no pipe.
         pub(crate) fn rest(&mut self) {
             self.pipe = None;
             if self.burst < SMALL_BURST {
@@ -286,6 +286,8 @@ mod imp {
         pub(crate) fn holds(&self) -> bool {
             false
         }
+
+        pub(crate) fn rest(&mut self) {}
 
         pub(crate) fn poll_drain(
             &mut self,

@@ -172,12 +172,41 @@ async fn a_reset_still_delivers_what_came_before() {
     target.read_exact(&mut got).await.unwrap();
     visitor.set_zero_linger().unwrap();
     drop(visitor);
-    assert_eq!(target.read(&mut got).await.unwrap(), 0);
+    assert_eq!(target.read(&mut got).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(&got, b"before");
-    drop(target);
     let outcome = task.await.unwrap();
     assert_eq!(outcome.end, End::Error(Which::A, io::ErrorKind::ConnectionReset));
     assert_eq!(outcome.a_to_b, 6);
+}
+
+/// A write that fails takes the error away from the reader; the end that this one sees is no end.
+#[tokio::test]
+async fn a_target_that_resets_while_it_is_written_to_is_no_orderly_end() {
+    let (mut visitor, mut target, task) = piped(LIMITS).await;
+    target.write_all(b"half an answer").await.unwrap();
+    let mut got = [0; 14];
+    visitor.read_exact(&mut got).await.unwrap();
+    target.set_zero_linger().unwrap();
+    drop(target);
+    // Whichever of the two is noticed first, reading or writing, the visitor must not see an orderly end.
+    let _ = visitor.write_all(&pattern(100_000)).await;
+    assert_eq!(visitor.read(&mut got).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert!(matches!(task.await.unwrap().end, End::Error(Which::B, _)));
+}
+
+/// smux has no reset: such a stream ends as ever, and what came before is delivered.
+#[tokio::test]
+async fn without_a_reset_a_broken_side_is_an_end() {
+    let (mut visitor, a) = tcp_pair().await;
+    let (b, mut target) = duplex(64);
+    let task = tokio::spawn(pipe(side(a), side(Memory::new(b, false)), LIMITS));
+    visitor.write_all(b"before").await.unwrap();
+    let mut got = [0; 6];
+    target.read_exact(&mut got).await.unwrap();
+    visitor.set_zero_linger().unwrap();
+    drop(visitor);
+    assert_eq!(target.read(&mut got).await.unwrap(), 0);
+    assert_eq!(task.await.unwrap().end, End::Error(Which::A, io::ErrorKind::ConnectionReset));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,288 @@
+//! One message from one stream to another: a head, then its body as it comes, bytes unchanged.
+//!
+//! Short bodies and what stands around chunks go through the buffer that the head came in. Long stretches that need not be
+//! looked at are left to `net::copy`, which splices them where that pays. `exchange` says what an end means.
+
+use crate::net::BoxStream;
+use crate::net::copy::{Copy, CopyError, Finished};
+use crate::wire::http::{Body, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
+use bytes::{Buf, Bytes, BytesMut};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// How much is read at once; a buffer of this size is held only while bytes are under way.
+const READ_SIZE: usize = 16 * 1024;
+
+/// The rest of a body or of a chunk that is worth more than this buffer: `copy` begins to splice behind two full reads, so
+/// that less would be copied all the same.
+const BULK: u64 = 64 * 1024;
+
+/// A stream and the bytes read from it that nobody has used yet.
+#[derive(Debug)]
+pub(crate) struct Buffered {
+    pub(crate) stream: BoxStream,
+    pub(crate) buf: BytesMut,
+    /// How far a head at the front of the buffer has been searched.
+    heads: HeadReader,
+}
+
+impl Buffered {
+    pub(crate) fn new(stream: BoxStream, prefix: Bytes) -> Self {
+        Self { stream, buf: BytesMut::from(prefix), heads: HeadReader::default() }
+    }
+
+    /// Reads more into the buffer; `Ok(0)` is the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buf.is_empty() {
+            ready!(self.stream.poll_readable(cx))?;
+        }
+        self.buf.reserve(READ_SIZE);
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buf)
+    }
+
+    /// Reads up to the end of a request head; `None` when the stream ended or failed before.
+    pub(crate) async fn read_request(&mut self, limits: &Limits) -> Result<Option<RequestHead>, Rejected> {
+        loop {
+            if let Some(head) = self.heads.request(&mut self.buf, limits)? {
+                return Ok(Some(head));
+            }
+            match poll_fn(|cx| self.poll_fill(cx)).await {
+                Ok(n) if n > 0 => {}
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// The reply head at the front of the buffer, if all of it is there.
+    pub(super) fn take_reply(
+        &mut self,
+        limits: &Limits,
+        request: &RequestHead,
+    ) -> Result<Option<ReplyHead>, Rejected> {
+        self.heads.reply(&mut self.buf, limits, request)
+    }
+
+    /// Gives the buffer back while there is nothing in it.
+    pub(crate) fn release(&mut self) {
+        if self.buf.is_empty() {
+            self.buf = BytesMut::new();
+        }
+    }
+}
+
+/// Why a message stopped half-way.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The reading side failed or ended too early.
+    Read,
+    /// The writing side failed.
+    Write(io::ErrorKind),
+    /// The framing is broken.
+    Malformed(Rejected),
+}
+
+/// Moves one message.
+#[derive(Debug)]
+pub(super) struct Pump {
+    head: Bytes,
+    body: Body,
+    /// Bytes at the front of the source's buffer that were checked and may be written.
+    checked: usize,
+    /// Made for the first long stretch.
+    copy: Option<Copy>,
+    /// The length of the stretch that `copy` is moving; zero when it is not.
+    stretch: u64,
+    moved: u64,
+    flushed: bool,
+}
+
+impl Pump {
+    pub(super) fn new(head: Bytes, body: Body) -> Self {
+        Self { head, body, checked: 0, copy: None, stretch: 0, moved: 0, flushed: false }
+    }
+
+    /// Body bytes written.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Whether no byte of the body was taken from the source for good: then the message can be sent a second time.
+    pub(super) fn untouched(&self) -> bool {
+        self.moved == 0
+    }
+
+    /// Whether all that the source gave has been written: then it is the source that is waited for.
+    pub(super) fn is_starved(&self) -> bool {
+        self.head.is_empty() && self.checked == 0 && self.copy.as_ref().is_none_or(Copy::is_empty)
+    }
+
+    /// Moves what can be moved now; ready when the message is complete and flushed.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Buffered,
+        to: &mut BoxStream,
+    ) -> Poll<Result<(), Stopped>> {
+        loop {
+            if self.stretch > 0 {
+                ready!(self.poll_stretch(cx, from, to))?;
+                continue;
+            }
+            ready!(self.poll_write(cx, from, to)).map_err(write_failed)?;
+            if self.body.is_done() {
+                if !self.flushed {
+                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(write_failed)?;
+                    self.flushed = true;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if from.buf.is_empty() {
+                if self.begin_stretch() {
+                    from.release();
+                    continue;
+                }
+                if !ready!(self.poll_fill(cx, from, to))? {
+                    continue;
+                }
+            }
+            self.checked = self.body.advance(&from.buf).map_err(Stopped::Malformed)?;
+        }
+    }
+
+    /// Reads more into the source's buffer; `false` at the end of a body that ends so.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Buffered,
+        to: &mut BoxStream,
+    ) -> Poll<Result<bool, Stopped>> {
+        match from.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => {
+                self.body.end().map_err(|_| Stopped::Read)?;
+                Poll::Ready(Ok(false))
+            }
+            Poll::Ready(read) => Poll::Ready(read.map(|_| true).map_err(|_| Stopped::Read)),
+            Poll::Pending => {
+                from.release();
+                // What was written so far must not wait for the rest of the body.
+                ready!(Pin::new(to).poll_flush(cx)).map_err(write_failed)?;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Buffered,
+        to: &mut BoxStream,
+    ) -> Poll<io::Result<()>> {
+        while !self.head.is_empty() || self.checked > 0 {
+            let slices = [io::IoSlice::new(&self.head), io::IoSlice::new(&from.buf[..self.checked])];
+            let n = ready!(Pin::new(&mut *to).poll_write_vectored(cx, &slices))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_head = n.min(self.head.len());
+            self.head.advance(of_head);
+            from.buf.advance(n - of_head);
+            self.checked -= n - of_head;
+            self.moved += (n - of_head) as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether a stretch for `copy` begins here. Never with the first bytes: what `copy` has taken from the source cannot be
+    /// sent a second time.
+    fn begin_stretch(&mut self) -> bool {
+        let opaque = self.body.opaque();
+        if self.untouched() || opaque < BULK {
+            return false;
+        }
+        match &mut self.copy {
+            Some(copy) => copy.go_on(opaque),
+            None => self.copy = Some(Copy::limited(opaque)),
+        }
+        self.stretch = opaque;
+        true
+    }
+
+    fn poll_stretch(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Buffered,
+        to: &mut BoxStream,
+    ) -> Poll<Result<(), Stopped>> {
+        let copy = self.copy.get_or_insert_default();
+        let before = copy.moved();
+        let end = copy.poll(cx, &mut *from.stream, &mut **to);
+        self.moved += copy.moved() - before;
+        let end = ready!(end).map_err(|error| match error {
+            CopyError::Read(_) => Stopped::Read,
+            CopyError::Write(error) => write_failed(error),
+        })?;
+        match end {
+            Finished::Limit => self.body.skip(self.stretch),
+            Finished::Eof => self.body.end().map_err(|_| Stopped::Read)?,
+        }
+        self.stretch = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn write_failed(error: io::Error) -> Stopped {
+    Stopped::Write(error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::pipe::testing::{pattern, tcp_pair};
+    use crate::wire::http::Framing;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn pumped(framing: Framing, body: &[u8]) -> Pump {
+        let (mut writer, from) = tcp_pair().await;
+        let (to, mut reader) = tcp_pair().await;
+        let (mut from, mut to) = (Buffered::new(Box::new(from), Bytes::new()), Box::new(to) as BoxStream);
+        let mut pump = Pump::new(Bytes::from_static(b"head"), Body::new(framing));
+        let mut got = vec![0; 4 + body.len()];
+        let (end, (), read) = tokio::join!(
+            poll_fn(|cx| pump.poll(cx, &mut from, &mut to)),
+            async {
+                writer.write_all(body).await.unwrap();
+                if framing == Framing::Close {
+                    writer.shutdown().await.unwrap();
+                }
+            },
+            reader.read_exact(&mut got)
+        );
+        end.unwrap();
+        read.unwrap();
+        assert!(got.starts_with(b"head") && got[4..] == *body);
+        assert_eq!(pump.moved(), body.len() as u64);
+        assert!(pump.is_starved());
+        pump
+    }
+
+    /// Long stretches of every framing never come to user space; what is short is not worth it.
+    #[tokio::test]
+    async fn long_bodies_are_spliced_whatever_their_framing() {
+        const LONG: usize = 16 * 1024 * 1024;
+        let data = pattern(LONG);
+        let chunk = format!("{LONG:x}\r\n").into_bytes();
+        let chunked = [&chunk[..], &data, b"\r\n", &chunk, &data, b"\r\n0\r\n\r\n"].concat();
+        for (framing, body) in
+            [(Framing::Length(LONG as u64), &data[..]), (Framing::Close, &data), (Framing::Chunked, &chunked)]
+        {
+            let pump = pumped(framing, body).await;
+            let spliced = pump.copy.unwrap().spliced();
+            assert!(!cfg!(target_os = "linux") || spliced > body.len() as u64 / 2, "{framing:?}: {spliced}");
+        }
+        let short = BULK as usize - 1;
+        assert!(pumped(Framing::Length(short as u64), &data[..short]).await.copy.is_none());
+    }
+}
