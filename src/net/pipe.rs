@@ -1,7 +1,8 @@
 //! Bytes both ways between two streams until both sides are done, and how it ended.
 //!
 //! Half-close is passed on where the stream below has it. Where it has not (smux) the end of such a stream is the end
-//! of the connection, and the end of the *other* side is kept back until all that the stream has to say is delivered.
+//! of the connection, and the end of the *other* side is kept back until all that the stream has to say is delivered: of a
+//! visitor until the answer is there, of a target (which has had its say) until nothing more comes from the visitor.
 //! A side that breaks is not passed on as an end: the other one is reset, where the stream below has that.
 //! The bytes themselves are moved by `copy`; who may talk to whom has been settled before.
 
@@ -22,6 +23,10 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 /// destroy what its peer has not read yet; so the rest is read and thrown away, and a peer that never stops sending (or
 /// never takes our last bytes) is left after this.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// The target has ended, the visitor's stream has no half-close: how long its silence is taken for the end of what it sends.
+/// What was under way arrives within this; a visitor that waits for the end of a close-delimited answer waits this long.
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// Reads thrown away in one poll, so that a fast peer does not keep the other tasks from running.
 const MAX_DISCARDS: usize = 16;
@@ -251,8 +256,12 @@ impl Run {
 
     /// Ready when nothing has moved for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let half_closed =
-            self.first.map(|which| (self.limits.half_close_timeout, End::HalfClosedIdle(which)));
+        let half_closed = self.first.map(|which| match (which, self.b_to_a.state) {
+            (Which::B, State::Ended(Cause::KeptBack)) => {
+                (DRAIN.min(self.limits.half_close_timeout), End::ClosedBy(which))
+            }
+            _ => (self.limits.half_close_timeout, End::HalfClosedIdle(which)),
+        });
         let idle = self.limits.idle_timeout.map(|idle| (idle, End::Idle));
         let Some((patience, end)) =
             [half_closed, idle].into_iter().flatten().min_by_key(|(patience, _)| *patience)

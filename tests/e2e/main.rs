@@ -13,3 +13,4 @@ mod support;
 mod grpc;
 mod http;
 mod tunnel;
+mod vectors;

@@ -2,6 +2,8 @@
 
 pub(crate) mod backend;
 pub(crate) mod matrix;
+pub(crate) mod relay;
+pub(crate) mod vectors;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -134,6 +134,25 @@ async fn without_half_close_the_end_waits_for_the_answer() {
     assert_eq!(task.await.unwrap().end, End::ClosedBy(Which::A));
 }
 
+/// A visitor that waits for the end of a close-delimited answer gets it; what it was sending arrives before.
+#[tokio::test]
+async fn the_end_of_the_target_reaches_a_visitor_without_half_close() {
+    let (mut visitor, a) = duplex(64);
+    let (b, mut target) = tcp_pair().await;
+    let task = tokio::spawn(pipe(side(Memory::new(a, false)), side(b), LIMITS));
+    target.write_all(b"answer").await.unwrap();
+    target.shutdown().await.unwrap();
+    let mut answer = [0; 6];
+    visitor.read_exact(&mut answer).await.unwrap();
+    let more = pattern(100_000);
+    visitor.write_all(&more).await.unwrap();
+    assert_eq!(visitor.read(&mut answer).await.unwrap(), 0, "though this side has not ended");
+    let mut got = Vec::new();
+    target.read_to_end(&mut got).await.unwrap();
+    assert!(got == more);
+    assert_eq!(task.await.unwrap().end, End::ClosedBy(Which::B));
+}
+
 #[tokio::test]
 async fn the_end_of_a_stream_without_half_close_is_the_end_of_both() {
     let (mut visitor, a) = tcp_pair().await;
