@@ -60,8 +60,14 @@ impl App<'_> {
         match &service.handler {
             Handler::Forward { settings, hop } => {
                 let (hop, since) = (Hop::new(hop.clone()), Instant::now());
-                let forward =
-                    Arc::new(Forward { service: name, settings: settings.clone(), hop, since, shutdown });
+                let forward = Arc::new(Forward {
+                    service: name,
+                    settings: settings.clone(),
+                    hop,
+                    forwarder: None,
+                    since,
+                    shutdown,
+                });
                 self.either(service, move |conn, permit| {
                     let forward = Arc::clone(&forward);
                     async move { forward.serve(conn, permit).await }

@@ -8,7 +8,7 @@ use crate::http::failure::Failure;
 use crate::http::{self, Asked, Fresh, Pool, Route, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{BoxStream, Conn, pipe};
-use crate::route::{Endpoint, HttpParts, Ingress, Protocol, Request, Verdict};
+use crate::route::{Endpoint, Extra, HttpParts, Ingress, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::registry::{Connector, Opened, Registry};
@@ -102,10 +102,11 @@ impl Entrypoint {
             client,
             service: &self.service,
             http: None,
+            extra: Extra::default(),
         };
         let destination = HostPort::new(name.clone(), 443);
-        let reached = match self.decide(&request).and_then(|tunnel| Choice::new(tunnel, client, &destination))
-        {
+        let choice = self.decide(&request).await;
+        let reached = match choice.and_then(|tunnel| Choice::new(tunnel, client, &destination)) {
             Ok(mut choice) => self.reach(&mut choice, hello).await.map(|opened| (choice.tunnel, opened)),
             Err(failure) => Err(failure),
         };
@@ -138,10 +139,10 @@ impl Entrypoint {
     }
 
     /// Asks the ingress for a public tunnel.
-    fn decide(&self, request: &Request<'_>) -> Result<Uuid, Failure> {
+    async fn decide(&self, request: &Request<'_>) -> Result<Uuid, Failure> {
         let no_route = || Failure::NoRoute(request.hostname.to_string());
         let ingress = self.ingress.as_ref().ok_or_else(no_route)?;
-        match ingress.resolve(request) {
+        match ingress.resolve(request).wait().await {
             Ok(Verdict::Use(Endpoint { tunnel, private: false })) => Ok(tunnel),
             // What is private does not exist for the public.
             Ok(Verdict::Use(_) | Verdict::Pass) => Err(no_route()),
@@ -214,7 +215,7 @@ struct Visitor<'a> {
 impl http::Router for Visitor<'_> {
     type Choice = Choice;
 
-    fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
+    async fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
         let entrypoint = self.entrypoint;
         let destination = asked.destination();
         if entrypoint.settings.forwarded_node && passed(asked.parts, entrypoint.node) {
@@ -226,8 +227,9 @@ impl http::Router for Visitor<'_> {
             client: self.client,
             service: &entrypoint.service,
             http: Some(asked.parts),
+            extra: Extra::default(),
         };
-        Choice::new(entrypoint.decide(&request)?, self.client, &destination)
+        Choice::new(entrypoint.decide(&request).await?, self.client, &destination)
     }
 
     async fn open<P: Pool>(

@@ -10,8 +10,8 @@ use crate::http::{self, Asked, Fresh, Pool, Route, Way};
 use crate::net::dial::dial;
 use crate::net::listen::Permit;
 use crate::net::{Conn, Via, pipe};
-use crate::route::hop::{Hop, Tried};
-use crate::route::{Node, Protocol, Request};
+use crate::route::hop::{Active, Hop, Tried};
+use crate::route::{Extra, Forwarder, Node, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::server::pipe_limits;
@@ -43,6 +43,8 @@ pub(crate) struct Forward {
     pub(crate) service: String,
     pub(crate) settings: Settings,
     pub(crate) hop: Hop,
+    /// Asked before the hop's own strategy.
+    pub(crate) forwarder: Option<Arc<dyn Forwarder>>,
     /// When the hop was made: failure marks are counted from here.
     pub(crate) since: Instant,
     pub(crate) shutdown: Shutdown,
@@ -93,7 +95,8 @@ impl Forward {
     async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host) {
         let started = Instant::now();
         let client = conn.client;
-        let request = Request { hostname, protocol, client, service: &self.service, http: None };
+        let extra = self.extra(conn.via.as_deref());
+        let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
         let (node, stream) = match self.reach(&request, port, &mut Tried::new(), &mut http::NoPool).await {
             Ok((node, Way::Fresh(fresh))) => (node, fresh.stream),
@@ -102,6 +105,7 @@ impl Forward {
                 return info!(service = self.service, %client, host = %request.hostname, error = %failure, outcome, "connection");
             }
         };
+        let _active = Active::new(&node);
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
         let outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
@@ -123,6 +127,29 @@ impl Forward {
         pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout)
     }
 
+    /// What a tunnel server told about a stream, where there is somebody to ask for it.
+    fn extra(&self, via: Option<&Via>) -> Extra {
+        let (Some(via), Some(_)) = (via, &self.forwarder) else { return Extra::default() };
+        let ids = [("tunnel.id", via.tunnel), ("tunnel.connector", via.connector)];
+        let known = ids.into_iter().filter_map(|(name, id)| Some((name.into(), id?.to_string().into())));
+        Extra { metadata: Some(known.collect()), ..Extra::default() }
+    }
+
+    /// The next node to try: the forwarder's choice where there is one and it has an opinion, else the hop's own.
+    async fn choose(&self, request: &Request<'_>, tried: &mut Tried) -> Result<Option<Arc<Node>>, Failure> {
+        let now = self.since.elapsed();
+        let Some(forwarder) = &self.forwarder else { return Ok(self.hop.choose(request, tried, now)) };
+        match self.hop.choose_with(&**forwarder, request, tried, now).await {
+            Ok(Verdict::Use(node)) => Ok(Some(node)),
+            Ok(Verdict::Pass) => Ok(None),
+            Ok(Verdict::Refuse(refusal)) => Err(refusal.into()),
+            Err(error) => {
+                warn!(service = self.service, host = %request.hostname, %error, "forwarder failed");
+                Err(Failure::Routing(error.to_string()))
+            }
+        }
+    }
+
     /// Chooses and dials until a node answers, or one is found that `pool` leads to; those that do not answer are marked.
     async fn reach<P: Pool>(
         &self,
@@ -134,7 +161,7 @@ impl Forward {
         let mut last = None;
         loop {
             let before = tried.clone();
-            let Some(node) = self.hop.choose(request, tried, self.since.elapsed()) else {
+            let Some(node) = self.choose(request, tried).await? else {
                 let no_route = || Failure::NoRoute(request.hostname.to_string());
                 return Err(last.unwrap_or_else(no_route));
             };
@@ -181,6 +208,7 @@ struct Choice {
     tried: Tried,
     node: Option<Arc<Node>>,
     kept: bool,
+    active: Option<Active>,
 }
 
 /// Routes the requests of one visitor.
@@ -198,6 +226,7 @@ impl Visitor<'_> {
             client: self.client,
             service: &self.forward.service,
             http: Some(asked.parts),
+            extra: self.forward.extra(self.via),
         }
     }
 }
@@ -205,7 +234,7 @@ impl Visitor<'_> {
 impl http::Router for Visitor<'_> {
     type Choice = Choice;
 
-    fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
+    async fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
         let request = self.request(asked);
         if self.forward.hop.candidates(&request).is_empty() {
             return Err(Failure::NoRoute(request.hostname.to_string()));
@@ -225,6 +254,7 @@ impl http::Router for Visitor<'_> {
         if let Way::Fresh(fresh) = &mut opened {
             fresh.route = Route { node: node.name.to_string(), ..self.route() };
         }
+        choice.active = Some(Active::new(&node));
         (choice.node, choice.kept) = (Some(node), matches!(opened, Way::Kept(_)));
         Ok(opened)
     }

@@ -70,6 +70,7 @@ fn target(index: usize, field: &Field<'_>, defaults: &Defaults) -> Option<NodeSe
         backup: false,
         max_fails: defaults.max_fails,
         fail_timeout: defaults.fail_timeout,
+        labels: Vec::new(),
     };
     read_filter(&map, &mut node);
     if let Some(filter) = map.get(&["filter"]).and_then(|f| f.map()) {

@@ -16,6 +16,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use std::future::poll_fn;
+use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
@@ -41,6 +42,9 @@ impl HttpParts for Parts {
     }
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         Box::new(self.headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
+    }
+    fn shared(&self) -> Arc<dyn HttpParts> {
+        Arc::new(self.clone())
     }
 }
 
@@ -151,7 +155,7 @@ async fn forward<R: Router>(
     context: &Context<'_>,
 ) -> Result<Answered, Failure> {
     let limit = context.settings.reply_timeout;
-    let mut choice = router.choose(asked)?;
+    let mut choice = router.choose(asked).await?;
     let Way::Fresh(upstream) = router.open(&mut choice, asked, &mut NoPool).await?;
     let route = upstream.route;
     let mut client = h2::client::Builder::new();

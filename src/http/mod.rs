@@ -75,7 +75,7 @@ pub(crate) trait Router: Sync {
     type Choice: Send;
 
     /// Decides where a request goes.
-    fn choose(&self, asked: &Asked<'_>) -> Result<Self::Choice, Failure>;
+    fn choose(&self, asked: &Asked<'_>) -> impl Future<Output = Result<Self::Choice, Failure>> + Send;
 
     /// Opens a stream to the choice's next target (or takes what `pool` has); each call goes on to the next one.
     fn open<P: Pool>(
@@ -197,7 +197,7 @@ async fn one_request<R: Router>(
     let started = Instant::now();
     let settings = context.settings;
     let asked = Asked::new(head);
-    let mut choice = match router.choose(&asked) {
+    let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
         Err(failure) => return refuse_request(client, head, failure, context, started).await,
     };

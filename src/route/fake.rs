@@ -4,7 +4,7 @@ use super::{HttpParts, Protocol, Request};
 use crate::addr::Host;
 
 /// An HTTP request without a connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Http {
     pub(super) method: &'static str,
     path: String,
@@ -41,6 +41,9 @@ impl HttpParts for Http {
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         Box::new(self.fields.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v))
     }
+    fn shared(&self) -> std::sync::Arc<dyn HttpParts> {
+        std::sync::Arc::new(self.clone())
+    }
 }
 
 /// A request for `host`, HTTP/1 where there is one and TLS where not.
@@ -51,5 +54,6 @@ pub(super) fn request<'a>(host: &str, http: Option<&'a dyn HttpParts>) -> Reques
         client: "192.0.2.33:4000".parse().unwrap(),
         service: "service-0",
         http,
+        extra: Default::default(),
     }
 }

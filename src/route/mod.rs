@@ -15,6 +15,7 @@ use crate::addr::{Host, HostPort};
 use crate::wire::http::RequestHead;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ impl Protocol {
 }
 
 /// Method, path and fields of the request being decided, whichever HTTP version it came in.
-pub trait HttpParts: fmt::Debug + Sync {
+pub trait HttpParts: fmt::Debug + Send + Sync {
     /// The method, as sent.
     fn method(&self) -> &str;
     /// The path, without query.
@@ -58,6 +59,8 @@ pub trait HttpParts: fmt::Debug + Sync {
     fn field(&self, name: &str) -> Option<&[u8]>;
     /// Every field of that name, in order.
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a>;
+    /// The same parts, for whoever needs them for longer than the request is at hand.
+    fn shared(&self) -> Arc<dyn HttpParts>;
 }
 
 impl HttpParts for RequestHead {
@@ -76,6 +79,9 @@ impl HttpParts for RequestHead {
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         Box::new(self.fields().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v))
     }
+    fn shared(&self) -> Arc<dyn HttpParts> {
+        Arc::new(self.clone())
+    }
 }
 
 /// One question: everything a rule, a plugin, a log line and a metric label may look at.
@@ -91,6 +97,64 @@ pub struct Request<'a> {
     pub service: &'a str,
     /// The HTTP request, where there is one.
     pub http: Option<&'a dyn HttpParts>,
+    /// What else is known.
+    pub extra: Extra,
+}
+
+/// What is known beside the request itself; cheap to clone, and nothing where nobody asks.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    /// The application protocols that a TLS visitor offers.
+    pub alpn: Option<Arc<[Box<str>]>>,
+    /// The service's own metadata, and what a tunnel server told about a stream; names without case.
+    pub metadata: Option<Arc<[(Box<str>, Box<str>)]>>,
+}
+
+impl Extra {
+    /// What is known under that name, compared without case.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let metadata = self.metadata.as_deref()?;
+        metadata.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| &**value)
+    }
+}
+
+/// A [`Request`] for an answer that takes longer than the request is at hand.
+#[derive(Debug, Clone)]
+pub struct OwnedRequest {
+    hostname: Host,
+    protocol: Protocol,
+    client: SocketAddr,
+    service: Box<str>,
+    http: Option<Arc<dyn HttpParts>>,
+    extra: Extra,
+}
+
+impl Request<'_> {
+    /// A copy that stands for itself.
+    pub fn to_owned(&self) -> OwnedRequest {
+        OwnedRequest {
+            hostname: self.hostname.clone(),
+            protocol: self.protocol,
+            client: self.client,
+            service: self.service.into(),
+            http: self.http.map(HttpParts::shared),
+            extra: self.extra.clone(),
+        }
+    }
+}
+
+impl OwnedRequest {
+    /// The request again.
+    pub fn request(&self) -> Request<'_> {
+        Request {
+            hostname: self.hostname.clone(),
+            protocol: self.protocol,
+            client: self.client,
+            service: &self.service,
+            http: self.http.as_deref(),
+            extra: self.extra.clone(),
+        }
+    }
 }
 
 /// An answer. A plugin or source that *failed* is an `Err` beside it, never one of these.
@@ -127,10 +191,40 @@ pub struct Endpoint {
     pub private: bool,
 }
 
+/// A decision, or a source that could not decide.
+pub type Decision<T> = Result<Verdict<T>, RouteError>;
+
+/// A decision that is there, as nearly all are, or one that is worked out on another thread.
+pub enum Answer<T> {
+    /// It is there.
+    Now(Decision<T>),
+    /// It will be.
+    Later(Pin<Box<dyn Future<Output = Decision<T>> + Send>>),
+}
+
+impl<T: fmt::Debug> fmt::Debug for Answer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(decision) => f.debug_tuple("Now").field(decision).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+impl<T> Answer<T> {
+    /// The decision, waited for if need be.
+    pub async fn wait(self) -> Decision<T> {
+        match self {
+            Self::Now(decision) => decision,
+            Self::Later(decision) => decision.await,
+        }
+    }
+}
+
 /// Hostname and metadata in, tunnel out.
 pub trait Ingress: fmt::Debug + Send + Sync {
     /// Decides one request.
-    fn resolve(&self, request: &Request<'_>) -> Result<Verdict<Endpoint>, RouteError>;
+    fn resolve(&self, request: &Request<'_>) -> Answer<Endpoint>;
 }
 
 /// A node that a forwarder may choose.
@@ -148,12 +242,23 @@ pub struct Node {
     pub max_fails: u32,
     /// For how long after its last failure it is passed over.
     pub fail_timeout: std::time::Duration,
+    /// `metadata.labels`.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Failure marks.
     pub health: hop::Health,
 }
 
-/// Hostname, metadata and candidates in, index of one candidate out.
+/// Where a forwarder sends a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// To this candidate, by its place among them.
+    Candidate(usize),
+    /// To an address that is no candidate.
+    Address(HostPort),
+}
+
+/// Hostname, metadata and candidates in, one candidate out.
 pub trait Forwarder: fmt::Debug + Send + Sync {
     /// Chooses among `candidates`, which is never empty and holds no node that was already tried for this request.
-    fn select(&self, request: &Request<'_>, candidates: &[Arc<Node>]) -> Result<Verdict<usize>, RouteError>;
+    fn select(&self, request: &Request<'_>, candidates: &[Arc<Node>]) -> Answer<Choice>;
 }

@@ -4,7 +4,7 @@
 //! needed yet. Every set of nodes has a selector of its own, so that a turn of `round` belongs to that set and is not spent by
 //! requests for other hosts.
 
-use super::{Forwarder, Node, Request, RouteError, Verdict};
+use super::{Answer, Choice, Forwarder, Node, Request, Verdict};
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -55,8 +55,9 @@ impl Selector {
 
 impl Forwarder for Selector {
     /// `Use`, or `Pass` when there are no candidates.
-    fn select(&self, request: &Request<'_>, candidates: &[Arc<Node>]) -> Result<Verdict<usize>, RouteError> {
-        Ok(if candidates.is_empty() { Verdict::Pass } else { Verdict::Use(self.index(request, candidates)) })
+    fn select(&self, request: &Request<'_>, candidates: &[Arc<Node>]) -> Answer<Choice> {
+        let choice = || Verdict::Use(Choice::Candidate(self.index(request, candidates)));
+        Answer::Now(Ok(if candidates.is_empty() { Verdict::Pass } else { choice() }))
     }
 }
 
@@ -101,6 +102,7 @@ mod tests {
             backup: false,
             max_fails: 1,
             fail_timeout: Duration::from_secs(10),
+            labels: Box::default(),
             health: Default::default(),
         };
         weights.iter().enumerate().map(node).map(Arc::new).collect()
@@ -113,14 +115,15 @@ mod tests {
             client: client.parse().unwrap(),
             service: "service-0",
             http: None,
+            extra: Default::default(),
         }
     }
 
     fn choices(strategy: Strategy, weights: &[u32], count: usize) -> Vec<usize> {
         let (selector, nodes, request) = (Selector::new(strategy), nodes(weights), request("192.0.2.1:1"));
         let choose = |_| match selector.select(&request, &nodes) {
-            Ok(Verdict::Use(index)) => index,
-            other => panic!("{other:?}"),
+            Answer::Now(Ok(Verdict::Use(Choice::Candidate(index)))) => index,
+            _ => panic!("no candidate"),
         };
         (0..count).map(choose).collect()
     }
@@ -132,7 +135,7 @@ mod tests {
         for strategy in [Strategy::Round, Strategy::Random, Strategy::Fifo, Strategy::Hash] {
             assert_eq!(choices(strategy, &[1], 2), [0, 0]);
             let none = Selector::new(strategy).select(&request("192.0.2.1:1"), &[]);
-            assert!(matches!(none, Ok(Verdict::Pass)));
+            assert!(matches!(none, Answer::Now(Ok(Verdict::Pass))));
         }
     }
 
@@ -161,7 +164,8 @@ mod tests {
         let (selector, nodes) = (Selector::new(Strategy::Hash), nodes(&[1, 1, 1, 1, 1]));
         for client in ["192.0.2.1:1", "192.0.2.1:65535", "[::ffff:192.0.2.1]:9"] {
             let chosen = selector.select(&request(client), &nodes);
-            assert!(matches!(chosen, Ok(Verdict::Use(i)) if i == CRC_V4 as usize % 5), "{client}");
+            let expected = Choice::Candidate(CRC_V4 as usize % 5);
+            assert!(matches!(chosen, Answer::Now(Ok(Verdict::Use(i))) if i == expected), "{client}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::addr::{Host, HostPort};
 use crate::mux;
 use crate::net::listen::Permit;
 use crate::net::{Conn, pipe};
-use crate::route::{Endpoint, Ingress, Protocol, Request, Verdict};
+use crate::route::{Endpoint, Extra, Ingress, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Feature, Status, TunnelFeature};
 use bytes::{Bytes, BytesMut};
@@ -95,7 +95,7 @@ impl Server {
         let udp = request.is_udp_network();
         let id = Uuid::new_v4();
         let flags = if udp { FLAG_UDP } else { 0 };
-        let endpoint = self.endpoint(wanted, tunnel.id, &conn);
+        let endpoint = self.endpoint(wanted, tunnel.id, &conn).await;
         let features = vec![
             Feature::addr(&endpoint),
             Feature::Tunnel(TunnelFeature { id, flags, weight: tunnel.weight }),
@@ -127,7 +127,7 @@ impl Server {
     }
 
     /// The name that a BIND is answered with: what was asked for, unless it says nothing or belongs to another.
-    fn endpoint(&self, wanted: &relay::RelayAddr, tunnel: TunnelId, conn: &Conn) -> HostPort {
+    async fn endpoint(&self, wanted: &relay::RelayAddr, tunnel: TunnelId, conn: &Conn) -> HostPort {
         let own = || {
             HostPort::new(
                 Host::parse(&relay::endpoint_name(&tunnel)).unwrap_or_else(|_| Host::empty()),
@@ -139,21 +139,22 @@ impl Server {
         if unspecified || self.ingress.is_none() {
             return own();
         }
-        match self.lookup(&wanted.host, conn) {
+        match self.lookup(&wanted.host, conn).await {
             Some(endpoint) if endpoint.tunnel != tunnel || endpoint.private => own(),
             _ => wanted,
         }
     }
 
-    fn lookup(&self, host: &Host, conn: &Conn) -> Option<Endpoint> {
+    async fn lookup(&self, host: &Host, conn: &Conn) -> Option<Endpoint> {
         let request = Request {
             hostname: host.clone(),
             protocol: Protocol::Unknown,
             client: conn.client,
             service: &self.service,
             http: None,
+            extra: Extra::default(),
         };
-        match self.ingress.as_ref()?.resolve(&request) {
+        match self.ingress.as_ref()?.resolve(&request).wait().await {
             Ok(Verdict::Use(endpoint)) => Some(endpoint),
             Ok(Verdict::Pass | Verdict::Refuse(_)) => None,
             Err(error) => {
@@ -176,7 +177,7 @@ impl Server {
         else {
             return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
         };
-        let tunnel = match self.authorise(&destination, asked, &conn) {
+        let tunnel = match self.authorise(&destination, asked, &conn).await {
             Ok(tunnel) => tunnel,
             Err(status) => {
                 info!(service = self.service, client = %conn.client, host = %destination.host, tunnel = %asked, ?status, "visitor refused");
@@ -216,8 +217,13 @@ impl Server {
     }
 
     /// Which tunnel a visitor may reach: the one its host is mapped to and whose ID it knows.
-    fn authorise(&self, destination: &HostPort, asked: TunnelId, conn: &Conn) -> Result<TunnelId, Status> {
-        let rule = self.lookup(&destination.host, conn);
+    async fn authorise(
+        &self,
+        destination: &HostPort,
+        asked: TunnelId,
+        conn: &Conn,
+    ) -> Result<TunnelId, Status> {
+        let rule = self.lookup(&destination.host, conn).await;
         if self.settings.entrypoint_id == Some(asked) {
             return match rule {
                 None => Err(Status::NetworkUnreachable),

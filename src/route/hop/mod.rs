@@ -23,11 +23,11 @@ mod node;
 mod tests;
 
 pub use super::selector::Strategy;
-pub use node::{Health, Tried};
+pub use node::{Active, Health, Tried};
 
 use super::rule::{Rule, Subject};
 use super::selector::Selector;
-use super::{Forwarder, Node, Request, RouteError, Verdict};
+use super::{Choice, Forwarder, Node, Request, RouteError, Verdict};
 use crate::addr::HostPort;
 use index::{Index, Pool};
 use std::borrow::Cow;
@@ -75,6 +75,8 @@ pub struct NodeSettings {
     pub max_fails: u32,
     /// `failTimeout`.
     pub fail_timeout: Duration,
+    /// `metadata.labels`.
+    pub labels: Vec<(Box<str>, Box<str>)>,
 }
 
 /// A compiled hop. A look-up costs the labels of the host and the rules bound to it, plus the rules bound to no host; the number
@@ -161,7 +163,7 @@ impl Hop {
     }
 
     /// Like [`Hop::choose`], asking `forwarder` first and the hop's own strategy where it has no opinion. `Pass`: no node is left.
-    pub fn choose_with(
+    pub async fn choose_with(
         &self,
         forwarder: &dyn Forwarder,
         request: &Request<'_>,
@@ -172,8 +174,11 @@ impl Hop {
         let Some(eligible) = candidates.eligible(tried, now) else {
             return Ok(Verdict::Pass);
         };
-        let index = match forwarder.select(request, &eligible.nodes)? {
-            Verdict::Use(index) => index,
+        let index = match forwarder.select(request, &eligible.nodes).wait().await? {
+            Verdict::Use(Choice::Candidate(index)) => index,
+            Verdict::Use(Choice::Address(address)) => {
+                return Ok(Verdict::Use(tried.add(&Arc::new(Node::at(address)))));
+            }
             Verdict::Pass => eligible.selector.index(request, &eligible.nodes),
             Verdict::Refuse(refusal) => return Ok(Verdict::Refuse(refusal)),
         };

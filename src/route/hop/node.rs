@@ -21,6 +21,21 @@ impl Node {
             backup: settings.backup,
             max_fails: settings.max_fails.max(1),
             fail_timeout: settings.fail_timeout,
+            labels: settings.labels.clone().into(),
+            health: Health::default(),
+        }
+    }
+
+    /// A node of no hop: an address that a forwarder named itself.
+    pub fn at(address: HostPort) -> Self {
+        Self {
+            name: address.to_string().into(),
+            addr: Some(address),
+            weight: 1,
+            backup: false,
+            max_fails: 1,
+            fail_timeout: Duration::ZERO,
+            labels: Box::default(),
             health: Health::default(),
         }
     }
@@ -54,9 +69,25 @@ pub struct Health {
     failures: AtomicU32,
     /// Nanoseconds; meaningful while there are failures.
     last_failure: AtomicU64,
+    active: AtomicU32,
 }
 
 impl Health {
+    /// A node's health as if so much had happened to it.
+    pub fn with(active: u32, failures: u32) -> Self {
+        Self { failures: failures.into(), active: active.into(), ..Self::default() }
+    }
+
+    /// Failures in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Connections and requests that are with the node now.
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
     /// Marks a failure.
     pub fn failed(&self, now: Duration) {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
@@ -82,6 +113,24 @@ impl Health {
     /// When it last failed; zero if it never did.
     pub fn last_failure(&self) -> Duration {
         Duration::from_nanos(self.last_failure.load(Ordering::Acquire))
+    }
+}
+
+/// One connection or request that is with a node, until it is dropped.
+#[derive(Debug)]
+pub struct Active(Arc<Node>);
+
+impl Active {
+    /// Counts one more.
+    pub fn new(node: &Arc<Node>) -> Self {
+        node.health.active.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(node))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.health.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -370,13 +370,17 @@ fn a_rule_that_names_the_host_twice_matches_once() {
 
 /// Answers what it was told, and checks what it sees.
 #[derive(Debug)]
-struct Told(Result<Verdict<usize>, RouteError>, &'static str);
+struct Told(Decision<usize>, &'static str);
 
 impl Forwarder for Told {
-    fn select(&self, _: &Request<'_>, candidates: &[Arc<Node>]) -> Result<Verdict<usize>, RouteError> {
+    fn select(&self, _: &Request<'_>, candidates: &[Arc<Node>]) -> Answer<Choice> {
         let names: Vec<&str> = candidates.iter().map(|node| &*node.name).collect();
         assert_eq!(names.join(" "), self.1);
-        self.0.clone()
+        Answer::Now(self.0.clone().map(|verdict| match verdict {
+            Verdict::Use(index) => Verdict::Use(Choice::Candidate(index)),
+            Verdict::Pass => Verdict::Pass,
+            Verdict::Refuse(refusal) => Verdict::Refuse(refusal),
+        }))
     }
 }
 
@@ -387,7 +391,10 @@ fn a_forwarder_sees_what_may_be_used_and_its_answer_stands() {
     fail(&hop, "b", 1);
     let now = Duration::from_secs(2);
     let mut tried = Tried::new();
-    let mut ask = |told: &Told| hop.choose_with(told, &asked, &mut tried, now);
+    let mut ask = |told: &Told| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(hop.choose_with(told, &asked, &mut tried, now))
+    };
     let named = |answer: Result<Verdict<Arc<Node>>, RouteError>| match answer {
         Ok(Verdict::Use(node)) => node.name.to_string(),
         other => format!("{other:?}"),

@@ -6,8 +6,9 @@
 //! happens without an answer, is the caller's business. Reading rules from files is `config`'s.
 
 use super::hosts::{HostMap, HostPattern};
-use super::{Endpoint, Request, RouteError, Verdict};
-use crate::addr::InvalidAddr;
+use super::{Answer, Endpoint, Request, Verdict};
+use crate::addr::{Host, InvalidAddr};
+use std::collections::HashSet;
 use std::fmt;
 use uuid::Uuid;
 
@@ -60,6 +61,8 @@ impl Problem {
 /// Compiled rules. A look-up allocates nothing and costs one hash per label of the host, however many rules there are.
 pub struct Table {
     names: HostMap<Targets>,
+    /// Tunnels that rules name only as private ones.
+    private: HashSet<Uuid>,
 }
 
 impl Table {
@@ -85,7 +88,12 @@ impl Table {
                 HostPattern::Within(_) | HostPattern::Below(_) => targets.within = target,
             }
         }
-        (Self { names }, problems)
+        (Self { names, private: private_tunnels(rules) }, problems)
+    }
+
+    /// Whether the rules keep this host, or this tunnel, from the public.
+    pub fn is_private(&self, host: &Host, tunnel: Uuid) -> bool {
+        self.private.contains(&tunnel) || self.lookup(host.as_str()).is_some_and(|endpoint| endpoint.private)
     }
 
     fn lookup(&self, host: &str) -> Option<Endpoint> {
@@ -103,8 +111,8 @@ impl Table {
 
 impl super::Ingress for Table {
     /// `Use` or `Pass`: a table never refuses and never fails.
-    fn resolve(&self, request: &Request<'_>) -> Result<Verdict<Endpoint>, RouteError> {
-        Ok(self.lookup(request.hostname.as_str()).map_or(Verdict::Pass, Verdict::Use))
+    fn resolve(&self, request: &Request<'_>) -> Answer<Endpoint> {
+        Answer::Now(Ok(self.lookup(request.hostname.as_str()).map_or(Verdict::Pass, Verdict::Use)))
     }
 }
 
@@ -112,6 +120,17 @@ impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table").field("names", &self.names.len()).finish_non_exhaustive()
     }
+}
+
+fn private_tunnels(rules: &[Rule]) -> HashSet<Uuid> {
+    let endpoints = || rules.iter().filter_map(|rule| parse_endpoint(&rule.endpoint));
+    let mut tunnels: HashSet<_> = endpoints().filter(|e| e.private).map(|e| e.tunnel).collect();
+    if !tunnels.is_empty() {
+        for endpoint in endpoints().filter(|endpoint| !endpoint.private) {
+            tunnels.remove(&endpoint.tunnel);
+        }
+    }
+    tunnels
 }
 
 /// What is said of one name. Both are kept in one entry so that one hash answers for the host and for what is under it.

@@ -1,0 +1,240 @@
+//! The one place that chooses wasmtime's settings: allocator, limits, and the clock that ends calls which overrun.
+//!
+//! Everything a guest can grow has a bound here; what a guest can reach is in `bind` and `wasi`.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Result,
+};
+
+/// What plugins may use: `plugins.limits`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// `memory`: bytes of linear memory of one instance, all its memories together.
+    pub memory: usize,
+    /// `deadline`: of one decision.
+    pub deadline: Duration,
+    /// `configureDeadline`: from the making of an instance to the end of `configure`.
+    pub configure_deadline: Duration,
+    /// `instances`: warm instances of one plugin.
+    pub instances: usize,
+    /// `queue`: decisions of one plugin that may wait for an instance; more fail at once.
+    pub queue: usize,
+    /// `recycleCalls`: an instance that has answered so often is replaced by a new one.
+    pub recycle_calls: u64,
+    /// `recycleMemory`: an instance whose memory has grown to this many bytes is replaced by a new one.
+    pub recycle_memory: usize,
+    /// `storeKeys`: keys in the store of one plugin.
+    pub store_keys: usize,
+    /// `storeSize`: bytes of keys and values in it.
+    pub store_size: usize,
+    /// `cachedDecisions`: answers of one plugin that are kept for reuse.
+    pub cached_decisions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let memory = 64 << 20;
+        Self {
+            memory,
+            deadline: Duration::from_millis(5),
+            configure_deadline: Duration::from_secs(10),
+            instances: thread::available_parallelism().map_or(2, NonZeroUsize::get).max(2),
+            queue: 256,
+            recycle_calls: 1_000_000,
+            recycle_memory: memory / 4 * 3,
+            store_keys: 10_000,
+            store_size: 4 << 20,
+            cached_decisions: 10_000,
+        }
+    }
+}
+
+/// How far apart the clock's ticks are while calls are under way: a deadline is met to within one of them.
+const TICK: Duration = Duration::from_millis(1);
+
+/// The clock goes on for so many ticks after the last call, so that a busy proxy need not wake it for each.
+const IDLE_TICKS: u32 = 100;
+
+/// Instances of all plugins together. The pool sets aside addresses, not memory, for each.
+const TOTAL_INSTANCES: u32 = 1000;
+
+/// Core instances in one component: Python's have 38.
+const CORE_INSTANCES: u32 = 64;
+
+/// Memories in one component: QuickJS's have more than one.
+const MEMORIES: u32 = 4;
+
+/// Tables in one component, and entries in one of them: without it a guest could fill the memory with references.
+const TABLES: u32 = 48;
+const TABLE_ELEMENTS: usize = 20_000;
+
+/// Stack of one call. It lies on the stack of the thread that calls, of which tokio's have 2 MiB.
+const STACK: usize = 512 * 1024;
+
+/// Memory that a slot keeps for the next instance instead of giving it back to the system.
+const KEEP_RESIDENT: usize = 256 * 1024;
+
+/// The compiler and the pool of instances that all plugins share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) engine: Engine,
+    clock: Clock,
+}
+
+impl Host {
+    /// An engine whose instances may have at most `memory` bytes in one memory.
+    pub(super) fn new(memory: usize) -> Result<Arc<Self>> {
+        let engine = Engine::new(&config(memory))?;
+        Ok(Arc::new(Self { clock: Clock::start(&engine), engine }))
+    }
+
+    /// Ticks to set as a store's deadline, with the clock going. A call may get up to one tick more than it was allowed.
+    pub(super) fn ticks(&self, deadline: Duration) -> u64 {
+        self.clock.wake();
+        u64::try_from(deadline.div_duration_f64(TICK).ceil() as u128).unwrap_or(u64::MAX / 2) + 1
+    }
+}
+
+fn config(memory: usize) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(TOTAL_INSTANCES)
+        .total_core_instances(TOTAL_INSTANCES * 4)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .total_memories(TOTAL_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .total_tables(TOTAL_INSTANCES * 8)
+        .max_tables_per_component(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .max_memory_size(memory)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT);
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        // Its bookkeeping doubles the price of a call, and nothing here is asynchronous.
+        .concurrency_support(false)
+        .max_wasm_stack(STACK)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(16))
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// Advances the engine's epoch while calls are under way, and sleeps when there are none.
+#[derive(Debug)]
+struct Clock {
+    state: Arc<ClockState>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct ClockState {
+    /// A call began since the last tick.
+    called: AtomicBool,
+    /// The thread is parked, or about to be.
+    asleep: AtomicBool,
+}
+
+impl Clock {
+    fn start(engine: &Engine) -> Self {
+        let state = Arc::new(ClockState::default());
+        let (weak_state, engine) = (Arc::downgrade(&state), engine.weak());
+        let thread = thread::spawn(move || {
+            let mut idle = 0;
+            while let (Some(engine), true) = (engine.upgrade(), tick(&weak_state, &mut idle)) {
+                engine.increment_epoch();
+                drop(engine);
+                thread::park_timeout(TICK);
+            }
+        });
+        Self { state, thread }
+    }
+
+    fn wake(&self) {
+        // Reading first keeps the line shared between cores in the usual case.
+        if !self.state.called.load(Ordering::SeqCst) {
+            self.state.called.store(true, Ordering::SeqCst);
+        }
+        if self.state.asleep.load(Ordering::SeqCst) {
+            self.thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.thread.thread().unpark();
+    }
+}
+
+/// Before each tick: sleeps while there is nothing to time. `false` once the engine's owner is gone.
+fn tick(state: &Weak<ClockState>, idle: &mut u32) -> bool {
+    let Some(state) = state.upgrade() else { return false };
+    *idle = if state.called.swap(false, Ordering::SeqCst) { 0 } else { *idle + 1 };
+    if *idle < IDLE_TICKS {
+        return true;
+    }
+    state.asleep.store(true, Ordering::SeqCst);
+    // A call that began in between has seen a clock that was awake.
+    if !state.called.load(Ordering::SeqCst) {
+        let weak = Arc::downgrade(&state);
+        drop(state);
+        thread::park();
+        let Some(state) = weak.upgrade() else { return false };
+        state.asleep.store(false, Ordering::SeqCst);
+    } else {
+        state.asleep.store(false, Ordering::SeqCst);
+    }
+    *idle = 0;
+    true
+}
+
+/// Counts what one instance has, and says no beyond its limits.
+#[derive(Debug)]
+pub(super) struct Meter {
+    limit: usize,
+    /// Bytes in all memories of the instance.
+    pub(super) memory: usize,
+    /// Whether it was ever told no: the trap that follows is then for want of memory.
+    pub(super) refused: bool,
+}
+
+impl Meter {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, memory: 0, refused: false }
+    }
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+        let total = self.memory.saturating_sub(current).saturating_add(desired);
+        if total > self.limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES as usize
+    }
+}

@@ -1,0 +1,187 @@
+//! The watched folder: what lies in it is in use, whatever way it got there.
+//!
+//! Events only say that it is time to look. What is looked at are the files themselves, so that renames, links, whole
+//! folders exchanged and events that were lost all come to the same. One thread looks and loads: nothing happens twice at once.
+
+mod scan;
+
+use super::binding::{Binding, OnError};
+use super::{Plugin, Runtime, Status};
+use arc_swap::ArcSwap;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use scan::Scan;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// The folder and how it is looked at: `plugins`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderSettings {
+    /// `dir`.
+    pub dir: PathBuf,
+    /// `poll`: how often to look without being told, where the system does not tell of changes.
+    pub poll: Duration,
+}
+
+impl FolderSettings {
+    /// The defaults for a folder.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, poll: Duration::from_secs(2) }
+    }
+}
+
+/// How often to look without being told where the system does tell: it may not, for what others change on a shared disk.
+const SLOW_POLL: Duration = Duration::from_secs(30);
+
+/// How often to look at files that are being written.
+const PENDING_POLL: Duration = Duration::from_millis(50);
+
+/// Events that may wait; more say nothing new.
+const EVENTS: usize = 64;
+
+/// The plugins of a folder.
+#[derive(Debug)]
+pub struct Folder {
+    runtime: Runtime,
+    settings: FolderSettings,
+    /// Every plugin that lies in the folder or is bound by name, in the order of the names.
+    plugins: Mutex<BTreeMap<String, Arc<Plugin>>>,
+    /// Those in the folder that decide ingress, in the order of the names.
+    ingress: ArcSwap<Arc<[Binding]>>,
+    /// Only there to wake the thread when the folder is dropped.
+    _wake: SyncSender<()>,
+}
+
+impl Folder {
+    /// Loads what lies in the folder, then watches it until the value is dropped. A file that cannot be loaded is logged
+    /// and shown in its status; a folder that is not there yet is waited for.
+    pub fn watch(runtime: &Runtime, settings: FolderSettings) -> Arc<Self> {
+        let (wake, events) = sync_channel(EVENTS);
+        let folder = Arc::new(Self {
+            runtime: runtime.clone(),
+            settings,
+            plugins: Mutex::default(),
+            ingress: ArcSwap::from_pointee(Arc::from([])),
+            _wake: wake.clone(),
+        });
+        let mut watch = Watch { wake, watcher: None, watched: Vec::new() };
+        watch.renew(&folder.settings.dir);
+        let mut scan = Scan::default();
+        scan.run(&folder);
+        let weak = Arc::downgrade(&folder);
+        std::thread::spawn(move || look(&weak, &mut scan, &mut watch, &events));
+        folder
+    }
+
+    /// The plugins that an ingress without a binding asks, in the order of their file names.
+    pub fn ingress(&self) -> Arc<[Binding]> {
+        Arc::clone(&self.ingress.load())
+    }
+
+    /// The plugin of that name; it may have no file yet.
+    pub fn plugin(&self, name: &str) -> Arc<Plugin> {
+        let new = || Plugin::new(&self.runtime, name);
+        Arc::clone(self.plugins().entry(name.to_owned()).or_insert_with(new))
+    }
+
+    /// What there is to say about each plugin.
+    pub fn status(&self) -> Vec<Status> {
+        let plugins: Vec<_> = self.plugins().values().cloned().collect();
+        plugins.iter().map(|plugin| plugin.status()).collect()
+    }
+
+    fn plugins(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Plugin>>> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After a change: which plugins an ingress asks.
+    fn list_ingress(&self) {
+        let plugins: Vec<_> = self.plugins().values().cloned().collect();
+        let bindings: Arc<[_]> = plugins
+            .into_iter()
+            .filter(|plugin| plugin.roles().ingress)
+            .map(|plugin| Binding::new(plugin, OnError::Next))
+            .collect();
+        self.ingress.store(Arc::new(bindings));
+    }
+}
+
+/// Looks when something happens, and now and then.
+fn look(folder: &Weak<Folder>, scan: &mut Scan, watch: &mut Watch, events: &Receiver<()>) {
+    loop {
+        let Some(settings) = folder.upgrade().map(|folder| folder.settings.clone()) else { return };
+        let told = watch.renew(&settings.dir);
+        let patience = match (scan.is_pending(), told) {
+            (true, _) => PENDING_POLL,
+            (false, true) => SLOW_POLL,
+            (false, false) => settings.poll,
+        };
+        match events.recv_timeout(patience) {
+            // Whatever else has happened is seen with it.
+            Ok(()) => while events.try_recv().is_ok() {},
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let Some(folder) = folder.upgrade() else { return };
+        scan.run(&folder);
+    }
+}
+
+/// Being told of changes: in the folder, in the one it lies in (it may be exchanged), and where a link leads.
+struct Watch {
+    wake: SyncSender<()>,
+    watcher: Option<RecommendedWatcher>,
+    /// Paths, and what they were when they were watched.
+    watched: Vec<(PathBuf, Option<scan::Inode>)>,
+}
+
+impl Watch {
+    /// Watches anew if any of the paths is another than it was; whether the system tells of changes.
+    fn renew(&mut self, dir: &Path) -> bool {
+        let parent = dir.parent().map_or(Path::new("."), |parent| match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        });
+        let now: Vec<_> = [dir, parent].map(|path| (path.to_owned(), scan::inode(path))).into();
+        if now != self.watched || self.watcher.is_none() {
+            self.watcher = self.start(dir, parent);
+            self.watched = now;
+        }
+        self.watcher.is_some()
+    }
+
+    fn start(&self, dir: &Path, parent: &Path) -> Option<RecommendedWatcher> {
+        let wake = self.wake.clone();
+        let tell = move |event: notify::Result<notify::Event>| {
+            let read =
+                event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)) && !ends_writing(&event));
+            if !read {
+                // A full channel will wake the thread as well.
+                let _ = wake.try_send(());
+            }
+        };
+        let mut watcher = match notify::recommended_watcher(tell) {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                info!(dir = %dir.display(), %error, "no news of changes here: the plugin folder is polled");
+                return None;
+            }
+        };
+        // The folder may be missing; its parent then tells when it comes.
+        let inside = watcher.watch(dir, RecursiveMode::NonRecursive);
+        let around = watcher.watch(parent, RecursiveMode::NonRecursive);
+        if let (Err(error), Err(_)) = (inside, around) {
+            warn!(dir = %dir.display(), %error, "the plugin folder cannot be watched: it is polled");
+            return None;
+        }
+        Some(watcher)
+    }
+}
+
+fn ends_writing(event: &notify::Event) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
+}

@@ -1,0 +1,267 @@
+//! A file's bytes to something that can be instantiated: checked, wrapped if it is a core module, compiled, linked.
+//!
+//! Whatever is wrong with a file is found here, in words for its author, and before anything runs. Instances are `pool`'s.
+
+use super::bind::{self, State, forwarder, ingress, lifecycle};
+use super::compile::CompiledCache;
+use super::engine::Host;
+use super::pool::Exports;
+use super::{wasi, wrap};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Engine, Store};
+
+/// The largest file that is read; Python's have 18 MB.
+pub(super) const MAX_FILE: usize = 64 << 20;
+
+/// The package of the interface.
+const PACKAGE: &str = "pointsman:routing/";
+
+/// What a plugin may import of it.
+const IMPORTS: &[&str] = &["types", "host", "request-info", "store"];
+
+/// Why a file is no plugin.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// Too large a file.
+    #[error("{0} bytes; a plugin has at most {MAX_FILE}")]
+    TooLarge(usize),
+    /// Neither a component nor a core module.
+    #[error("{0}")]
+    NotWasm(String),
+    /// It could not be compiled or linked.
+    #[error("{0}")]
+    Invalid(String),
+    /// It exports nothing that is asked for.
+    #[error(
+        "it exports neither {PACKAGE}ingress@{} nor {PACKAGE}forwarder@{}{found}",
+        bind::VERSION,
+        bind::VERSION
+    )]
+    NoRole {
+        /// What it exports instead.
+        found: String,
+    },
+    /// It needs something that is not offered.
+    #[error("it imports {import:?}{built_for}; offered are {}", offered())]
+    Import {
+        /// The import's full name.
+        import: String,
+        /// The version that the plugin was built for, where that is what differs.
+        built_for: String,
+    },
+}
+
+fn offered() -> String {
+    let own: Vec<_> = IMPORTS.iter().map(|name| format!("{PACKAGE}{name}@{}", bind::VERSION)).collect();
+    format!("{}, and of wasi 0.2 clocks, random numbers and standard output", own.join(", "))
+}
+
+/// The hash of a file's bytes: the version of a plugin.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Version([u8; 32]);
+
+impl Version {
+    /// The version that these bytes are.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Version {
+    /// The first twelve hex digits, enough to tell files apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a plugin decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Roles {
+    /// It exports `ingress`.
+    pub ingress: bool,
+    /// It exports `forwarder`.
+    pub forwarder: bool,
+    /// It exports `lifecycle`, so it takes a configuration.
+    pub lifecycle: bool,
+    /// It imports `request-info`, so it may look at the request.
+    pub request_info: bool,
+}
+
+/// A plugin's code, linked.
+#[derive(Clone)]
+pub(super) struct Compiled {
+    pub(super) version: Version,
+    pub(super) roles: Roles,
+    pre: InstancePre<State>,
+    ingress: Option<ingress::GuestIndices>,
+    forwarder: Option<forwarder::GuestIndices>,
+    lifecycle: Option<lifecycle::GuestIndices>,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compiled")
+            .field("version", &self.version)
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Compiled {
+    /// Checks, compiles (or takes from `cache`) and links a file.
+    pub(super) fn load(host: &Host, cache: &CompiledCache, bytes: &[u8]) -> Result<Self, LoadError> {
+        if bytes.len() > MAX_FILE {
+            return Err(LoadError::TooLarge(bytes.len()));
+        }
+        let version = Version::of(bytes);
+        let component = match cache.get(&host.engine, &version) {
+            Some(component) => component,
+            None => {
+                let component = wrap::to_component(bytes)?;
+                let compiled = Component::new(&host.engine, &component).map_err(|e| invalid(&e))?;
+                cache.put(&version, &compiled);
+                compiled
+            }
+        };
+        Self::link(&host.engine, version, &component)
+    }
+
+    fn link(engine: &Engine, version: Version, component: &Component) -> Result<Self, LoadError> {
+        let roles = roles(engine, component)?;
+        let mut linker = Linker::new(engine);
+        let linked = bind::add_to_linker(&mut linker)
+            .and_then(|()| wasi::add_to_linker(&mut linker, component))
+            .and_then(|()| linker.instantiate_pre(component));
+        let pre = linked.map_err(|e| invalid(&e))?;
+        Ok(Self {
+            version,
+            roles,
+            ingress: indices(roles.ingress, || ingress::GuestIndices::new(&pre))?,
+            forwarder: indices(roles.forwarder, || forwarder::GuestIndices::new(&pre))?,
+            lifecycle: indices(roles.lifecycle, || lifecycle::GuestIndices::new(&pre))?,
+            pre,
+        })
+    }
+
+    pub(super) fn instantiate(&self, mut store: &mut Store<State>) -> wasmtime::Result<Exports> {
+        let instance = self.pre.instantiate(&mut store)?;
+        Ok(Exports {
+            ingress: self.ingress.as_ref().map(|i| i.load(&mut store, &instance)).transpose()?,
+            forwarder: self.forwarder.as_ref().map(|i| i.load(&mut store, &instance)).transpose()?,
+            lifecycle: self.lifecycle.as_ref().map(|i| i.load(&mut store, &instance)).transpose()?,
+        })
+    }
+}
+
+fn indices<T>(there: bool, find: impl FnOnce() -> wasmtime::Result<T>) -> Result<Option<T>, LoadError> {
+    if !there {
+        return Ok(None);
+    }
+    find().map(Some).map_err(|e| invalid(&e))
+}
+
+fn invalid(error: &wasmtime::Error) -> LoadError {
+    LoadError::Invalid(bind::one_line(&format!("{error:#}"), 2048))
+}
+
+/// What the component exports and imports, if all of it is known here.
+fn roles(engine: &Engine, component: &Component) -> Result<Roles, LoadError> {
+    let ty = component.component_type();
+    let mut roles = Roles::default();
+    for (name, _) in ty.imports(engine) {
+        check_import(name)?;
+        roles.request_info |= own(name).is_some_and(|(interface, _)| interface == "request-info");
+    }
+    let mut others = Vec::new();
+    for (name, item) in ty.exports(engine) {
+        match own(name).filter(|(_, version)| compatible(version)) {
+            Some(("ingress", _)) => roles.ingress = true,
+            Some(("forwarder", _)) => roles.forwarder = true,
+            Some(("lifecycle", _)) => roles.lifecycle = true,
+            _ if matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_)) => {
+                others.push(format!("{name:?}"));
+            }
+            _ => {}
+        }
+    }
+    if roles.ingress || roles.forwarder {
+        return Ok(roles);
+    }
+    let found = if others.is_empty() {
+        "; it exports nothing".to_owned()
+    } else {
+        format!(", but {}", others.join(", "))
+    };
+    Err(LoadError::NoRole { found })
+}
+
+fn check_import(name: &str) -> Result<(), LoadError> {
+    let refuse = |built_for: String| Err(LoadError::Import { import: name.to_owned(), built_for });
+    match own(name) {
+        Some((interface, version)) if IMPORTS.contains(&interface) => {
+            if compatible(version) {
+                Ok(())
+            } else {
+                refuse(format!(": the plugin was built for version {version}"))
+            }
+        }
+        Some(_) => refuse(String::new()),
+        None if name.starts_with("wasi:") && name.contains("@0.2.") => Ok(()),
+        None => match name.strip_prefix("wasi:").and_then(|rest| rest.split_once('@')) {
+            Some((_, version)) => refuse(format!(": the plugin was built for WASI {version}")),
+            None => refuse(String::new()),
+        },
+    }
+}
+
+/// Interface and version of a name in our package.
+fn own(name: &str) -> Option<(&str, &str)> {
+    let name = name.strip_prefix(PACKAGE)?;
+    Some(name.split_once('@').unwrap_or((name, "")))
+}
+
+/// Whether a plugin built for `version` works with ours: same major version, and no newer than ours.
+fn compatible(version: &str) -> bool {
+    let parts = |text: &str| {
+        let mut numbers = text.split('.').map(|part| part.parse::<u64>().ok());
+        Some((numbers.next()??, numbers.next()??))
+    };
+    match (parts(version), parts(bind::VERSION)) {
+        (Some(theirs), Some(ours)) => theirs.0 == ours.0 && theirs.1 <= ours.1,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart() {
+        for (version, expected) in
+            [("1.0.0", true), ("1.0.7", true), ("1.1.0", false), ("0.1.0", false), ("", false)]
+        {
+            assert_eq!(compatible(version), expected, "{version}");
+        }
+        let error = check_import("pointsman:routing/host@2.3.0").unwrap_err().to_string();
+        assert!(error.contains("\"pointsman:routing/host@2.3.0\""), "{error}");
+        assert!(error.contains("built for version 2.3.0") && error.contains("host@1.0.0"), "{error}");
+        assert!(check_import("wasi:cli/environment@0.2.3").is_ok());
+        let error = check_import("wasi:http/types@0.3.0").unwrap_err().to_string();
+        assert!(error.contains("WASI 0.3.0"), "{error}");
+        assert!(check_import("other:thing/x").is_err());
+    }
+}

@@ -1,0 +1,268 @@
+//! Routing decided by WebAssembly plugins: a named plugin, whose version in use can change under those who hold it.
+//!
+//! `load` makes a file callable, `pool` keeps instances of it warm, `ask` asks and checks the answers, `binding` gives
+//! the answers to the routes of `route`, `folder` watches for files. What guests can call is in `bind` and `wasi`.
+
+mod ask;
+mod bind;
+mod binding;
+mod cache;
+mod cases;
+mod compile;
+mod engine;
+mod folder;
+mod load;
+mod pool;
+mod stats;
+mod store;
+mod wasi;
+mod wrap;
+
+pub use binding::{Allow, Binding, BoundForwarder, Chain, OnError};
+pub use cases::{Case, Cases, Outcome};
+pub use compile::CompiledCache;
+pub use engine::Limits;
+pub use folder::{Folder, FolderSettings};
+pub use load::{LoadError, Roles, Version};
+pub use pool::CallError;
+pub use stats::{BUCKETS, Counts};
+
+use arc_swap::ArcSwapOption;
+use ask::Generation;
+use bind::Shared;
+use engine::Host;
+use load::Compiled;
+use pool::Pool;
+use serde::Serialize;
+use stats::Stats;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// What all plugins share: compiler, limits, compiled code.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    host: Arc<Host>,
+    limits: Limits,
+    cache: CompiledCache,
+}
+
+impl Runtime {
+    /// Sets the engine up.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not give it the addresses that the instances may need.
+    pub fn new(limits: Limits, cache: CompiledCache) -> anyhow::Result<Self> {
+        let host = Host::new(limits.memory).map_err(anyhow::Error::from)?;
+        Ok(Self { host, limits, cache })
+    }
+}
+
+/// Why a file was not taken into use.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InstallError {
+    /// It is no plugin.
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    /// It does not start with this configuration.
+    #[error("{0}")]
+    Start(#[from] CallError),
+    /// Its decision table is none.
+    #[error("{0}")]
+    Table(String),
+    /// Its answers are not those of its decision table.
+    #[error("{failed} of {cases} cases of its decision table fail; the first: {first}")]
+    Cases {
+        /// How many there are.
+        cases: usize,
+        /// How many do not hold.
+        failed: usize,
+        /// What is wrong with the first of them.
+        first: String,
+    },
+}
+
+/// What a plugin is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// Component or core module.
+    pub code: Vec<u8>,
+    /// The text given to `configure`.
+    pub config: String,
+    /// The decision table, as YAML, that must hold before the plugin is taken into use.
+    pub cases: Option<String>,
+}
+
+/// A plugin by its name. What it remembers, counts and is bound to stays when its version changes.
+#[derive(Debug)]
+pub struct Plugin {
+    runtime: Runtime,
+    shared: Arc<Shared>,
+    stats: Arc<Stats>,
+    current: ArcSwapOption<Generation>,
+    /// Kept for bindings with `onError: last-good` only: its instances need memory.
+    previous: ArcSwapOption<Generation>,
+    keeps_previous: AtomicBool,
+    history: Mutex<History>,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    last_swap: Option<SystemTime>,
+    last_error: Option<String>,
+    /// When a failure was logged last.
+    warned: Option<Instant>,
+}
+
+/// What there is to say about a plugin.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// Its name: the file's, without `.wasm`.
+    pub name: String,
+    /// The hash of the file in use; absent while there is none.
+    pub version: Option<String>,
+    /// `ingress`, `forwarder` or both.
+    pub kinds: Vec<&'static str>,
+    /// Seconds since 1970 of the last change of version or configuration.
+    pub last_swap: Option<u64>,
+    /// Why the last file was not taken, or the last call failed.
+    pub last_error: Option<String>,
+    /// What it did.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Its own counters.
+    pub counters: Vec<(String, i64)>,
+}
+
+/// At most one line a second tells of failing calls of one plugin.
+const WARN_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Plugin {
+    /// A plugin without a file.
+    pub fn new(runtime: &Runtime, name: &str) -> Arc<Self> {
+        let store = store::Store::new(runtime.limits.store_keys, runtime.limits.store_size);
+        Arc::new(Self {
+            runtime: runtime.clone(),
+            shared: Arc::new(Shared::new(name, store)),
+            stats: Arc::default(),
+            current: ArcSwapOption::empty(),
+            previous: ArcSwapOption::empty(),
+            keeps_previous: AtomicBool::new(false),
+            history: Mutex::default(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What the version in use decides.
+    pub fn roles(&self) -> Roles {
+        self.current.load().as_ref().map(|generation| generation.pool.compiled.roles).unwrap_or_default()
+    }
+
+    /// Takes a file into use: checked, compiled, instantiated, configured, tested, and only then put in the place of the
+    /// one before. Takes as long as compiling does: not for threads that serve connections.
+    ///
+    /// # Errors
+    ///
+    /// When any step fails: whatever was in use stays.
+    pub fn install(&self, source: &Source) -> Result<Version, InstallError> {
+        let started = Instant::now();
+        match self.prepare(source) {
+            Ok(generation) => {
+                let Compiled { version, roles, .. } = &generation.pool.compiled;
+                let version = *version;
+                info!(plugin = self.name(), %version, ?roles, elapsed = ?started.elapsed(), "plugin in use");
+                let pool = Arc::clone(&generation.pool);
+                let before = self.current.swap(Some(generation));
+                if before.is_some() {
+                    self.stats.swapped();
+                    if self.keeps_previous.load(Ordering::Relaxed) {
+                        self.previous.store(before);
+                    }
+                }
+                self.history().last_swap = Some(SystemTime::now());
+                self.history().last_error = None;
+                // The first instance serves while the others are made.
+                pool.fill();
+                Ok(version)
+            }
+            Err(error) => {
+                let kept = self.current.load().as_ref().map(|g| g.pool.compiled.version.to_string());
+                warn!(plugin = self.name(), %error, kept, "plugin not taken into use");
+                self.history().last_error = Some(error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(&self, source: &Source) -> Result<Arc<Generation>, InstallError> {
+        let Runtime { host, limits, cache } = &self.runtime;
+        let compiled = Compiled::load(host, cache, &source.code)?;
+        let generation = |shared: &Arc<Shared>, stats: &Arc<Stats>| {
+            let (config, compiled) = (source.config.as_str().into(), compiled.clone());
+            let pool = Pool::new(host, limits, compiled, config, Arc::clone(shared), Arc::clone(stats))?;
+            Ok::<_, InstallError>(Generation::new(pool, limits.cached_decisions))
+        };
+        if let Some(cases) = &source.cases {
+            // With a store and counts of its own: a test leaves no traces.
+            let store = store::Store::new(limits.store_keys, limits.store_size);
+            let tested = generation(&Arc::new(Shared::new(self.name(), store)), &Arc::default())?;
+            Cases::parse(cases).map_err(InstallError::Table)?.check(&tested)?;
+        }
+        generation(&self.shared, &self.stats)
+    }
+
+    /// Takes the plugin out of use.
+    pub fn remove(&self) {
+        if self.current.swap(None).is_some() {
+            self.previous.store(None);
+            self.history().last_swap = Some(SystemTime::now());
+            info!(plugin = self.name(), "plugin removed");
+        }
+    }
+
+    /// What there is to say.
+    pub fn status(&self) -> Status {
+        let current = self.current.load();
+        let roles = self.roles();
+        let history = self.history();
+        let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|d| d.as_secs());
+        Status {
+            name: self.name().to_owned(),
+            version: current.as_ref().map(|generation| generation.pool.compiled.version.to_string()),
+            kinds: [(roles.ingress, "ingress"), (roles.forwarder, "forwarder")]
+                .into_iter()
+                .filter_map(|(is, kind)| is.then_some(kind))
+                .collect(),
+            last_swap: history.last_swap.and_then(since_1970),
+            last_error: history.last_error.clone(),
+            counts: self.stats.snapshot(),
+            counters: self.shared.store.counters(),
+        }
+    }
+
+    fn keep_previous(&self) {
+        self.keeps_previous.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a decision that failed, and tells of it now and then.
+    fn failed(&self, error: &CallError) {
+        self.stats.failed();
+        let mut history = self.history();
+        if history.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            history.warned = Some(Instant::now());
+            history.last_error = Some(error.to_string());
+            warn!(plugin = self.name(), %error, failures = self.stats.snapshot().errors, "plugin failed");
+        }
+    }
+
+    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

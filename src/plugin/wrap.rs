@@ -1,0 +1,129 @@
+//! Core modules made into components, so that languages without component tools can be used.
+//!
+//! A module says with its export names what it is: `pointsman:routing/ingress@1.0.0#resolve`, or in languages that cannot
+//! spell that `resolve`, `select` and `configure`. A module for `wasip1` gets an adapter that keeps the outside away.
+
+use super::bind;
+use super::load::LoadError;
+use wasm_encoder::reencode::{self, Reencode};
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// The interface's text, to be put into modules that do not carry it.
+const WIT: &str = include_str!("../../wit/1.0.0/routing.wit");
+
+/// Exports in plain words, and what they stand for.
+const PLAIN: [(&str, &str); 3] =
+    [("resolve", "ingress"), ("select", "forwarder"), ("configure", "lifecycle")];
+
+/// The component in `bytes`, made from the core module in them if need be.
+pub(super) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    match kind(bytes)? {
+        Encoding::Component => Ok(bytes.to_vec()),
+        Encoding::Module => {
+            // wit-component panics on a module that is cut short.
+            Validator::new_with_features(WasmFeatures::all())
+                .validate_all(bytes)
+                .map_err(|e| LoadError::NotWasm(format!("not a whole WebAssembly module: {e}")))?;
+            encode(bytes).map_err(|e| LoadError::Invalid(bind::one_line(&format!("{e:#}"), 2048)))
+        }
+    }
+}
+
+fn kind(bytes: &[u8]) -> Result<Encoding, LoadError> {
+    match Parser::new(0).parse_all(bytes).next() {
+        Some(Ok(Payload::Version { encoding, .. })) => Ok(encoding),
+        _ if bytes.is_empty() => Err(LoadError::NotWasm("the file is empty".to_owned())),
+        _ => Err(LoadError::NotWasm("not WebAssembly: neither a component nor a core module".to_owned())),
+    }
+}
+
+fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut encoder = ComponentEncoder::default().validate(true);
+    let module = if has_component_type(module) { module.to_vec() } else { typed(module)? };
+    encoder = encoder.module(&module)?;
+    encoder.encode()
+}
+
+/// Whether the module carries the description of its component.
+fn has_component_type(module: &[u8]) -> bool {
+    custom_sections(module).any(|name| name.starts_with("component-type"))
+}
+
+fn custom_sections(module: &[u8]) -> impl Iterator<Item = String> + '_ {
+    Parser::new(0).parse_all(module).filter_map(|payload| match payload {
+        Ok(Payload::CustomSection(section)) => Some(section.name().to_owned()),
+        _ => None,
+    })
+}
+
+/// The module with full names, and with the description of the world that its exports make.
+fn typed(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut renamed = wasm_encoder::Module::new();
+    FullNames.parse_core_module(&mut renamed, Parser::new(0), module)?;
+    let mut module = renamed.finish();
+    let exports = exports(&module);
+    let exported: Vec<_> = PLAIN
+        .iter()
+        .filter(|(function, interface)| exports.contains(&full_name(function, interface)))
+        .map(|(_, interface)| format!("export pointsman:routing/{interface}@{};", bind::VERSION))
+        .collect();
+    let mut resolve = Resolve::default();
+    resolve.push_str("routing.wit", WIT)?;
+    let world = format!(
+        "package pointsman:wrapped;\nworld wrapped {{
+            import pointsman:routing/host@{v};
+            import pointsman:routing/request-info@{v};
+            import pointsman:routing/store@{v};
+            {}\n}}",
+        exported.join("\n"),
+        v = bind::VERSION
+    );
+    let package = resolve.push_str("wrapped.wit", &world)?;
+    let world = resolve.select_world(&[package], Some("wrapped"))?;
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+    Ok(module)
+}
+
+fn exports(module: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    for payload in Parser::new(0).parse_all(module).flatten() {
+        if let Payload::ExportSection(section) = payload {
+            names.extend(section.into_iter().flatten().map(|export| export.name.to_owned()));
+        }
+    }
+    names
+}
+
+fn full_name(function: &str, interface: &str) -> String {
+    format!("pointsman:routing/{interface}@{}#{function}", bind::VERSION)
+}
+
+/// Writes a module anew with the interface's names in place of the plain ones.
+struct FullNames;
+
+impl Reencode for FullNames {
+    type Error = std::convert::Infallible;
+
+    fn parse_export(
+        &mut self,
+        exports: &mut wasm_encoder::ExportSection,
+        export: wasmparser::Export<'_>,
+    ) -> Result<(), reencode::Error<Self::Error>> {
+        let post = export.name.strip_prefix("cabi_post_");
+        let plain = post.unwrap_or(export.name);
+        let full = PLAIN.iter().find(|(function, _)| *function == plain).map(|(f, i)| full_name(f, i));
+        let name = match (full, post) {
+            (Some(full), Some(_)) => format!("cabi_post_{full}"),
+            (Some(full), None) => full,
+            (None, _) => export.name.to_owned(),
+        };
+        exports.export(
+            &name,
+            self.export_kind(export.kind)?,
+            self.external_index(export.kind, export.index)?,
+        );
+        Ok(())
+    }
+}
