@@ -1,31 +1,50 @@
 //! A checked configuration to running services; the only place that knows every part.
 
+mod plugins;
+
 use crate::config::{Config, Handler, Listener as ListenerConfig, Service};
 use crate::entrypoint::{self, Entrypoint};
 use crate::forward::Forward;
 use crate::net::listen::{self, Listener, Permit};
 use crate::net::{BoxStream, Conn};
-use crate::route::Ingress;
 use crate::route::hop::Hop;
 use crate::route::ingress::{Rule, Table};
+use crate::route::{Forwarder, Ingress};
 use crate::shutdown::Shutdown;
 use crate::tunnel;
 use crate::tunnel::registry::Registry;
 use crate::whoami::Whoami;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use plugins::Plugins;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::info;
 use uuid::Uuid;
 
 /// Opens every port and starts every service; they end by `shutdown`.
 pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
-    let ingresses = config.ingresses.iter().map(|i| (i.name.as_str(), table(&i.rules))).collect();
-    let app = App { ingresses, node: Uuid::new_v4(), shutdown };
+    let mut plugins = Plugins::new(&config)?;
+    let mut ingresses = HashMap::new();
+    for ingress in &config.ingresses {
+        ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress)?);
+    }
+    let mut forwarders = HashMap::new();
+    for service in &config.services {
+        if let Handler::Forward { plugin: Some(plugin), .. } = &service.handler {
+            forwarders.insert(service.name.as_str(), plugins.forwarder(plugin)?);
+        }
+    }
+    let plugins = spawn_blocking(move || {
+        plugins.watch();
+        plugins
+    });
+    let plugins = plugins.await?;
+    let app = App { ingresses, forwarders, node: Uuid::new_v4(), shutdown };
     // All ports first: a file that cannot run does not run in part.
     let mut parts = Vec::new();
     for service in &config.services {
@@ -34,6 +53,11 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     for part in parts.into_iter().flatten() {
         shutdown.tasks.spawn(part);
     }
+    let stop = shutdown.stop.clone();
+    shutdown.tasks.spawn(async move {
+        stop.cancelled().await;
+        drop(plugins);
+    });
     Ok(())
 }
 
@@ -47,6 +71,8 @@ fn table(rules: &[Rule]) -> Arc<dyn Ingress> {
 
 struct App<'a> {
     ingresses: Ingresses<'a>,
+    /// By the name of the service.
+    forwarders: HashMap<&'a str, Arc<dyn Forwarder>>,
     /// This process in `Gost-Forwarded-Node`.
     node: Uuid,
     shutdown: &'a Shutdown,
@@ -58,13 +84,14 @@ impl App<'_> {
         let name = service.name.clone();
         let shutdown = self.shutdown.clone();
         match &service.handler {
-            Handler::Forward { settings, hop } => {
+            Handler::Forward { settings, hop, .. } => {
                 let (hop, since) = (Hop::new(hop.clone()), Instant::now());
+                let forwarder = self.forwarders.get(name.as_str()).cloned();
                 let forward = Arc::new(Forward {
                     service: name,
                     settings: settings.clone(),
                     hop,
-                    forwarder: None,
+                    forwarder,
                     since,
                     shutdown,
                 });

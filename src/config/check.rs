@@ -7,7 +7,7 @@ use super::chain::Chains;
 use super::file::{Place, Tree, Value};
 use super::problem::{Problem, Severity, Source};
 use super::reader::{Field, Reader};
-use super::{Config, Ingress, Loaded, Problems, ingress, log, service};
+use super::{Config, Ingress, Loaded, Plugins, Problems, ingress, log, plugins, service};
 use crate::addr::HostPort;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,7 +28,6 @@ const UNUSED_SECTIONS: &[&str] = &[
     "resolvers",
     "hosts",
     "routers",
-    "plugins",
 ];
 
 /// What services refer to.
@@ -36,6 +35,8 @@ const UNUSED_SECTIONS: &[&str] = &[
 pub(crate) struct Scope<'a> {
     pub(crate) chains: Chains<'a>,
     pub(crate) ingresses: &'a [Ingress],
+    /// Whether there is a plugin folder to take plugins from by name.
+    pub(crate) folder: bool,
 }
 
 /// Checks parsed files together: lists of several files are joined.
@@ -54,6 +55,7 @@ struct Sections<'a> {
     ingresses: Vec<Field<'a>>,
     chains: Vec<Field<'a>>,
     hops: Vec<Field<'a>>,
+    plugins: Plugins,
     log: crate::telemetry::Settings,
 }
 
@@ -65,6 +67,9 @@ impl<'a> Sections<'a> {
         self.ingresses.extend(list("ingresses"));
         self.chains.extend(list("chains"));
         self.hops.extend(list("hops"));
+        if let Some(section) = map.get(&["plugins"]).and_then(|f| f.map()) {
+            self.plugins = plugins::section(section);
+        }
         if let Some(section) = map.get(&["log"]).and_then(|f| f.map()) {
             self.log = log::read(section);
         }
@@ -77,11 +82,12 @@ fn config<'a>(reader: &'a Reader<'a>, trees: &'a [Tree]) -> Config {
     for tree in trees {
         sections.join(&Field { reader, tree, path: String::new() });
     }
-    let Sections { services, ingresses: rules, chains, hops, log } = sections;
-    let ingresses: Vec<_> = rules.iter().filter_map(ingress::read).collect();
+    let Sections { services, ingresses: rules, chains, hops, plugins, log } = sections;
+    let folder = plugins.folder.is_some();
+    let ingresses: Vec<_> = rules.iter().filter_map(|field| ingress::read(field, folder)).collect();
     no_twins(&rules);
     no_twins(&services);
-    let scope = Scope { chains: Chains::new(chains, hops), ingresses: &ingresses };
+    let scope = Scope { chains: Chains::new(chains, hops), ingresses: &ingresses, folder };
     let read = |(index, field)| service::read(index, field, &scope);
     let checked = services.iter().enumerate().filter_map(read).collect();
     if services.is_empty() {
@@ -89,7 +95,7 @@ fn config<'a>(reader: &'a Reader<'a>, trees: &'a [Tree]) -> Config {
         reader.report(Severity::Error, Place::default(), "", "no services".to_owned(), help);
     }
     no_port_twice(&services);
-    Config { services: checked, ingresses, log }
+    Config { services: checked, ingresses, plugins, log }
 }
 
 /// Two objects of one name: which of them is meant?

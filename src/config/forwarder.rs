@@ -2,6 +2,7 @@
 
 use super::reader::{Bare, Field, Map};
 use super::settings::word;
+use super::{Plugin, plugins};
 use crate::route::hop::{HopSettings, NodeSettings, Strategy};
 use crate::route::hosts::HostPattern;
 use crate::route::rule::Rule;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) fn read(field: &Field<'_>) -> Option<HopSettings> {
+/// The nodes, and the plugin that is asked which of them. `folder`: whether plugins can be taken from a folder by name.
+pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<(HopSettings, Option<Plugin>)> {
     let map = field.map()?;
     let mut defaults = Defaults { strategy: Strategy::Round, max_fails: 1, fail_timeout: FAIL_TIMEOUT };
     if let Some(selector) = map.get(&["selector"]).and_then(|f| f.map()) {
@@ -17,7 +19,8 @@ pub(crate) fn read(field: &Field<'_>) -> Option<HopSettings> {
     }
     let nodes = map.get(&["nodes"]);
     let list = nodes.as_ref().map(Field::list).unwrap_or_default();
-    map.finish(&[], &["name", "hop", "hopGroup", "plugin"]);
+    let plugin = map.get(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
+    map.finish(&[], &["name", "hop", "hopGroup"]);
     if list.is_empty() {
         field.error(
             "forwarder without nodes".to_owned(),
@@ -26,7 +29,7 @@ pub(crate) fn read(field: &Field<'_>) -> Option<HopSettings> {
     }
     let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &defaults)).collect();
     let nodes = nodes.into_iter().collect::<Option<Vec<_>>>()?;
-    Some(HopSettings { nodes, strategy: defaults.strategy })
+    Some((HopSettings { nodes, strategy: defaults.strategy }, plugin))
 }
 
 struct Defaults {
@@ -89,7 +92,10 @@ fn target(index: usize, field: &Field<'_>, defaults: &Defaults) -> Option<NodeSe
         let mut marks = Defaults { ..*defaults };
         marks.marks(&metadata, Bare::Seconds);
         (node.max_fails, node.fail_timeout) = (marks.max_fails, marks.fail_timeout);
-        metadata.finish(&["labels"], &["proxyProtocol"]);
+        if let Some(labels) = metadata.get(&["labels"]).and_then(|f| f.map()) {
+            node.labels = labels.into_texts().collect();
+        }
+        metadata.finish(&[], &["proxyProtocol"]);
     }
     if let Some(network) = map.get(&["network"]) {
         word(&network, &["tcp"]);

@@ -82,7 +82,8 @@ fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         part.service.error("handler without a forwarder".to_owned(), help);
         return None;
     };
-    Some(Handler::Forward { settings, hop: forwarder::read(field)? })
+    let (hop, plugin) = forwarder::read(field, part.scope.folder)?;
+    Some(Handler::Forward { settings, hop, plugin })
 }
 
 fn relay(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {

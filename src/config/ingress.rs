@@ -1,11 +1,12 @@
 //! `ingresses[]`: which host belongs to which tunnel.
 
-use super::Ingress;
 use super::reader::Field;
+use super::{Ingress, plugins};
 use crate::route::hosts::HostPattern;
 use crate::route::ingress::{Rule, parse_endpoint};
 
-pub(crate) fn read(field: &Field<'_>) -> Option<Ingress> {
+/// `folder`: whether plugins can be taken from a folder by name.
+pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
     let map = field.map()?;
     let Some(name) = map.text(&["name"]) else {
         map.error("ingress without a name".to_owned(), "expected name: ingress-0");
@@ -13,8 +14,9 @@ pub(crate) fn read(field: &Field<'_>) -> Option<Ingress> {
     };
     let rules = map.get(&["rules"]).map(|f| f.list()).unwrap_or_default();
     let rules = rules.iter().filter_map(rule).collect();
-    map.finish(&["reload"], &["plugin", "file", "redis", "http"]);
-    Some(Ingress { name: name.to_owned(), rules })
+    let plugin = map.get(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
+    map.finish(&["reload"], &["file", "redis", "http"]);
+    Some(Ingress { name: name.to_owned(), rules, plugin })
 }
 
 fn rule(field: &Field<'_>) -> Option<Rule> {

@@ -7,12 +7,14 @@ mod forwarder;
 mod handler;
 mod ingress;
 mod log;
+mod plugins;
 mod problem;
 mod reader;
 mod service;
 mod settings;
 mod tunnel;
 
+pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{Problem, Severity, Source};
 pub use reader::parse_duration;
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `ingresses`.
     pub ingresses: Vec<Ingress>,
+    /// `plugins`.
+    pub plugins: Plugins,
     /// `log`.
     pub log: telemetry::Settings,
 }
@@ -62,6 +66,8 @@ pub enum Handler {
         settings: forward::Settings,
         /// `forwarder`.
         hop: HopSettings,
+        /// `forwarder.plugin`, asked before the hop's own strategy.
+        plugin: Option<Plugin>,
     },
     /// `tunnel`.
     Tunnel {
@@ -85,6 +91,8 @@ pub struct Ingress {
     pub name: String,
     /// `rules`.
     pub rules: Vec<Rule>,
+    /// `plugin`, asked before the rules.
+    pub plugin: Option<Plugin>,
 }
 
 /// A configuration that can be run.

@@ -243,6 +243,15 @@ impl<'a> Map<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Every key with its text, for mappings whose keys are their author's.
+    pub(crate) fn into_texts(self) -> impl Iterator<Item = (Box<str>, Box<str>)> + use<'a> {
+        let Map { reader, path, entries, .. } = self;
+        entries.into_iter().filter_map(move |(key, tree, _)| {
+            let field = Field { reader, tree, path: format!("{path}.{}", key.text) };
+            Some((key.text.as_str().into(), field.text()?.into()))
+        })
+    }
+
     /// Reports what was not asked for. `later`: keys of GOST's that are left aside with a warning; `needed`: those that
     /// it would be unsafe to leave aside.
     pub(crate) fn finish(self, later: &[&'static str], needed: &[&'static str]) {

@@ -18,7 +18,7 @@ struct Prepared(Mutex<VecDeque<BoxStream>>);
 impl Router for Prepared {
     type Choice = ();
 
-    fn choose(&self, _: &Asked<'_>) -> Result<(), Failure> {
+    async fn choose(&self, _: &Asked<'_>) -> Result<(), Failure> {
         Ok(())
     }
 

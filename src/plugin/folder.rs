@@ -24,12 +24,14 @@ pub struct FolderSettings {
     pub dir: PathBuf,
     /// `poll`: how often to look without being told, where the system does not tell of changes.
     pub poll: Duration,
+    /// Only the plugin of this name.
+    pub only: Option<String>,
 }
 
 impl FolderSettings {
     /// The defaults for a folder.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, poll: Duration::from_secs(2) }
+        Self { dir, poll: Duration::from_secs(2), only: None }
     }
 }
 
@@ -47,33 +49,30 @@ const EVENTS: usize = 64;
 pub struct Folder {
     runtime: Runtime,
     settings: FolderSettings,
-    /// Every plugin that lies in the folder or is bound by name, in the order of the names.
-    plugins: Mutex<BTreeMap<String, Arc<Plugin>>>,
+    /// Every plugin that lies in the folder or is bound by name, in the order of the names; apart from it those that are
+    /// bound with a configuration of their own.
+    plugins: Mutex<BTreeMap<(String, Option<String>), Arc<Plugin>>>,
     /// Those in the folder that decide ingress, in the order of the names.
     ingress: ArcSwap<Arc<[Binding]>>,
-    /// Only there to wake the thread when the folder is dropped.
-    _wake: SyncSender<()>,
 }
 
 impl Folder {
+    /// A folder that has not been looked at yet.
+    pub fn new(runtime: &Runtime, settings: FolderSettings) -> Arc<Self> {
+        let (runtime, ingress) = (runtime.clone(), ArcSwap::from_pointee(Arc::from([])));
+        Arc::new(Self { runtime, settings, plugins: Mutex::default(), ingress })
+    }
+
     /// Loads what lies in the folder, then watches it until the value is dropped. A file that cannot be loaded is logged
     /// and shown in its status; a folder that is not there yet is waited for.
-    pub fn watch(runtime: &Runtime, settings: FolderSettings) -> Arc<Self> {
+    pub fn watch(self: &Arc<Self>) {
         let (wake, events) = sync_channel(EVENTS);
-        let folder = Arc::new(Self {
-            runtime: runtime.clone(),
-            settings,
-            plugins: Mutex::default(),
-            ingress: ArcSwap::from_pointee(Arc::from([])),
-            _wake: wake.clone(),
-        });
         let mut watch = Watch { wake, watcher: None, watched: Vec::new() };
-        watch.renew(&folder.settings.dir);
+        watch.renew(&self.settings.dir);
         let mut scan = Scan::default();
-        scan.run(&folder);
-        let weak = Arc::downgrade(&folder);
+        scan.run(self);
+        let weak = Arc::downgrade(self);
         std::thread::spawn(move || look(&weak, &mut scan, &mut watch, &events));
-        folder
     }
 
     /// The plugins that an ingress without a binding asks, in the order of their file names.
@@ -81,10 +80,20 @@ impl Folder {
         Arc::clone(&self.ingress.load())
     }
 
-    /// The plugin of that name; it may have no file yet.
-    pub fn plugin(&self, name: &str) -> Arc<Plugin> {
+    /// The plugin of that name, with a configuration in place of `NAME.yaml` if one is given. It has no file before the
+    /// folder is watched, and perhaps none then.
+    pub fn plugin(&self, name: &str, config: Option<&str>) -> Arc<Plugin> {
         let new = || Plugin::new(&self.runtime, name);
-        Arc::clone(self.plugins().entry(name.to_owned()).or_insert_with(new))
+        let key = (name.to_owned(), config.map(str::to_owned));
+        Arc::clone(self.plugins().entry(key).or_insert_with(new))
+    }
+
+    /// All plugins of that name, the one without a configuration of its own among them.
+    fn named(&self, name: &str) -> Vec<(Option<String>, Arc<Plugin>)> {
+        self.plugin(name, None);
+        let plugins = self.plugins();
+        let named = plugins.iter().filter(|((of, _), _)| of == name);
+        named.map(|((_, config), plugin)| (config.clone(), Arc::clone(plugin))).collect()
     }
 
     /// What there is to say about each plugin.
@@ -93,15 +102,16 @@ impl Folder {
         plugins.iter().map(|plugin| plugin.status()).collect()
     }
 
-    fn plugins(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Plugin>>> {
+    fn plugins(&self) -> MutexGuard<'_, BTreeMap<(String, Option<String>), Arc<Plugin>>> {
         self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// After a change: which plugins an ingress asks.
     fn list_ingress(&self) {
-        let plugins: Vec<_> = self.plugins().values().cloned().collect();
-        let bindings: Arc<[_]> = plugins
-            .into_iter()
+        let plugins = self.plugins();
+        let own = plugins.iter().filter(|((_, config), _)| config.is_none());
+        let bindings: Arc<[_]> = own
+            .map(|(_, plugin)| Arc::clone(plugin))
             .filter(|plugin| plugin.roles().ingress)
             .map(|plugin| Binding::new(plugin, OnError::Next))
             .collect();

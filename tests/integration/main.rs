@@ -6,11 +6,8 @@ mod config;
 mod corpus;
 mod http_framing;
 mod layers;
-<<<<<<< HEAD
+mod plugin;
 #[path = "../support/vectors.rs"]
 mod recorded;
 mod sessions;
-=======
-mod plugin;
->>>>>>> 7c4acc6 (Host plugins: compile, pool, ask, bind, watch a folder)
 mod vectors;

@@ -1,15 +1,14 @@
 //! One look at the folder: what is there, what has changed, what is still being written.
 
 use super::Folder;
+use crate::plugin::Source;
 use crate::plugin::load::MAX_FILE;
-use crate::plugin::{Plugin, Source};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::warn;
@@ -95,7 +94,7 @@ impl Scan {
     /// Looks, and brings plugins into use or out of it. What cannot be read now is looked at again.
     pub(super) fn run(&mut self, folder: &Folder) {
         let dir = &folder.settings.dir;
-        let found = match self.list(dir) {
+        let found = match self.list(folder) {
             Ok(found) => found,
             Err(error) => {
                 // Whoever exchanges the folder should not stop the traffic: its plugins stay until it is back.
@@ -115,12 +114,14 @@ impl Scan {
         }
     }
 
-    fn list(&mut self, dir: &Path) -> io::Result<BTreeMap<String, Stamps>> {
+    fn list(&mut self, folder: &Folder) -> io::Result<BTreeMap<String, Stamps>> {
+        let dir = &folder.settings.dir;
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(dir)? {
             let file = entry?.file_name();
             let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".wasm")) else { continue };
-            if name.is_empty() || name.starts_with('.') {
+            let other = folder.settings.only.as_ref().is_some_and(|only| only != name);
+            if other || name.is_empty() || name.starts_with('.') {
                 continue;
             }
             if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
@@ -160,7 +161,7 @@ impl Scan {
             if seen.since.elapsed() < SETTLED {
                 return true;
             }
-            folder.plugin(name).remove();
+            folder.named(name).iter().for_each(|(_, plugin)| plugin.remove());
             changed = true;
             false
         });
@@ -204,9 +205,13 @@ impl Seen {
         if self.content.replace(content) == Some(content) {
             return false;
         }
-        let plugin: Arc<Plugin> = folder.plugin(name);
-        // A failure was logged, and stands in the plugin's status.
-        plugin.install(&source).is_ok()
+        let mut changed = false;
+        for (config, plugin) in folder.named(name) {
+            let config = config.unwrap_or_else(|| source.config.clone());
+            // A failure was logged, and stands in the plugin's status.
+            changed |= plugin.install(&Source { config, ..source.clone() }).is_ok();
+        }
+        changed
     }
 }
 

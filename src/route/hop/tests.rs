@@ -2,7 +2,7 @@ use super::{Strategy, *};
 use crate::addr::Host;
 use crate::route::fake::{Http, request};
 use crate::route::hosts::HostPattern;
-use crate::route::{Protocol, Refusal};
+use crate::route::{Answer, Decision, Protocol, Refusal};
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generator;
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A node from `key=value` words: host, path, protocol, rule, priority, weight, max_fails, `backup`; the first word is the name.
 fn node(line: &str) -> NodeSettings {
     let mut settings = NodeSettings {
+        labels: Vec::new(),
         name: String::new(),
         addr: None,
         host: String::new(),

@@ -1,0 +1,92 @@
+//! The plugins of a configuration: the folder, files elsewhere, and what is bound to them.
+
+use crate::config::{self, PluginFile};
+use crate::plugin::{Binding, BoundForwarder, Chain, CompiledCache, Folder, FolderSettings, Plugin, Runtime};
+use crate::route::ingress::Table;
+use crate::route::{Forwarder, Ingress};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::sync::Arc;
+use tracing::warn;
+
+/// What there is of plugins in one process. Dropping it ends the watching.
+#[derive(Debug)]
+pub(super) struct Plugins {
+    /// Absent where nothing needs it: the engine sets addresses aside.
+    runtime: Option<Runtime>,
+    folder: Option<Arc<Folder>>,
+    elsewhere: Vec<Arc<Folder>>,
+}
+
+impl Plugins {
+    pub(super) fn new(config: &config::Config) -> Result<Self> {
+        let settings = &config.plugins;
+        let forwarder = |service: &config::Service| match &service.handler {
+            config::Handler::Forward { plugin, .. } => plugin.is_some(),
+            _ => false,
+        };
+        let bound =
+            config.ingresses.iter().any(|i| i.plugin.is_some()) || config.services.iter().any(forwarder);
+        let wanted = bound || settings.folder.is_some();
+        let runtime = wanted.then(|| Runtime::new(settings.limits.clone(), cache(settings.cache.as_deref())));
+        let runtime = runtime.transpose().context("cannot set up the plugin engine")?;
+        let folder = runtime.as_ref().zip(settings.folder.clone());
+        let folder = folder.map(|(runtime, folder)| Folder::new(runtime, folder));
+        Ok(Self { runtime, folder, elsewhere: Vec::new() })
+    }
+
+    /// An ingress: its plugin, or those of the folder, before its rules.
+    pub(super) fn ingress(&mut self, ingress: &config::Ingress) -> Result<Arc<dyn Ingress>> {
+        // What is wrong in a rule was said when the configuration was checked.
+        let rules = Table::new(&ingress.rules).0;
+        Ok(match (&ingress.plugin, &self.folder) {
+            (Some(plugin), _) => Arc::new(Chain::bound(self.bind(plugin)?, rules)),
+            (None, Some(folder)) => Arc::new(Chain::folder(Arc::clone(folder), rules)),
+            (None, None) => Arc::new(rules),
+        })
+    }
+
+    /// A forwarder's plugin.
+    pub(super) fn forwarder(&mut self, plugin: &config::Plugin) -> Result<Arc<dyn Forwarder>> {
+        Ok(Arc::new(BoundForwarder::new(self.bind(plugin)?, plugin.allow.clone())))
+    }
+
+    fn bind(&mut self, bound: &config::Plugin) -> Result<Binding> {
+        let config = bound.config.as_deref();
+        let plugin = match (&bound.file, &self.folder) {
+            (PluginFile::Named(name), Some(folder)) => folder.plugin(name, config),
+            (PluginFile::Named(name), None) => bail!("plugin {name:?} without a plugin folder"),
+            (PluginFile::At(path), _) => self.at(path, config)?,
+        };
+        Ok(Binding::new(plugin, bound.on_error))
+    }
+
+    /// A file elsewhere is watched like a folder that holds nothing else.
+    fn at(&mut self, path: &Path, config: Option<&str>) -> Result<Arc<Plugin>> {
+        let name =
+            path.file_name().and_then(|file| file.to_str()).and_then(|file| file.strip_suffix(".wasm"));
+        let (Some(name), Some(dir), Some(runtime)) = (name, path.parent(), &self.runtime) else {
+            bail!("plugin path {}: expected the path of a file NAME.wasm", path.display());
+        };
+        let settings = FolderSettings { only: Some(name.to_owned()), ..FolderSettings::new(dir.to_owned()) };
+        let folder = Folder::new(runtime, settings);
+        let plugin = folder.plugin(name, config);
+        self.elsewhere.push(folder);
+        Ok(plugin)
+    }
+
+    /// Loads what is there and begins to watch; takes as long as compiling does.
+    pub(super) fn watch(&self) {
+        self.folder.iter().chain(&self.elsewhere).for_each(Folder::watch);
+    }
+}
+
+fn cache(dir: Option<&Path>) -> CompiledCache {
+    let Some(dir) = dir.map(Path::to_owned).or_else(CompiledCache::default_dir) else {
+        return CompiledCache::default();
+    };
+    CompiledCache::open(&dir).unwrap_or_else(|error| {
+        warn!(%error, "compiled plugins are not kept: every start compiles them again");
+        CompiledCache::default()
+    })
+}

@@ -1,0 +1,165 @@
+//! `plugins`, the watched folder and its limits, and `plugin` on an ingress, hop or forwarder.
+
+use super::reader::{Bare, Field, Map};
+use super::settings::{read_size, read_wait, word};
+use crate::plugin::{Allow, FolderSettings, Limits, OnError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The `plugins` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plugins {
+    /// `dir`; without one only plugins bound by `path` are there.
+    pub folder: Option<FolderSettings>,
+    /// `limits`.
+    pub limits: Limits,
+    /// `cache`: where compiled code is kept; absent: the user's cache folder.
+    pub cache: Option<PathBuf>,
+}
+
+/// `plugin: { type: wasm, ... }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// Which file.
+    pub file: PluginFile,
+    /// `config`: in place of the file beside the plugin.
+    pub config: Option<String>,
+    /// `onError`.
+    pub on_error: OnError,
+    /// `allowAddresses`.
+    pub allow: Allow,
+}
+
+/// Which file a binding means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginFile {
+    /// `name`: this one of the folder.
+    Named(String),
+    /// `path`: a file elsewhere.
+    At(PathBuf),
+}
+
+pub(crate) fn section(map: Map<'_>) -> Plugins {
+    let mut plugins = Plugins::default();
+    if let Some(dir) = map.get(&["dir"]).and_then(|f| path(&f)) {
+        let mut folder = FolderSettings::new(dir);
+        read_wait(&map, &["poll"], &mut folder.poll);
+        plugins.folder = Some(folder);
+    }
+    plugins.cache = map.get(&["cache"]).and_then(|f| path(&f));
+    if let Some(limits) = map.get(&["limits"]).and_then(|f| f.map()) {
+        read_limits(limits, &mut plugins.limits);
+    }
+    map.finish(&[], &[]);
+    plugins
+}
+
+fn read_limits(map: Map<'_>, limits: &mut Limits) {
+    if let Some(memory) = map.get(&["memory"]).and_then(|f| bytes(&f, 1 << 20, 4 << 30)) {
+        limits.memory = memory;
+        limits.recycle_memory = memory / 4 * 3;
+    }
+    let wait = |names: &[&'static str], setting: &mut Duration| {
+        if let Some(wait) = map.get(names).and_then(|f| f.wait(Bare::Nanoseconds)) {
+            *setting = wait;
+        }
+    };
+    wait(&["deadline"], &mut limits.deadline);
+    wait(&["configureDeadline"], &mut limits.configure_deadline);
+    read_size(&map, &["instances"], 1, &mut limits.instances);
+    read_size(&map, &["queue"], 1, &mut limits.queue);
+    if let Some(calls) = map.get(&["recycleCalls"]).and_then(|f| f.number(1..=i64::MAX)) {
+        limits.recycle_calls = calls.unsigned_abs();
+    }
+    if let Some(memory) = map.get(&["recycleMemory"]).and_then(|f| bytes(&f, 1 << 16, 4 << 30)) {
+        limits.recycle_memory = memory;
+    }
+    read_size(&map, &["storeKeys"], 1, &mut limits.store_keys);
+    if let Some(size) = map.get(&["storeSize"]).and_then(|f| bytes(&f, 1, 4 << 30)) {
+        limits.store_size = size;
+    }
+    read_size(&map, &["cachedDecisions"], 1, &mut limits.cached_decisions);
+    map.finish(&[], &[]);
+}
+
+/// `plugin` of an ingress, hop or forwarder. GOST's own types, a process behind HTTP or gRPC, are not supported yet.
+pub(crate) fn binding(field: &Field<'_>, folder: bool) -> Option<Plugin> {
+    let map = field.map()?;
+    let kind = map.get(&["type"]);
+    let wasm = kind.as_ref().and_then(|f| word(f, &["wasm"]));
+    if kind.is_none() {
+        map.error("plugin without a type".to_owned(), "expected plugin: { type: wasm, name: NAME }");
+    }
+    let name = map.text(&["name"]).map(str::to_owned);
+    let at = map.get(&["path", "addr"]).and_then(|f| path(&f));
+    let config = map.get(&["config"]).and_then(|f| f.text()).map(str::to_owned);
+    let on_error = match map.get(&["onError"]).and_then(|f| word(&f, &["refuse", "next", "last-good"])) {
+        Some("next") => OnError::Next,
+        Some("last-good") => OnError::LastGood,
+        _ => OnError::Refuse,
+    };
+    let allow = map.get(&["allowAddresses"]).map(|f| allow(&f)).unwrap_or_default();
+    let file = match (name, at) {
+        (Some(name), None) if folder => PluginFile::Named(name),
+        (Some(_), None) => {
+            let help = "expected a section plugins: { dir: plugins.d }, or path: FILE.wasm here";
+            map.error("a plugin's name without a plugin folder".to_owned(), help);
+            return None;
+        }
+        (None, Some(path)) => PluginFile::At(path),
+        (Some(_), Some(_)) => {
+            map.error("name and path".to_owned(), "keep one of the two");
+            return None;
+        }
+        (None, None) => {
+            let help = "expected name: NAME for NAME.wasm in the plugin folder, or path: FILE.wasm";
+            map.error("plugin without a name".to_owned(), help);
+            return None;
+        }
+    };
+    map.finish(&[], &["token", "timeout", "tls"]);
+    wasm?;
+    Some(Plugin { file, config, on_error, allow })
+}
+
+fn allow(field: &Field<'_>) -> Allow {
+    let entries: Vec<_> = field.list().iter().filter_map(Field::text).collect();
+    Allow::parse(entries.iter().copied()).unwrap_or_else(|entry| {
+        let help = "expected a network such as 10.0.0.0/8, or a host such as *.svc.example";
+        field.error(format!("{entry:?} is neither a network nor a host"), help);
+        Allow::default()
+    })
+}
+
+/// A path; a relative one counts from the folder of the file that it stands in.
+fn path(field: &Field<'_>) -> Option<PathBuf> {
+    let text = field.text().filter(|text| !text.is_empty())?;
+    let source = field.reader.sources.get(field.tree.at.source).map(|source| Path::new(&source.name));
+    let base = source.and_then(Path::parent).filter(|_| !Path::new(text).is_absolute());
+    Some(base.map_or_else(|| PathBuf::from(text), |base| base.join(text)))
+}
+
+/// A number of bytes: `64MiB`, `1GB`, `65536`.
+fn bytes(field: &Field<'_>, least: usize, most: usize) -> Option<usize> {
+    let text = field.text()?.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[end..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" => Some(1_000),
+        "kib" => Some(1 << 10),
+        "m" | "mb" => Some(1_000_000),
+        "mib" => Some(1 << 20),
+        "g" | "gb" => Some(1_000_000_000),
+        "gib" => Some(1 << 30),
+        _ => None,
+    };
+    let size = text[..end].parse().ok().zip(unit).and_then(|(n, unit): (usize, usize)| n.checked_mul(unit));
+    let size = size.filter(|size| (least..=most).contains(size));
+    if size.is_none() {
+        field.error(
+            format!("found {text:?}"),
+            format!("expected a size such as 64MiB, from {least} to {most} bytes"),
+        );
+    }
+    size
+}
