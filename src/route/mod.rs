@@ -11,13 +11,14 @@ pub mod ingress;
 pub mod rule;
 pub mod selector;
 
+pub use ingress::Endpoint;
+
 use crate::addr::{Host, HostPort};
 use crate::wire::http::RequestHead;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// What was recognised in the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -181,15 +182,6 @@ pub struct Refusal {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct RouteError(pub String);
-
-/// The tunnel that an ingress names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The tunnel's ID.
-    pub tunnel: Uuid,
-    /// Private: public visitors are refused, visitors that know the ID may pass.
-    pub private: bool,
-}
 
 /// A decision, or a source that could not decide.
 pub type Decision<T> = Result<Verdict<T>, RouteError>;

@@ -1,0 +1,188 @@
+//! The rules of an ingress: host patterns, compiled once, that name the tunnel of a host.
+//!
+//! For a host the exact rule is taken, else the rule of the longest suffix (`.example.com` covers `example.com` itself and
+//! every depth below it). A rule whose endpoint is no UUID routes nowhere, and says so for all that it covers: it hides the
+//! rules of shorter suffixes.
+//!
+//! The same file is compiled into the binary and into the plugin `plugins/yaml-ingress`, so it needs nothing of the rest but
+//! host names and their patterns.
+
+use crate::route::hosts::{HostMap, HostPattern};
+use crate::addr::{Host, InvalidAddr};
+use std::collections::HashSet;
+use std::fmt;
+use uuid::Uuid;
+
+/// The tunnel that an ingress names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The tunnel's ID.
+    pub tunnel: Uuid,
+    /// Private: public visitors are refused, visitors that know the ID may pass.
+    pub private: bool,
+}
+
+/// One line of an ingress: hostname pattern and endpoint, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// `example.com`, `.example.com` or `*.example.com`.
+    pub hostname: String,
+    /// A UUID, `$` in front: private. Text that is no UUID makes the rule route nowhere.
+    pub endpoint: String,
+}
+
+/// A rule that was taken as GOST takes it, but cannot do what its author wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The hostname is none, so the rule was left out.
+    #[error("hostname {hostname:?} can never match: {reason}")]
+    Hostname {
+        /// Position in the list of rules.
+        index: usize,
+        /// As written.
+        hostname: String,
+        /// What is wrong with it.
+        reason: InvalidAddr,
+    },
+    /// The endpoint is none, so the hosts of the rule go nowhere.
+    #[error(
+        "endpoint {endpoint:?} is not a tunnel ID (a UUID, or $ and a UUID): its hosts are routed nowhere"
+    )]
+    Endpoint {
+        /// Position in the list of rules.
+        index: usize,
+        /// As written.
+        endpoint: String,
+    },
+}
+
+impl Problem {
+    /// Position of the rule in the list that the table was made from.
+    pub fn index(&self) -> usize {
+        match self {
+            Self::Hostname { index, .. } | Self::Endpoint { index, .. } => *index,
+        }
+    }
+}
+
+/// Compiled rules. A look-up allocates nothing and costs one hash per label of the host, however many rules there are.
+pub struct Table {
+    names: HostMap<Targets>,
+    /// Tunnels that rules name only as private ones.
+    private: HashSet<Uuid>,
+}
+
+impl Table {
+    /// Compiles `rules`, later ones overwriting earlier ones with the same pattern, and reports those that cannot work.
+    pub fn new(rules: &[Rule]) -> (Self, Vec<Problem>) {
+        let mut names: HostMap<Targets> = HostMap::with_capacity(rules.len());
+        let mut problems = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let pattern = match HostPattern::from_ingress(&rule.hostname) {
+                Ok(pattern) => pattern,
+                Err(reason) => {
+                    problems.push(Problem::Hostname { index, hostname: rule.hostname.clone(), reason });
+                    continue;
+                }
+            };
+            let target = parse_endpoint(&rule.endpoint).map_or(Target::Nowhere, Target::Tunnel);
+            if target == Target::Nowhere {
+                problems.push(Problem::Endpoint { index, endpoint: rule.endpoint.clone() });
+            }
+            let targets = names.entry(pattern.name());
+            match pattern {
+                HostPattern::Exact(_) => targets.exact = target,
+                HostPattern::Within(_) | HostPattern::Below(_) => targets.within = target,
+            }
+        }
+        (Self { names, private: private_tunnels(rules) }, problems)
+    }
+
+    /// Whether the rules keep this host, or this tunnel, from the public.
+    pub fn is_private(&self, host: &Host, tunnel: Uuid) -> bool {
+        self.private.contains(&tunnel) || self.lookup(host.as_str()).is_some_and(|endpoint| endpoint.private)
+    }
+
+    /// The tunnel of a host, given in the normal form of [`Host`].
+    pub fn lookup(&self, host: &str) -> Option<Endpoint> {
+        for (itself, targets) in self.names.walk(host) {
+            let exact = if itself { targets.exact } else { Target::Unset };
+            match if exact == Target::Unset { targets.within } else { exact } {
+                Target::Unset => {}
+                Target::Nowhere => return None,
+                Target::Tunnel(endpoint) => return Some(endpoint),
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("names", &self.names.len()).finish_non_exhaustive()
+    }
+}
+
+fn private_tunnels(rules: &[Rule]) -> HashSet<Uuid> {
+    let endpoints = || rules.iter().filter_map(|rule| parse_endpoint(&rule.endpoint));
+    let mut tunnels: HashSet<_> = endpoints().filter(|e| e.private).map(|e| e.tunnel).collect();
+    if !tunnels.is_empty() {
+        for endpoint in endpoints().filter(|endpoint| !endpoint.private) {
+            tunnels.remove(&endpoint.tunnel);
+        }
+    }
+    tunnels
+}
+
+/// What is said of one name. Both are kept in one entry so that one hash answers for the host and for what is under it.
+#[derive(Debug, Default)]
+struct Targets {
+    exact: Target,
+    within: Target,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Target {
+    /// No rule.
+    #[default]
+    Unset,
+    /// A rule that routes nowhere.
+    Nowhere,
+    Tunnel(Endpoint),
+}
+
+/// A tunnel ID in any form that GOST reads: 36 characters, 32 hex digits, in braces or with `urn:uuid:`; `$` in front marks it
+/// private. The all-zero ID means "no route" to GOST, so it is none here.
+pub fn parse_endpoint(text: &str) -> Option<Endpoint> {
+    const URN: &str = "urn:uuid:";
+    let text = text.trim();
+    let (id, private) = text.strip_prefix('$').map_or((text, false), |id| (id, true));
+    let id = match id.get(..URN.len()) {
+        Some(urn) if urn.eq_ignore_ascii_case(URN) => id.get(URN.len()..).filter(|id| id.len() == 36)?,
+        _ => id,
+    };
+    let tunnel = Uuid::try_parse(id).ok().filter(|id| !id.is_nil())?;
+    Some(Endpoint { tunnel, private })
+}
+
+/// Reads GOST's two-column form: lines `hostname endpoint`, `#` begins a comment. Lines that are empty, or have one column
+/// only, say nothing.
+pub fn parse_lines(text: &str) -> Vec<Rule> {
+    let rule = |line: &str| {
+        let line = line.split('#').next()?;
+        let mut columns = line.split_whitespace();
+        Some(Rule { hostname: columns.next()?.to_owned(), endpoint: columns.next()?.to_owned() })
+    };
+    text.trim_start_matches('\u{feff}').lines().filter_map(rule).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        // The memory goal of 20 MiB leaves about 200 bytes a rule; a quarter of that is the entry, the rest the name.
+        assert!(size_of::<(Box<str>, Targets)>() <= 56);
+    }
+}

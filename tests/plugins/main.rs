@@ -1,0 +1,20 @@
+//! The plugins of `plugins/`, built by `make plugins`, in the host that they are for. Run by `make test`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod yaml_ingress;
+
+use pointsman::plugin::{CompiledCache, Limits, Runtime};
+use std::path::PathBuf;
+
+/// The file of a built plugin.
+fn built(name: &str) -> PathBuf {
+    let dir = std::env::var_os("PLUGINS").map(PathBuf::from);
+    dir.expect("PLUGINS names the folder of the built plugins: run `make test`").join(format!("{name}.wasm"))
+}
+
+/// Compiled code is kept in `dir`: the same plugin is installed again and again.
+fn runtime(dir: &tempfile::TempDir) -> Runtime {
+    let limits = Limits { instances: 1, ..Limits::default() };
+    Runtime::new(limits, CompiledCache::open(&dir.path().join("compiled")).unwrap()).unwrap()
+}

@@ -1,0 +1,97 @@
+//! The default ingress as a component against the same rules natively linked.
+
+use super::{built, runtime};
+use pointsman::addr::Host;
+use pointsman::plugin::{Binding, Chain, OnError, Plugin, Source};
+use pointsman::route::ingress::{Rule, Table};
+use pointsman::route::{Answer, Endpoint, Extra, Ingress, Protocol, Request, Verdict};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+fn answer(ingress: &dyn Ingress, host: &str) -> Verdict<Endpoint> {
+    let request = Request {
+        hostname: Host::parse(host).unwrap(),
+        protocol: Protocol::Tls,
+        client: "192.0.2.1:4000".parse().unwrap(),
+        service: "web",
+        http: None,
+        extra: Extra::default(),
+    };
+    match ingress.resolve(&request) {
+        Answer::Now(decision) => decision.unwrap(),
+        Answer::Later(_) => panic!("a warm plugin answers at once"),
+    }
+}
+
+/// Labels from so few letters that rules and hosts meet.
+fn name() -> impl Strategy<Value = String> {
+    prop::collection::vec("[abA]{1,2}", 1..4).prop_map(|labels| labels.join("."))
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let hostname = prop_oneof![
+        name(),
+        name().prop_map(|name| format!(".{name}")),
+        name().prop_map(|name| format!("*.{name}")),
+        Just("*".to_owned()),
+        Just("a..b".to_owned()),
+    ];
+    let id = (1u8..5).prop_map(|n| uuid::Uuid::from_bytes([n; 16]).to_string());
+    let endpoint = prop_oneof![
+        5 => id.clone(),
+        2 => id.prop_map(|id| format!("${id}")),
+        1 => Just("nowhere".to_owned()),
+    ];
+    (hostname, endpoint).prop_map(|(hostname, endpoint)| Rule { hostname, endpoint })
+}
+
+/// Both forms that the plugin reads.
+fn written(rules: &[Rule], columns: bool) -> String {
+    let line = |rule: &Rule| match columns {
+        true => format!("{}\t{}  # a comment\n\n", rule.hostname, rule.endpoint),
+        false => format!("- {{ hostname: '{}', endpoint: '{}' }}\n", rule.hostname, rule.endpoint),
+    };
+    let head = if columns { "# two columns\n" } else { "rules:\n" };
+    format!("{head}{}", rules.iter().map(line).collect::<String>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn component_and_native_rules_answer_alike(
+        rules in prop::collection::vec(rule(), 0..12),
+        hosts in prop::collection::vec(name(), 1..40),
+        columns in any::<bool>(),
+    ) {
+        let plugin = plugin();
+        plugin.install(&Source { config: written(&rules, columns), ..source() }).unwrap();
+        let component = Chain::bound(Binding::new(plugin, OnError::Refuse), Table::new(&[]).0);
+        let native = Table::new(&rules).0;
+        for host in hosts {
+            let expected = answer(&native, &host);
+            // Asked twice: the second answer comes from the cache.
+            prop_assert_eq!(answer(&component, &host), expected.clone(), "{}", host);
+            prop_assert_eq!(answer(&component, &host), expected, "{}", host);
+        }
+    }
+}
+
+thread_local! {
+    static DIR: tempfile::TempDir = tempfile::tempdir().unwrap();
+    static PLUGIN: Arc<Plugin> = Plugin::new(&DIR.with(runtime), "yaml-ingress");
+}
+
+fn plugin() -> Arc<Plugin> {
+    PLUGIN.with(Arc::clone)
+}
+
+fn source() -> Source {
+    Source { code: std::fs::read(built("yaml-ingress")).unwrap(), ..Source::default() }
+}
+
+#[test]
+fn a_configuration_that_is_none_is_refused() {
+    let error = plugin().install(&Source { config: "rules: [{ hostname: x }]".to_owned(), ..source() }).unwrap_err();
+    assert!(error.to_string().contains("endpoint"), "{error}");
+}
