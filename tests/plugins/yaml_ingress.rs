@@ -56,12 +56,12 @@ fn written(rules: &[Rule], columns: bool) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn component_and_native_rules_answer_alike(
-        rules in prop::collection::vec(rule(), 0..12),
-        hosts in prop::collection::vec(name(), 1..40),
+        rules in prop::collection::vec(rule(), 0..30),
+        hosts in prop::collection::vec(name(), 1..80),
         columns in any::<bool>(),
     ) {
         let plugin = plugin();
@@ -92,6 +92,7 @@ fn source() -> Source {
 
 #[test]
 fn a_configuration_that_is_none_is_refused() {
-    let error = plugin().install(&Source { config: "rules: [{ hostname: x }]".to_owned(), ..source() }).unwrap_err();
+    let error =
+        plugin().install(&Source { config: "rules: [{ hostname: x }]".to_owned(), ..source() }).unwrap_err();
     assert!(error.to_string().contains("endpoint"), "{error}");
 }

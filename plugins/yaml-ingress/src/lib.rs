@@ -32,8 +32,7 @@ export!(Plugin);
 
 #[derive(Deserialize)]
 struct Config {
-    #[serde(default)]
-    rules: Vec<Line>,
+    rules: Option<Vec<Line>>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +70,6 @@ fn rules(config: &str) -> Result<Vec<Rule>, String> {
         return Ok(parse_lines(config));
     }
     let config: Option<Config> = serde_saphyr::from_str(config).map_err(|e| e.to_string())?;
-    let lines = config.map(|config| config.rules).unwrap_or_default();
+    let lines = config.and_then(|config| config.rules).unwrap_or_default();
     Ok(lines.into_iter().map(|Line { hostname, endpoint }| Rule { hostname, endpoint }).collect())
 }

@@ -7,8 +7,8 @@
 //! The same file is compiled into the binary and into the plugin `plugins/yaml-ingress`, so it needs nothing of the rest but
 //! host names and their patterns.
 
-use crate::route::hosts::{HostMap, HostPattern};
 use crate::addr::{Host, InvalidAddr};
+use crate::route::hosts::{HostMap, HostPattern};
 use std::collections::HashSet;
 use std::fmt;
 use uuid::Uuid;
