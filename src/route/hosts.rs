@@ -119,15 +119,15 @@ impl<T> HostMap<T> {
         self.entries.len()
     }
 
-    /// The entries of `host` itself (marked true) and of its parents, nearest first. The empty host has none.
+    /// The entries of `host` itself and of its parents, nearest first, each with its name. The empty host has none.
     pub(crate) fn walk<'a, 'h>(
         &'a self,
         host: &'h str,
-    ) -> impl Iterator<Item = (bool, &'a T)> + use<'a, 'h, T> {
+    ) -> impl Iterator<Item = (&'h str, &'a T)> + use<'a, 'h, T> {
         let first = if host.is_empty() || self.entries.is_empty() { None } else { Some(host) };
         std::iter::successors(first, |name| name.split_once('.').map(|(_, parent)| parent))
             .filter(|name| name.len() <= self.longest)
-            .filter_map(move |name| Some((name.len() == host.len(), self.entries.get(name)?)))
+            .filter_map(move |name| Some((name, self.entries.get(name)?)))
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
         for (value, name) in ["c", "b.c", "a.b.c", "x.b.c"].into_iter().enumerate() {
             *map.entry(name) = value;
         }
-        let walk = |host: &str| map.walk(host).map(|(itself, v)| (itself, *v)).collect::<Vec<_>>();
+        let walk = |host: &str| map.walk(host).map(|(name, v)| (name == host, *v)).collect::<Vec<_>>();
         assert_eq!(walk("a.b.c"), [(true, 2), (false, 1), (false, 0)]);
         assert_eq!(walk("very.long.name.under.b.c"), [(false, 1), (false, 0)]);
         assert_eq!(walk("c"), [(true, 0)]);

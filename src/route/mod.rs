@@ -119,12 +119,14 @@ pub struct Refusal {
 pub struct RouteError(pub String);
 
 /// The tunnel that an ingress names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The tunnel's ID.
     pub tunnel: Uuid,
     /// Private: public visitors are refused, visitors that know the ID may pass.
     pub private: bool,
+    /// The rule that decided, for the log: `example.com` or `*.example.com`.
+    pub rule: Arc<str>,
 }
 
 /// Hostname and metadata in, tunnel out.
@@ -138,6 +140,8 @@ pub trait Ingress: fmt::Debug + Send + Sync {
 pub struct Node {
     /// Its name in the configuration.
     pub name: Arc<str>,
+    /// The condition under which it is a candidate, for the log: its rule, else host, path and protocol of its filter; `*`: none.
+    pub condition: Arc<str>,
     /// Where it is. An empty host or port 0 is filled in from the request (`None`: forward to the request's own host).
     pub addr: Option<HostPort>,
     /// Weight for the random strategy, at least 1.

@@ -57,7 +57,7 @@ impl Problem {
     }
 }
 
-/// Compiled rules. A look-up allocates nothing and costs one hash per label of the host, however many rules there are.
+/// Compiled rules. A look-up allocates the rule's text only and costs one hash per label of the host, however many rules there are.
 pub struct Table {
     names: HostMap<Targets>,
 }
@@ -75,7 +75,8 @@ impl Table {
                     continue;
                 }
             };
-            let target = parse_endpoint(&rule.endpoint).map_or(Target::Nowhere, Target::Tunnel);
+            let target = parse_endpoint(&rule.endpoint)
+                .map_or(Target::Nowhere, |(tunnel, private)| Target::Tunnel { tunnel, private });
             if target == Target::Nowhere {
                 problems.push(Problem::Endpoint { index, endpoint: rule.endpoint.clone() });
             }
@@ -89,12 +90,15 @@ impl Table {
     }
 
     fn lookup(&self, host: &str) -> Option<Endpoint> {
-        for (itself, targets) in self.names.walk(host) {
-            let exact = if itself { targets.exact } else { Target::Unset };
-            match if exact == Target::Unset { targets.within } else { exact } {
+        for (name, targets) in self.names.walk(host) {
+            let exact = if name == host { targets.exact } else { Target::Unset };
+            let (target, star) = if exact == Target::Unset { (targets.within, "*.") } else { (exact, "") };
+            match target {
                 Target::Unset => {}
                 Target::Nowhere => return None,
-                Target::Tunnel(endpoint) => return Some(endpoint),
+                Target::Tunnel { tunnel, private } => {
+                    return Some(Endpoint { tunnel, private, rule: format!("{star}{name}").into() });
+                }
             }
         }
         None
@@ -128,12 +132,15 @@ enum Target {
     Unset,
     /// A rule that routes nowhere.
     Nowhere,
-    Tunnel(Endpoint),
+    Tunnel {
+        tunnel: Uuid,
+        private: bool,
+    },
 }
 
 /// A tunnel ID in any form that GOST reads: 36 characters, 32 hex digits, in braces or with `urn:uuid:`; `$` in front marks it
-/// private. The all-zero ID means "no route" to GOST, so it is none here.
-pub fn parse_endpoint(text: &str) -> Option<Endpoint> {
+/// private, which is the second value. The all-zero ID means "no route" to GOST, so it is none here.
+pub fn parse_endpoint(text: &str) -> Option<(Uuid, bool)> {
     const URN: &str = "urn:uuid:";
     let text = text.trim();
     let (id, private) = text.strip_prefix('$').map_or((text, false), |id| (id, true));
@@ -142,5 +149,5 @@ pub fn parse_endpoint(text: &str) -> Option<Endpoint> {
         _ => id,
     };
     let tunnel = Uuid::try_parse(id).ok().filter(|id| !id.is_nil())?;
-    Some(Endpoint { tunnel, private })
+    Some((tunnel, private))
 }
