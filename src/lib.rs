@@ -7,7 +7,7 @@
 //! | 0 | `addr` |
 //! | 1 | `wire` |
 //! | 2 | `route`, `net`, `shutdown`, `telemetry` |
-//! | 3 | `mux`, `sniff` |
+//! | 3 | `mux`, `record`, `sniff` |
 //! | 4 | `http`, `tunnel` |
 //! | 5 | `entrypoint`, `forward`, `whoami` |
 //! | 6 | `config` |
@@ -23,6 +23,7 @@ pub mod forward;
 pub mod http;
 pub mod mux;
 pub mod net;
+mod record;
 pub mod route;
 pub mod shutdown;
 pub mod sniff;

@@ -245,7 +245,7 @@ async fn session<S, F>(
     };
     tokio::join!(driver, accept, super::drain(&session, shutdown));
     let reason = session.closed().await;
-    info!(service, node = server.name, elapsed = ?since.elapsed(), %reason, "disconnected");
+    info!(service, node = server.name, elapsed = crate::record::seconds(since.elapsed()), %reason, "disconnected");
 }
 
 /// Reads a stream's header (section 2.3) and makes a connection of it.
