@@ -4,6 +4,7 @@
 //! go on. What is done with a connection is the handler's business.
 
 mod backoff;
+mod choice;
 #[cfg(test)]
 mod tests;
 
@@ -12,10 +13,12 @@ use crate::addr::{Host, HostPort};
 use crate::mux;
 use crate::net::dial::{DialError, dial};
 use crate::net::{BoxStream, Conn, Via};
+use crate::route::hop::{HopSettings, Tried};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Command, Feature, Status, TunnelFeature};
 use backoff::{Backoff, LASTED, Round};
 use bytes::{Bytes, BytesMut};
+use choice::Choice;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -25,12 +28,13 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 /// A listener of type `rtcp`: a session with a tunnel or relay server that hands us streams.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The service's `addr`: the bind address that is asked for.
     pub bind: HostPort,
-    /// The chain's only hop: servers to try, one after the other and each time from the first.
     pub servers: Vec<Server>,
+    /// How to choose among them: one node for each, in the same order.
+    pub choice: HopSettings,
     /// `handshakeTimeout`: for the BIND reply, and for the header of each stream.
     pub handshake_timeout: Duration,
     /// `connectTimeout` for the server.
@@ -130,8 +134,9 @@ where
     F: Future<Output = ()> + Send,
 {
     let mut backoff = Backoff::default();
+    let choice = Choice::new(service, &settings.choice);
     while !shutdown.stop.is_cancelled() {
-        let round = try_servers(service, settings, shutdown, &serve).await;
+        let round = try_servers(service, settings, &choice, shutdown, &serve).await;
         if shutdown.stop.is_cancelled() {
             return;
         }
@@ -145,13 +150,21 @@ where
 }
 
 /// Tries one server after the other without a wait between them, until a session has lasted.
-async fn try_servers<S, F>(service: &str, settings: &Settings, shutdown: &Shutdown, serve: &S) -> Round
+async fn try_servers<S, F>(
+    service: &str,
+    settings: &Settings,
+    choice: &Choice<'_>,
+    shutdown: &Shutdown,
+    serve: &S,
+) -> Round
 where
     S: Fn(Conn) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let mut round = Round::Unauthorized;
-    for server in &settings.servers {
+    let mut tried = Tried::new();
+    while let Some((index, node)) = choice.next(&mut tried) {
+        let Some(server) = settings.servers.get(index) else { break };
         let bound = tokio::select! {
             bound = bind(settings, server) => bound,
             () = shutdown.stop.cancelled() => break,
@@ -160,12 +173,16 @@ where
             Ok(bound) => {
                 let since = Instant::now();
                 session(service, settings, server, bound, shutdown, serve).await;
-                if since.elapsed() >= LASTED || shutdown.stop.is_cancelled() {
+                let lasted = since.elapsed() >= LASTED;
+                // A server that sends its clients away at once is no better than one that is down.
+                choice.mark(&node, lasted);
+                if lasted || shutdown.stop.is_cancelled() {
                     return Round::Lasted;
                 }
                 round = Round::Short;
             }
             Err(error) => {
+                choice.mark(&node, false);
                 warn!(service, node = server.name, addr = %server.addr, %error, "cannot connect");
                 if !error.is_unauthorized() && round == Round::Unauthorized {
                     round = Round::Failed;

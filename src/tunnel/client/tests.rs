@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mux::{Incoming, Session};
+use crate::route::hop::{HopSettings, NodeSettings, Strategy};
 use crate::wire::smux;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -78,10 +79,27 @@ impl Fake {
     }
 }
 
+fn node(server: &Server) -> NodeSettings {
+    NodeSettings {
+        name: server.name.clone(),
+        addr: Some(server.addr.clone()),
+        host: String::new(),
+        protocol: String::new(),
+        path: String::new(),
+        rule: None,
+        priority: 0,
+        weight: 1,
+        backup: false,
+        max_fails: 1,
+        fail_timeout: Duration::from_secs(10),
+    }
+}
+
 /// A client of these servers whose connections echo what they read.
 fn client(servers: Vec<Server>) -> (JoinHandle<()>, Shutdown) {
     let settings = Settings {
         bind: HostPort::new(Host::empty(), 0),
+        choice: HopSettings { nodes: servers.iter().map(node).collect(), strategy: Strategy::Fifo },
         servers,
         handshake_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(5),
@@ -190,9 +208,10 @@ async fn the_next_server_is_tried_at_once() {
         let servers = [&gone, &refusing, &dropping, &good].map(Fake::server);
         drop(gone);
         let (_task, _) = client(servers.to_vec());
+        refusing.answer(Status::Unauthorized).await;
+        drop(dropping.answer(Status::Ok).await);
+        // The second time those that failed are known, and passed over.
         for _ in 0..2 {
-            refusing.answer(Status::Unauthorized).await;
-            drop(dropping.answer(Status::Ok).await);
             let session = good.bound().await;
             echoes(&session.0).await;
             advance(LASTED).await;
