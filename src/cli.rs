@@ -1,10 +1,11 @@
 //! The command line: `pointsman -C FILE` runs, `pointsman check FILE` only looks.
 
-use crate::config::{self, Loaded, Problems, Source};
+use crate::config::{self, Loaded, MAX_FILE_SIZE, Problems, Source};
 use crate::shutdown::Shutdown;
 use crate::{app, telemetry};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,7 +68,11 @@ fn check(files: &[PathBuf]) -> Result<ExitCode> {
     match config::load(&read(files)?) {
         Ok(Loaded { config, warnings }) => {
             warnings.iter().for_each(|problem| print(&format!("{problem}\n")));
-            print(&format!("ok: {} services, {} warnings\n", config.services.len(), warnings.len()));
+            print(&format!(
+                "ok: {}, {}\n",
+                count(config.services.len(), "service"),
+                count(warnings.len(), "warning")
+            ));
             Ok(ExitCode::SUCCESS)
         }
         Err(problems) => Ok(report(&problems)),
@@ -77,8 +82,13 @@ fn check(files: &[PathBuf]) -> Result<ExitCode> {
 fn report(Problems(problems): &Problems) -> ExitCode {
     problems.iter().for_each(|problem| print(&format!("{problem}\n")));
     let errors = problems.iter().filter(|p| p.severity == config::Severity::Error).count();
-    print(&format!("not ok: {errors} errors, {} warnings\n", problems.len() - errors));
+    let warnings = problems.len() - errors;
+    print(&format!("not ok: {}, {}\n", count(errors, "error"), count(warnings, "warning")));
     ExitCode::FAILURE
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -105,15 +115,54 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn read(files: &[PathBuf]) -> Result<Vec<Source>> {
+    let twice = files.iter().filter(|file| *file == Path::new("-")).count() > 1;
+    if twice {
+        bail!("standard input (-) is given twice: it can be read once");
+    }
     files.iter().map(|file| read_one(file)).collect()
 }
 
 fn read_one(file: &Path) -> Result<Source> {
+    let name = file.display().to_string();
     if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        let text = read_text(std::io::stdin()).context("standard input")?;
         return Ok(Source { name: "<stdin>".to_owned(), text });
     }
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(Source { name: file.display().to_string(), text })
+    // GOST takes JSON in place of a file's name.
+    if name.starts_with('{') {
+        return Ok(Source { name: "<command line>".to_owned(), text: name });
+    }
+    if file.is_dir() {
+        bail!(
+            "{name} is a directory: give its files, each with its own -C (-C {name}/a.yaml -C {name}/b.yaml)"
+        );
+    }
+    let opened = File::open(file).with_context(|| format!("cannot read {name}{}", advice(file)))?;
+    Ok(Source { text: read_text(opened).with_context(|| name.clone())?, name })
+}
+
+/// What to do about a file that cannot be opened.
+fn advice(file: &Path) -> &'static str {
+    if file.to_str().is_some_and(|name| name.contains("://")) {
+        " (a URL is not fetched: `curl URL | pointsman -C -` does that)"
+    } else if !file.exists() {
+        " (is the name right, and the working directory?)"
+    } else {
+        " (may this user read it?)"
+    }
+}
+
+/// A whole file of configuration; endless ones are given up at the limit.
+fn read_text(from: impl Read) -> Result<String> {
+    let limit = u64::try_from(MAX_FILE_SIZE).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    from.take(limit + 1).read_to_end(&mut bytes).context("cannot be read")?;
+    if bytes.len() > MAX_FILE_SIZE {
+        bail!("more than {MAX_FILE_SIZE} bytes: divide it, -C may be given several times");
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        anyhow::anyhow!("line {line} is not UTF-8: save the file with that encoding")
+    })
 }

@@ -5,9 +5,10 @@
 
 use crate::addr::{Host, HostPort};
 use crate::http::failure::Failure;
-use crate::http::{self, Asked, Fresh, Pool, Route, Way};
+use crate::http::{self, Asked, Fresh, Pool, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{BoxStream, Conn, pipe};
+use crate::record::{Record, Route};
 use crate::route::{Endpoint, Extra, HttpParts, Ingress, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::warn;
 use uuid::Uuid;
 
 /// One public port of a tunnel server.
@@ -59,6 +60,7 @@ pub(crate) struct Entrypoint {
 impl Entrypoint {
     /// Serves one visitor's connection.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+        let record = Record::new(&self.service, conn.client, Instant::now());
         let mut buf = BytesMut::from(conn.prefix);
         let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &self.settings.sniff).await;
         let prefix = buf.freeze();
@@ -71,10 +73,8 @@ impl Entrypoint {
                 permit.established();
                 self.tls(conn.stream, prefix, conn.client, name).await;
             }
-            Ok(other) => {
-                info!(service = self.service, client = %conn.client, protocol = ?other, outcome = "no_host", "connection");
-            }
-            Err(error) => debug!(service = self.service, client = %conn.client, %error, "sniff"),
+            Ok(_) => record.failed("no_host", NO_HOST).connection(),
+            Err(error) => record.failed(error.outcome(), &error).connection(),
         }
     }
 
@@ -95,7 +95,7 @@ impl Entrypoint {
     }
 
     async fn tls(&self, stream: BoxStream, hello: Bytes, client: SocketAddr, name: Host) {
-        let started = Instant::now();
+        let record = Record::new(&self.service, client, Instant::now()).host(&name);
         let request = Request {
             hostname: name.clone(),
             protocol: Protocol::Tls,
@@ -104,34 +104,25 @@ impl Entrypoint {
             http: None,
             extra: Extra::default(),
         };
-        let destination = HostPort::new(name.clone(), 443);
-        let choice = self.decide(&request).await;
-        let reached = match choice.and_then(|tunnel| Choice::new(tunnel, client, &destination)) {
-            Ok(mut choice) => self.reach(&mut choice, hello).await.map(|opened| (choice.tunnel, opened)),
-            Err(failure) => Err(failure),
-        };
-        let (tunnel, opened) = match reached {
-            Ok(reached) => reached,
-            Err(failure) => {
-                let outcome = failure.outcome();
-                return info!(service = self.service, %client, host = %name, error = %failure, outcome, "connection");
+        let destination = HostPort::new(name, 443);
+        let decided = self.decide(&request).await;
+        let choice = decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination));
+        let (route, reached) = match choice {
+            Ok(mut choice) => {
+                let reached = self.reach(&mut choice, hello).await;
+                (choice.route(), reached)
             }
+            Err(failure) => (Route::default(), Err(failure)),
+        };
+        let record = record.route(route).protocol(Protocol::Tls);
+        let opened = match reached {
+            Ok(opened) => opened,
+            Err(failure) => return record.failed(failure.outcome(), &failure).connection(),
         };
         let visitor = pipe::Side { stream, prefix: Bytes::new() };
         let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
         let outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
-        info!(
-            service = self.service,
-            %client,
-            host = %name,
-            %tunnel,
-            connector = %opened.connector.id,
-            bytes_in = outcome.a_to_b,
-            bytes_out = outcome.b_to_a,
-            elapsed = ?started.elapsed(),
-            outcome = %outcome.end,
-            "connection"
-        );
+        record.piped(&outcome).connection();
     }
 
     fn pipe_limits(&self) -> pipe::Limits {
@@ -139,11 +130,11 @@ impl Entrypoint {
     }
 
     /// Asks the ingress for a public tunnel.
-    async fn decide(&self, request: &Request<'_>) -> Result<Uuid, Failure> {
+    async fn decide(&self, request: &Request<'_>) -> Result<Endpoint, Failure> {
         let no_route = || Failure::NoRoute(request.hostname.to_string());
         let ingress = self.ingress.as_ref().ok_or_else(no_route)?;
         match ingress.resolve(request).wait().await {
-            Ok(Verdict::Use(Endpoint { tunnel, private: false })) => Ok(tunnel),
+            Ok(Verdict::Use(endpoint)) if !endpoint.private => Ok(endpoint),
             // What is private does not exist for the public.
             Ok(Verdict::Use(_) | Verdict::Pass) => Err(no_route()),
             Ok(Verdict::Refuse(refusal)) => Err(refusal.into()),
@@ -165,24 +156,37 @@ impl Entrypoint {
             };
             let stuck = matches!(timeout(self.silence, sent).await, Err(_) | Ok(Err(_)));
             if !self.registry.has_other(choice.tunnel, &choice.tried) {
-                return if stuck { Err(Failure::NoConnector) } else { Ok(opened) };
+                let gone = || Failure::NoConnector(format!("{} does not read", opened.connector.id));
+                return if stuck { Err(gone()) } else { Ok(opened) };
             }
             let readable = poll_fn(|cx| crate::net::ByteStream::poll_readable(&mut opened.stream, cx));
             let quiet = timeout(self.silence, readable).await.is_err();
             let unread = crate::net::ByteStream::far_end_has_read(&opened.stream) == Some(false);
             if stuck || (quiet && unread) {
-                opened.connector.mark_silent();
+                self.pass_over(&opened.connector);
                 continue;
             }
             return Ok(opened);
         }
     }
+
+    /// Others come first until something is heard from this one.
+    fn pass_over(&self, connector: &Connector) {
+        connector.mark_silent();
+        let after = self.silence;
+        warn!(service = self.service, connector = %connector.id, ?after, "connector passed over: no sign of reading (tunnel.silence)");
+    }
 }
+
+const NO_HOST: &str =
+    "neither HTTP nor TLS with a server name (or nothing within sniffing.timeout): no tunnel to choose";
 
 /// A tunnel, and how far its connectors have been tried.
 #[derive(Debug)]
 struct Choice {
     tunnel: Uuid,
+    /// The ingress rule that named it.
+    rule: Arc<str>,
     /// The stream's first bytes; made before any stream is opened.
     header: Bytes,
     /// Streams to the same host of the same tunnel may be used again.
@@ -192,15 +196,26 @@ struct Choice {
 }
 
 impl Choice {
-    fn new(tunnel: Uuid, client: SocketAddr, destination: &HostPort) -> Result<Self, Failure> {
+    fn new(endpoint: &Endpoint, client: SocketAddr, destination: &HostPort) -> Result<Self, Failure> {
         let header =
             stream_header(&client.into(), destination).map_err(|e| Failure::Routing(e.to_string()))?;
-        Ok(Self { tunnel, header, key: format!("{tunnel}/{destination}"), tried: Vec::new(), last: None })
+        let (tunnel, rule) = (endpoint.tunnel, Arc::clone(&endpoint.rule));
+        let key = format!("{tunnel}/{destination}");
+        Ok(Self { tunnel, rule, header, key, tried: Vec::new(), last: None })
+    }
+
+    fn route(&self) -> Route {
+        Route {
+            rule: self.rule.to_string(),
+            tunnel: self.tunnel.to_string(),
+            connector: self.last.as_ref().map(|connector| connector.id.to_string()).unwrap_or_default(),
+            ..Route::default()
+        }
     }
 
     fn open(&mut self, registry: &Registry) -> Result<Opened, Failure> {
-        let opened =
-            registry.open(self.tunnel, &self.header, &mut self.tried).map_err(|_| Failure::NoConnector)?;
+        let opened = registry.open(self.tunnel, false, &self.header, &mut self.tried);
+        let opened = opened.map_err(|error| Failure::NoConnector(error.to_string()))?;
         self.last = Some(Arc::clone(&opened.connector));
         Ok(opened)
     }
@@ -229,7 +244,7 @@ impl http::Router for Visitor<'_> {
             http: Some(asked.parts),
             extra: Extra::default(),
         };
-        Choice::new(entrypoint.decide(&request).await?, self.client, &destination)
+        Choice::new(&entrypoint.decide(&request).await?, self.client, &destination)
     }
 
     async fn open<P: Pool>(
@@ -243,20 +258,19 @@ impl http::Router for Visitor<'_> {
         }
         let registry = &self.entrypoint.registry;
         let opened = choice.open(registry)?;
-        let route = Route {
-            tunnel: choice.tunnel.to_string(),
-            connector: opened.connector.id.to_string(),
-            ..Route::default()
-        };
         let silence = registry.has_other(choice.tunnel, &choice.tried).then_some(self.entrypoint.silence);
-        let (stream, key) = (Box::new(opened.stream), choice.key.clone());
+        let (stream, key, route) = (Box::new(opened.stream), choice.key.clone(), choice.route());
         Ok(Way::Fresh(Fresh { stream, key, route, silence }))
     }
 
     fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {
         if let (Err(Failure::Silent), Some(connector)) = (answered, &choice.last) {
-            connector.mark_silent();
+            self.entrypoint.pass_over(connector);
         }
+    }
+
+    fn route(&self, choice: &Choice) -> Route {
+        choice.route()
     }
 
     fn request_fields(&self, asked: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)> {

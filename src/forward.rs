@@ -6,10 +6,11 @@
 use crate::addr::Host;
 use crate::addr::HostPort;
 use crate::http::failure::Failure;
-use crate::http::{self, Asked, Fresh, Pool, Route, Way};
+use crate::http::{self, Asked, Fresh, Pool, Way};
 use crate::net::dial::dial;
 use crate::net::listen::Permit;
 use crate::net::{Conn, Via, pipe};
+use crate::record::{Record, Route};
 use crate::route::hop::{Active, Hop, Tried};
 use crate::route::{Extra, Forwarder, Node, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
@@ -20,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 /// Times and bounds of handlers `tcp` and `rtcp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub(crate) struct Forward {
 impl Forward {
     /// Serves one connection; `permit` is there for those that came to a port of ours.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
+        let record = Record::new(&self.service, conn.client, Instant::now());
         let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
         let sniffed = match &self.settings.sniff {
             Some(settings) => sniff::sniff(&mut conn.stream, &mut buf, settings).await,
@@ -70,7 +72,10 @@ impl Forward {
             Ok(Sniffed::Tls(name)) => self.raw(conn, Protocol::Tls, name.unwrap_or(asked)).await,
             Ok(Sniffed::Ssh) => self.raw(conn, Protocol::Ssh, asked).await,
             Ok(Sniffed::Unknown) => self.raw(conn, Protocol::Unknown, asked).await,
-            Err(error) => debug!(service = self.service, client = %conn.client, %error, "sniff"),
+            Err(error) => {
+                let route = route_of(None, conn.via.as_deref());
+                record.route(route).failed(error.outcome(), &error).connection();
+            }
         }
     }
 
@@ -93,34 +98,24 @@ impl Forward {
     }
 
     async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host) {
-        let started = Instant::now();
         let client = conn.client;
+        let record = Record::new(&self.service, client, Instant::now()).host(&hostname);
+        let record = record.protocol(protocol);
         let extra = self.extra(conn.via.as_deref());
         let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
-        let (node, stream) = match self.reach(&request, port, &mut Tried::new(), &mut http::NoPool).await {
-            Ok((node, Way::Fresh(fresh))) => (node, fresh.stream),
-            Err(failure) => {
-                let outcome = failure.outcome();
-                return info!(service = self.service, %client, host = %request.hostname, error = %failure, outcome, "connection");
-            }
+        let mut node = None;
+        let reached = self.reach(&request, port, &mut Tried::new(), &mut node, &mut http::NoPool).await;
+        let record = record.route(route_of(node.as_deref(), conn.via.as_deref()));
+        let stream = match reached {
+            Ok(Way::Fresh(fresh)) => fresh.stream,
+            Err(failure) => return record.failed(failure.outcome(), &failure).connection(),
         };
-        let _active = Active::new(&node);
+        let _active = node.as_ref().map(Active::new);
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
         let outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
-        info!(
-            service = self.service,
-            %client,
-            host = %request.hostname,
-            protocol = protocol.as_str(),
-            node = &*node.name,
-            bytes_in = outcome.a_to_b,
-            bytes_out = outcome.b_to_a,
-            elapsed = ?started.elapsed(),
-            outcome = %outcome.end,
-            "connection"
-        );
+        record.piped(&outcome).connection();
     }
 
     fn pipe_limits(&self) -> pipe::Limits {
@@ -151,22 +146,25 @@ impl Forward {
     }
 
     /// Chooses and dials until a node answers, or one is found that `pool` leads to; those that do not answer are marked.
+    /// `last` becomes the node that was chosen last.
     async fn reach<P: Pool>(
         &self,
         request: &Request<'_>,
         port: u16,
         tried: &mut Tried,
+        last: &mut Option<Arc<Node>>,
         pool: &mut P,
-    ) -> Result<(Arc<Node>, Way<P::Kept>), Failure> {
-        let mut last = None;
+    ) -> Result<Way<P::Kept>, Failure> {
+        let mut failure = None;
         loop {
             let before = tried.clone();
             let Some(node) = self.choose(request, tried).await? else {
                 let no_route = || Failure::NoRoute(request.hostname.to_string());
-                return Err(last.unwrap_or_else(no_route));
+                return Err(failure.unwrap_or_else(no_route));
             };
+            *last = Some(Arc::clone(&node));
             let Some(target) = target(&node, request, port) else {
-                last = Some(Failure::Down(format!(
+                failure = Some(Failure::Down(format!(
                     "node {:?} names no host and port, and neither does the request",
                     node.name
                 )));
@@ -176,18 +174,17 @@ impl Forward {
             if let Some(kept) = pool.take(&key).await {
                 // Should it turn out to be stale, the node deserves a fresh connection.
                 *tried = before;
-                return Ok((node, Way::Kept(kept)));
+                return Ok(Way::Kept(kept));
             }
             match dial(&target, self.settings.connect_timeout).await {
                 Ok(stream) => {
-                    let fresh =
-                        Fresh { stream: Box::new(stream), key, route: Route::default(), silence: None };
-                    return Ok((node, Way::Fresh(fresh)));
+                    let (stream, route) = (Box::new(stream), Route::default());
+                    return Ok(Way::Fresh(Fresh { stream, key, route, silence: None }));
                 }
                 Err(error) => {
                     node.health.failed(self.since.elapsed());
                     warn!(service = self.service, node = &*node.name, %error, "node failed");
-                    last = Some(Failure::Down(error.to_string()));
+                    failure = Some(Failure::Down(error.to_string()));
                 }
             }
         }
@@ -249,13 +246,13 @@ impl http::Router for Visitor<'_> {
         pool: &mut P,
     ) -> Result<Way<P::Kept>, Failure> {
         let port = asked.destination().port;
-        let (node, mut opened) =
-            self.forward.reach(&self.request(asked), port, &mut choice.tried, pool).await?;
+        let Choice { tried, node, kept, active } = choice;
+        let mut opened = self.forward.reach(&self.request(asked), port, tried, node, pool).await?;
+        *kept = matches!(opened, Way::Kept(_));
+        *active = node.as_ref().map(Active::new);
         if let Way::Fresh(fresh) = &mut opened {
-            fresh.route = Route { node: node.name.to_string(), ..self.route() };
+            fresh.route = self.route(choice);
         }
-        choice.active = Some(Active::new(&node));
-        (choice.node, choice.kept) = (Some(node), matches!(opened, Way::Kept(_)));
         Ok(opened)
     }
 
@@ -268,20 +265,23 @@ impl http::Router for Visitor<'_> {
         }
     }
 
+    fn route(&self, choice: &Choice) -> Route {
+        route_of(choice.node.as_deref(), self.via)
+    }
+
     fn request_fields(&self, _: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)> {
         let wanted = self.forward.settings.http.route_header;
         wanted.then(|| http::route_field(self.client, route)).into_iter().collect()
     }
 }
 
-impl Visitor<'_> {
-    /// What the tunnel server told about the stream.
-    fn route(&self) -> Route {
-        let text = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
-        Route {
-            tunnel: text(self.via.and_then(|via| via.tunnel)),
-            connector: text(self.via.and_then(|via| via.connector)),
-            ..Route::default()
-        }
+/// The node, and what the tunnel server told about the stream.
+fn route_of(node: Option<&Node>, via: Option<&Via>) -> Route {
+    let id = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+    Route {
+        rule: node.map(|node| node.condition.to_string()).unwrap_or_default(),
+        node: node.map(|node| node.name.to_string()).unwrap_or_default(),
+        tunnel: id(via.and_then(|via| via.tunnel)),
+        connector: id(via.and_then(|via| via.connector)),
     }
 }

@@ -7,7 +7,7 @@
 //! | 0 | `addr` |
 //! | 1 | `wire` |
 //! | 2 | `route`, `net`, `shutdown`, `telemetry` |
-//! | 3 | `mux`, `sniff`, `plugin` |
+//! | 3 | `mux`, `plugin`, `record`, `sniff` |
 //! | 4 | `http`, `tunnel` |
 //! | 5 | `entrypoint`, `forward`, `whoami` |
 //! | 6 | `config` |
@@ -24,6 +24,7 @@ pub mod http;
 pub mod mux;
 pub mod net;
 pub mod plugin;
+mod record;
 pub mod route;
 pub mod shutdown;
 pub mod sniff;

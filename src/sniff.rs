@@ -66,6 +66,17 @@ pub enum SniffError {
     ClientHelloTimeout,
 }
 
+impl SniffError {
+    /// The word for logs and metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "visitor_gone",
+            Self::ClientHello(_) => "bad_client_hello",
+            Self::ClientHelloTimeout => "client_hello_timeout",
+        }
+    }
+}
+
 /// What can be said about the first bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Guess {

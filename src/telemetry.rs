@@ -69,8 +69,8 @@ pub enum InitError {
     #[error("cannot open log file {0:?}: {1}")]
     File(PathBuf, io::Error),
     /// An environment variable that is no filter.
-    #[error("{0}: not a log filter: {1}")]
-    Filter(&'static str, String),
+    #[error("{0}={1:?} is no log filter: {2}; expected a level such as debug, or info,pointsman::mux=trace")]
+    Filter(&'static str, String, String),
 }
 
 /// Sets the process's logging up; only the first call has an effect.
@@ -94,8 +94,37 @@ pub fn init(settings: &Settings) -> Result<(), InitError> {
 fn filter(settings: &Settings) -> Result<EnvFilter, InitError> {
     for name in ["POINTSMAN_LOG", "GOST_LOGGER_LEVEL"] {
         if let Ok(text) = std::env::var(name) {
-            return EnvFilter::try_new(&text).map_err(|e| InitError::Filter(name, e.to_string()));
+            return parse_filter(&text).map_err(|why| InitError::Filter(name, text, why));
         }
     }
     Ok(EnvFilter::new(settings.level.as_str()))
+}
+
+/// A word alone is a level. As a target, which the filter language would take it for, a mistyped level would switch all lines off.
+fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+    const WORDS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+    let text = if text.trim().eq_ignore_ascii_case("fatal") { "error" } else { text };
+    let words =
+        text.split(',').map(str::trim).filter(|part| !part.is_empty() && !part.contains(['=', '[', ':']));
+    if let Some(word) = words.into_iter().find(|word| !WORDS.iter().any(|w| w.eq_ignore_ascii_case(word))) {
+        return Err(format!("there is no level {word:?}"));
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters() {
+        for text in
+            ["info", "WARN", "fatal", "off", "info,pointsman::mux=trace", "pointsman::mux", "warn,h2=off"]
+        {
+            assert!(parse_filter(text).is_ok(), "{text}");
+        }
+        for text in ["verbose", "info,loud", "pointsman=noisy"] {
+            assert!(parse_filter(text).is_err(), "{text}");
+        }
+    }
 }

@@ -7,13 +7,14 @@ use crate::http::pump::Buffered;
 use crate::http::{ROUTE_FIELD, Settings, text_of};
 use crate::net::Conn;
 use crate::net::listen::Permit;
+use crate::record::{Record, Route};
 use crate::shutdown::Shutdown;
 use crate::wire::http::{Body, RequestHead};
 use bytes::Buf;
 use std::fmt::Write;
 use std::future::poll_fn;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// The service's name and times.
 #[derive(Debug)]
@@ -25,25 +26,47 @@ pub(crate) struct Whoami {
 
 impl Whoami {
     /// Answers the requests of one connection.
-    pub(crate) async fn serve(&self, mut conn: Conn, permit: Option<Permit>) {
+    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
         let prefix = std::mem::take(&mut conn.prefix);
         let (client, via) = (conn.client, conn.via.take());
         let mut io = Buffered::new(conn.stream, prefix);
         let mut seen = vec![("service", self.service.clone()), ("client", client.to_string())];
+        let mut route = Route { node: self.service.clone(), ..Route::default() };
         if let Some(via) = via {
             let ids = [("tunnel", via.tunnel), ("connector", via.connector)];
             seen.extend(ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_string()))));
+            let text = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+            (route.tunnel, route.connector) = (text(via.tunnel), text(via.connector));
         }
         loop {
+            if !self.wait_for_request(&mut io).await {
+                break;
+            }
+            let started = Instant::now();
             let request = async {
                 let head = io.read_request(&self.settings.limits).await.ok().flatten()?;
-                skip_body(&mut io, &head).await.map(|()| head)
+                let len = skip_body(&mut io, &head).await?;
+                Some((head, len))
             };
+            let record = Record::new(&self.service, client, started).route(route.clone());
             // Without a request in time there is nobody to answer.
-            let Ok(Some(head)) = timeout(self.settings.idle_timeout, request).await else { break };
+            let Ok(Some((head, len))) = timeout(self.settings.head_timeout, request).await else {
+                record.failed("bad_request", "no whole request (http.headTimeout)").connection();
+                break;
+            };
+            if let Some(permit) = &mut permit {
+                permit.established();
+            }
             let close = !head.keep_alive() || self.shutdown.stop.is_cancelled();
             let reply = reply(&head, &seen, close);
-            if io.stream.write_all(reply.as_bytes()).await.is_err() || close {
+            let sent = io.stream.write_all(reply.as_bytes()).await;
+            let body = reply.split_once("\r\n\r\n").map_or(0, |(_, body)| body.len());
+            let record = match &head.authority() {
+                Some(asked) => record.host(&asked.host),
+                None => record,
+            };
+            record.bytes((len, body as u64)).request(Some(head.method()), 200, None);
+            if sent.is_err() || close {
                 break;
             }
             io.release();
@@ -51,9 +74,24 @@ impl Whoami {
         drop(io.stream.shutdown().await);
         drop(permit);
     }
+
+    /// Whether another request is coming: not when the process stops, nor after too long a silence.
+    async fn wait_for_request(&self, io: &mut Buffered) -> bool {
+        if !io.buf.is_empty() {
+            return true;
+        }
+        let readable = timeout(self.settings.idle_timeout, poll_fn(|cx| io.stream.poll_readable(cx)));
+        tokio::select! {
+            biased;
+            ready = readable => matches!(ready, Ok(Ok(()))),
+            () = self.shutdown.stop.cancelled() => false,
+        }
+    }
 }
 
-async fn skip_body(io: &mut Buffered, head: &RequestHead) -> Option<()> {
+/// Reads a body and keeps nothing of it; its length on the wire.
+async fn skip_body(io: &mut Buffered, head: &RequestHead) -> Option<u64> {
+    let mut len = 0;
     let mut body = Body::new(head.framing());
     while !body.is_done() {
         if io.buf.is_empty() && poll_fn(|cx| io.poll_fill(cx)).await.ok()? == 0 {
@@ -61,8 +99,9 @@ async fn skip_body(io: &mut Buffered, head: &RequestHead) -> Option<()> {
         }
         let n = body.advance(&io.buf).ok()?;
         io.buf.advance(n);
+        len += n as u64;
     }
-    Some(())
+    Some(len)
 }
 
 fn reply(head: &RequestHead, seen: &[(&str, String)], close: bool) -> String {

@@ -1,143 +1,147 @@
-//! `chains[]` and `hops[]`: the way out to a server, its connector and its dialer.
+//! `chains[]`: the way out to a server, its connector and its dialer.
 
+use super::hop::{Choice, Hops};
 use super::reader::{Field, nearest};
 use super::settings::{read_mux, tunnel_id, word};
 use crate::mux;
+use crate::route::hop::{HopSettings, NodeSettings};
 use crate::tunnel::client::{Auth, Connector, Server};
+use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// A client finds a dead server within this time; real servers send something every 10 s.
 const CLIENT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Most that the relay protocol holds of a user name or a password.
+const MAX_CREDENTIAL: usize = 255;
 
-/// The named chains and hops of all files.
+const NEEDED_HOP: &[&str] =
+    &["plugin", "file", "redis", "http", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts"];
+const NEEDED_NODE: &[&str] = &[
+    "tls",
+    "http",
+    "filter",
+    "matcher",
+    "host",
+    "protocol",
+    "path",
+    "bypass",
+    "bypasses",
+    "resolver",
+    "hosts",
+    "interface",
+    "sockopts",
+    "netns",
+];
+
+/// The servers that a chain leads to, and the choice among them: one node for each, in the same order.
+pub(crate) type Servers = (Vec<Server>, HopSettings);
+
+/// The named chains of all files.
 #[derive(Debug)]
 pub(crate) struct Chains<'a> {
-    chains: Vec<(String, Field<'a>, Option<Vec<Server>>)>,
+    named: HashMap<&'a str, Option<Servers>>,
 }
 
 impl<'a> Chains<'a> {
-    pub(crate) fn new(chains: Vec<Field<'a>>, hops: Vec<Field<'a>>) -> Self {
-        let named = |field: Field<'a>| Some((field.map()?.text(&["name"])?.to_owned(), field));
-        let hops: Vec<_> = hops.into_iter().filter_map(named).collect();
-        let chains = chains.into_iter().filter_map(named);
-        Self {
-            chains: chains
-                .map(|(name, field)| {
-                    let servers = chain(&field, &hops);
-                    (name, field, servers)
-                })
-                .collect(),
+    pub(crate) fn new(fields: Vec<Field<'a>>, hops: &Hops<'a>) -> Self {
+        let mut named = HashMap::with_capacity(fields.len());
+        for field in fields {
+            match field.name() {
+                Some(name) => drop(named.insert(name, chain(&field, hops))),
+                None => field.error("chain without a name".to_owned(), "expected name: chain-0"),
+            }
         }
+        Self { named }
     }
 
     /// The servers of the chain that a listener names.
-    pub(crate) fn resolve(&self, name: &Field<'_>) -> Option<Vec<Server>> {
+    pub(crate) fn resolve(&self, name: &Field<'_>) -> Option<Servers> {
         let text = name.text()?;
-        if let Some((.., servers)) = self.chains.iter().find(|(n, ..)| n == text) {
+        if let Some(servers) = self.named.get(text) {
             return servers.clone();
         }
-        name.error(
-            format!("there is no chain {text:?}"),
-            nearest(text, self.chains.iter().map(|(n, ..)| n.as_str())),
-        );
+        name.error(format!("there is no chain {text:?}"), nearest(text, self.named.keys().copied()));
         None
     }
 }
 
-fn chain(field: &Field<'_>, named: &[(String, Field<'_>)]) -> Option<Vec<Server>> {
+fn chain(field: &Field<'_>, named: &Hops<'_>) -> Option<Servers> {
     let map = field.map()?;
-    map.text(&["name"]);
+    map.get(&["name"]);
     let hops = map.get(&["hops"]).map(|f| f.list()).unwrap_or_default();
     map.finish(&["metadata"], &[]);
     match &hops[..] {
-        [hop] => servers(hop, named),
+        [hop] => servers(hop, Some(named)),
         [] => {
             field.error("chain without a hop".to_owned(), "expected hops: [{ nodes: [...] }]");
             None
         }
         [_, second, ..] => {
-            second.error("chains of several hops are not supported yet".to_owned(), "expected one hop");
+            let help = "expected one hop; several servers to choose from are several nodes of it";
+            second.error("chains of several hops are not supported yet".to_owned(), help);
             None
         }
     }
 }
 
-fn servers(field: &Field<'_>, named: &[(String, Field<'_>)]) -> Option<Vec<Server>> {
+/// A hop in a chain: its own nodes, or those of the hop in `hops` that it names.
+fn servers(field: &Field<'_>, named: Option<&Hops<'_>>) -> Option<Servers> {
     let map = field.map()?;
-    let name = map.text(&["name"]);
-    let Some(nodes) = map.get(&["nodes"]) else {
-        let known = || named.iter().map(|(n, _)| n.as_str());
-        return match named.iter().find(|(n, _)| Some(n.as_str()) == name) {
-            Some((_, hop)) if hop.tree.at != field.tree.at => servers(hop, &[]),
-            _ => {
-                map.error("hop without nodes".to_owned(), nearest(name.unwrap_or_default(), known()));
-                None
-            }
-        };
-    };
-    let servers: Vec<_> = nodes.list().iter().map(server).collect();
-    // Servers are tried one after the other, each time from the first.
-    map.finish(
-        &["selector", "reload", "metadata"],
-        &[
-            "plugin",
-            "file",
-            "redis",
-            "http",
-            "bypass",
-            "bypasses",
-            "resolver",
-            "hosts",
-            "interface",
-            "sockopts",
-        ],
-    );
-    if servers.is_empty() {
-        nodes.error("hop without nodes".to_owned(), "expected at least one node");
+    let name = map.filled(&["name"]);
+    let nodes = map.get(&["nodes"]).map(|f| f.list()).unwrap_or_default();
+    let choice = Choice::read(&map);
+    map.finish(&["reload", "metadata"], NEEDED_HOP);
+    if !nodes.is_empty() {
+        let read: Vec<_> = nodes.iter().map(|node| server(node, &choice)).collect();
+        let (servers, nodes) = read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+        return Some((servers, HopSettings { nodes, strategy: choice.strategy }));
     }
-    servers.into_iter().collect()
+    match (name, named) {
+        (Some(name), Some(hops)) => {
+            let text = name.text()?;
+            if let Some(hop) = hops.find(text) {
+                return servers(hop, None);
+            }
+            name.error(format!("no nodes, and there is no hop {text:?}"), hops.nearest(text));
+        }
+        _ => field.error("hop without nodes".to_owned(), "expected nodes: [{ addr: SERVER:8443, ... }]"),
+    }
+    None
 }
 
-fn server(field: &Field<'_>) -> Option<Server> {
+fn server(field: &Field<'_>, choice: &Choice) -> Option<(Server, NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).unwrap_or_default().to_owned();
-    let addr = map.get(&["addr"]);
+    let node = choice.node(name.clone(), map.section("metadata"));
+    let addr = map.filled(&["addr"]);
     if addr.is_none() {
         map.error("node without an address".to_owned(), "expected addr: SERVER:8443");
     }
     let addr = addr.and_then(|f| f.address(None));
-    let connector = map.get(&["connector"]);
+    if addr.as_ref().is_some_and(|addr| addr.host.is_empty()) {
+        map.error("node without a host".to_owned(), "expected addr: SERVER:8443");
+    }
+    let connector = map.filled(&["connector"]);
     if connector.is_none() {
         map.error("node without a connector".to_owned(), "expected connector: { type: tunnel }");
     }
     let connector = connector.and_then(|f| self::connector(&f));
-    if let Some(dialer) = map.get(&["dialer"]).and_then(|f| f.map()) {
-        dialer.get(&["type"]).and_then(|f| word(&f, &["tcp"]));
+    if let Some(dialer) = map.filled(&["dialer"]).and_then(|f| f.map()) {
+        dialer.filled(&["type"]).and_then(|f| word(&f, &["tcp"]));
         dialer.finish(&["metadata"], &["tls", "auth"]);
     }
-    map.finish(
-        &["metadata", "probe", "network"],
-        &[
-            "tls",
-            "http",
-            "filter",
-            "matcher",
-            "bypass",
-            "bypasses",
-            "resolver",
-            "hosts",
-            "interface",
-            "sockopts",
-        ],
-    );
+    if let Some(network) = map.filled(&["network"]) {
+        word(&network, &["tcp"]);
+    }
+    map.finish(&["probe"], NEEDED_NODE);
     let (connector, auth, mux) = connector?;
-    Some(Server { name, addr: addr?, connector, auth, mux })
+    Some((Server { name, addr: addr?, connector, auth, mux }, node))
 }
 
 fn connector(field: &Field<'_>) -> Option<(Connector, Option<Auth>, mux::Settings)> {
     let map = field.map()?;
-    let kind = match map.get(&["type"]) {
+    let kind = match map.filled(&["type"]) {
         Some(kind) => word(&kind, &["tunnel", "relay"]),
         None => {
             map.error("connector without a type".to_owned(), "expected tunnel or relay");
@@ -145,31 +149,25 @@ fn connector(field: &Field<'_>) -> Option<(Connector, Option<Auth>, mux::Setting
         }
     };
     let auth = map.get(&["auth"]).and_then(|f| credentials(&f));
-    let metadata_field = map.get(&["metadata"]);
-    let metadata = metadata_field.as_ref().and_then(Field::map);
+    let metadata = map.section("metadata")?;
     map.finish(&[], &["tls"]);
     let tunnel = kind? == "tunnel";
     let mut mux = if tunnel { mux::Settings::tunnel() } else { mux::Settings::relay() };
     mux.keepalive_timeout = CLIENT_KEEPALIVE_TIMEOUT;
-    let (mut id, mut weight) = (None, 0);
-    if let Some(metadata) = metadata {
-        mux = read_mux(&metadata, mux);
-        if tunnel {
-            let field = metadata.get(&["tunnel.id", "tunnelID"]);
-            id = match field {
-                Some(field) => Some(tunnel_id(&field)?),
-                None => None,
-            };
-            let number = metadata.get(&["tunnel.weight"]).and_then(|f| f.number(0..=255));
-            weight = number.and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
-        }
-        metadata.finish(&["nodelay", "connectTimeout", "record.mode"], &[]);
-    }
+    let mux = read_mux(&metadata, mux);
     let connector = if tunnel {
-        Connector::Tunnel { id: id.unwrap_or_else(new_tunnel_id), weight }
+        let id = match metadata.filled(&["tunnel.id", "tunnelID"]) {
+            Some(field) => tunnel_id(&field)?,
+            None => new_tunnel_id(),
+        };
+        let weight = metadata.filled(&["tunnel.weight"]).and_then(|f| f.number(0..=255));
+        Connector::Tunnel { id, weight: weight.and_then(|n| u8::try_from(n).ok()).unwrap_or(0) }
     } else {
+        metadata.without_effect(&["tunnel.id", "tunnelID", "tunnel.weight"], "with connector relay");
         Connector::Relay
     };
+    // `connectTimeout` is for connections that visitors open, which is not this connector's work here.
+    metadata.finish(&["nodelay", "connectTimeout", "record.mode"], &[]);
     Some((connector, auth, mux))
 }
 
@@ -178,8 +176,9 @@ fn credentials(field: &Field<'_>) -> Option<Auth> {
     let text = |names| map.text(names).unwrap_or_default().to_owned();
     let auth = Auth { username: text(&["username"]), password: text(&["password"]) };
     map.finish(&[], &["file"]);
-    if auth.username.len() > 255 || auth.password.len() > 255 {
-        field.error("user name or password over 255 bytes".to_owned(), "the relay protocol holds no more");
+    if auth.username.len().max(auth.password.len()) > MAX_CREDENTIAL {
+        let message = format!("user name or password over {MAX_CREDENTIAL} bytes");
+        field.error(message, "the relay protocol holds no more");
         return None;
     }
     (!auth.username.is_empty()).then_some(auth)

@@ -1,16 +1,18 @@
 //! The trees of all files to one checked configuration; every problem is reported, not only the first.
 //!
 //! Keys are those of GOST v3 (the wire specification, section 8). This module joins the sections of several files and sees to
-//! what belongs to no single object; what stands in a section is read by the module of its name.
+//! what belongs to no single object: names, references, ports. What stands in a section is read by the module of its name.
 
 use super::chain::Chains;
-use super::file::{Place, Tree, Value};
-use super::problem::{Problem, Severity, Source};
-use super::reader::{Field, Reader};
-use super::{Config, Ingress, Loaded, Plugins, Problems, ingress, log, plugins, service};
-use crate::addr::HostPort;
+use super::file::{Place, Tree};
+use super::hop::Hops;
+use super::problem::Severity;
+use super::reader::{Field, Reader, nearest};
+use super::{Config, Ingress, Plugins, ingress, log, plugins, service};
+use crate::addr::{Host, HostPort};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 
 /// Sections of GOST's that may stand in a file: without them nothing becomes less safe.
 const LATER_SECTIONS: &[&str] =
@@ -30,22 +32,46 @@ const UNUSED_SECTIONS: &[&str] = &[
     "routers",
 ];
 
-/// What services refer to.
+/// What services refer to, and what only one of them may have.
 #[derive(Debug)]
 pub(crate) struct Scope<'a> {
-    pub(crate) chains: Chains<'a>,
-    pub(crate) ingresses: &'a [Ingress],
+    pub(crate) hops: Hops<'a>,
+    chains: Chains<'a>,
+    ingresses: Vec<Ingress>,
+    /// Addresses that are listened on, and where the file says so.
+    ports: RefCell<HashMap<HostPort, String>>,
     /// Whether there is a plugin folder to take plugins from by name.
     pub(crate) folder: bool,
 }
 
-/// Checks parsed files together: lists of several files are joined.
-pub(crate) fn check(sources: &[Source], trees: &[Tree]) -> Result<Loaded, Problems> {
-    let reader = Reader { sources, problems: RefCell::default() };
-    let config = config(&reader, trees);
-    let problems = reader.problems.into_inner();
-    let errors = problems.iter().any(|p| p.severity == Severity::Error);
-    if errors { Err(Problems(problems)) } else { Ok(Loaded { config, warnings: problems }) }
+impl<'a> Scope<'a> {
+    pub(crate) fn chains(&self) -> &Chains<'a> {
+        &self.chains
+    }
+
+    /// Whether there is an ingress of that name, and if not, which one may be meant.
+    pub(crate) fn ingress(&self, name: &str) -> Result<(), String> {
+        let mut known = self.ingresses.iter().map(|ingress| ingress.name.as_str());
+        if known.clone().any(|known| known == name) { Ok(()) } else { Err(nearest(name, &mut known)) }
+    }
+
+    /// Reads an address to listen on; no two may be the same.
+    pub(crate) fn port(&self, field: &Field<'_>) -> Option<HostPort> {
+        let addr = field.address(None)?;
+        let any = |ip: std::net::IpAddr| ip.is_unspecified();
+        let host = if addr.host.is_empty() || addr.host.ip().is_some_and(any) {
+            Host::from(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        } else {
+            addr.host.clone()
+        };
+        if addr.port != 0
+            && let Some(first) =
+                self.ports.borrow_mut().insert(HostPort::new(host, addr.port), field.path.clone())
+        {
+            field.error(format!("address {addr} is taken by {first}"), "expected a port of its own");
+        }
+        Some(addr)
+    }
 }
 
 /// The sections of all files, lists joined.
@@ -67,72 +93,47 @@ impl<'a> Sections<'a> {
         self.ingresses.extend(list("ingresses"));
         self.chains.extend(list("chains"));
         self.hops.extend(list("hops"));
-        if let Some(section) = map.get(&["plugins"]).and_then(|f| f.map()) {
+        if let Some(section) = map.filled(&["plugins"]).and_then(|f| f.map()) {
             self.plugins = plugins::section(section);
         }
-        if let Some(section) = map.get(&["log"]).and_then(|f| f.map()) {
+        if let Some(section) = map.filled(&["log"]).and_then(|f| f.map()) {
             self.log = log::read(section);
         }
         map.finish(&[LATER_SECTIONS, UNUSED_SECTIONS].concat(), &[]);
     }
 }
 
-fn config<'a>(reader: &'a Reader<'a>, trees: &'a [Tree]) -> Config {
+/// Checks the documents of all files as one configuration.
+pub(crate) fn config<'a>(reader: &'a Reader<'a>, documents: &'a [Tree]) -> Config {
     let mut sections = Sections::default();
-    for tree in trees {
+    for tree in documents {
         sections.join(&Field { reader, tree, path: String::new() });
     }
-    let Sections { services, ingresses: rules, chains, hops, plugins, log } = sections;
+    let Sections { services, ingresses, chains, hops, plugins, log } = sections;
+    [&services, &ingresses, &chains, &hops].into_iter().for_each(|fields| no_twins(fields));
     let folder = plugins.folder.is_some();
-    let ingresses: Vec<_> = rules.iter().filter_map(|field| ingress::read(field, folder)).collect();
-    no_twins(&rules);
-    no_twins(&services);
-    let scope = Scope { chains: Chains::new(chains, hops), ingresses: &ingresses, folder };
+    let ingresses = ingresses.iter().filter_map(|field| ingress::read(field, folder)).collect();
+    let hops = Hops::new(hops);
+    let chains = Chains::new(chains, &hops);
+    let scope = Scope { hops, chains, ingresses, ports: RefCell::default(), folder };
     let read = |(index, field)| service::read(index, field, &scope);
     let checked = services.iter().enumerate().filter_map(read).collect();
-    if services.is_empty() {
-        let help = "expected a list `services:`";
-        reader.report(Severity::Error, Place::default(), "", "no services".to_owned(), help);
+    // With an error before it, that is the reason.
+    if services.is_empty() && !reader.has_errors() {
+        let help = "expected services: [{ name: service-0, addr: :80, handler: { type: tcp }, ... }]";
+        reader.report(Severity::Error, Place::default(), "", "no services: nothing to run".to_owned(), help);
     }
-    no_port_twice(&services);
-    Config { services: checked, ingresses, plugins, log }
+    scope.hops.warn_of_unused();
+    Config { services: checked, ingresses: scope.ingresses, plugins, log }
 }
 
 /// Two objects of one name: which of them is meant?
 fn no_twins(fields: &[Field<'_>]) {
     let mut seen = HashMap::new();
     for field in fields {
-        let Some(name) = text_at(field.tree, "name").filter(|name| !name.is_empty()) else { continue };
-        if let Some(first) = seen.insert(name.to_owned(), &field.path) {
+        let Some(name) = field.name() else { continue };
+        if let Some(first) = seen.insert(name, &field.path) {
             field.error(format!("name {name:?} is taken by {first}"), "expected a name of its own");
         }
     }
-}
-
-fn no_port_twice(services: &[Field<'_>]) {
-    let mut seen: HashMap<HostPort, &str> = HashMap::new();
-    for field in services {
-        let Value::Map(entries) = &field.tree.value else { continue };
-        let listener = entries.iter().find(|(k, _)| k.text.eq_ignore_ascii_case("listener"));
-        if listener.is_some_and(|(_, tree)| text_at(tree, "type").is_some_and(|t| t != "tcp")) {
-            continue;
-        }
-        let addr = text_at(field.tree, "addr").and_then(|text| HostPort::parse(text, 0).ok());
-        if let Some(addr) = addr.filter(|addr| addr.port != 0)
-            && let Some(first) = seen.insert(addr.clone(), &field.path)
-        {
-            field.error(format!("address {addr} is taken by {first}"), "expected a port of its own");
-        }
-    }
-}
-
-fn text_at<'t>(tree: &'t Tree, name: &str) -> Option<&'t str> {
-    let Value::Map(entries) = &tree.value else { return None };
-    let found = entries.iter().find(|(key, _)| key.text.eq_ignore_ascii_case(name))?;
-    if let Value::Scalar(text) = &found.1.value { text.as_deref() } else { None }
-}
-
-/// Problems that belong to no place in a file.
-pub(crate) fn whole_file(sources: &[Source], source: usize, message: String, help: &str) -> Problem {
-    Problem::new(sources, Severity::Error, Place { source, ..Place::default() }, "", message, help)
 }

@@ -1,15 +1,21 @@
 //! YAML text to a tree that remembers where everything stands; the only user of the YAML library.
 //!
-//! Scalars keep their text: whether `0123` is a number or a password is the business of whoever reads that key. Depth and
-//! size are bounded, so that a file with aliases of aliases cannot grow without end.
+//! Scalars keep their text: whether `0123` is a number or a password is the business of whoever reads that key. What the
+//! reference's loader takes is taken: JSON, anchors, aliases, merge keys (`<<`), a byte-order mark, CRLF. Several documents in
+//! one file are read like several files. Size, depth and what aliases add are bounded.
 
+use super::problem::MAX_FILE_SIZE;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// Deepest nesting; GOST's own objects need eight levels.
+/// Deepest nesting; GOST's own objects need eight levels. Each level is a call deeper in the reading of the tree.
 const MAX_DEPTH: usize = 64;
-/// Values in one file with its aliases written out: 100,000 rules take 300,000.
-const MAX_NODES: usize = 4_000_000;
+/// Values in one file: 100,000 rules take 300,000, as many nodes with a filter and metadata a million. A file of the largest
+/// size could hold sixteen million, which would take gigabytes.
+const MAX_VALUES: usize = 4_000_000;
+/// Values that aliases and anchors add to those in the text. Without a bound of its own a few lines, each naming the one before
+/// it ten times, would fill the memory.
+const MAX_ALIASED: usize = 200_000;
 
 /// A place in a file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,102 +49,129 @@ pub(crate) struct Key {
     pub(crate) text: String,
 }
 
-/// Text that is no YAML, and where it stops being it.
+/// Text that is no YAML, or not ours, and where it stops being it.
 #[derive(Debug)]
 pub(crate) struct SyntaxError {
     pub(crate) at: Place,
     pub(crate) message: String,
+    pub(crate) help: &'static str,
 }
 
-/// Parses one file; an empty one is `None`.
-pub(crate) fn parse(text: &str, source: usize) -> Result<Option<Tree>, SyntaxError> {
+/// What one file holds.
+#[derive(Debug, Default)]
+pub(crate) struct File {
+    /// Its documents; those that are empty are left out.
+    pub(crate) documents: Vec<Tree>,
+    /// Mistakes that did not keep the rest from being read.
+    pub(crate) mistakes: Vec<SyntaxError>,
+}
+
+/// Parses one file.
+pub(crate) fn parse(text: &str, source: usize) -> Result<File, SyntaxError> {
+    let start = Place { source, line: 1, column: 1 };
+    if text.len() > MAX_FILE_SIZE {
+        let message = format!("the file has {} bytes, more than {MAX_FILE_SIZE}", text.len());
+        return Err(SyntaxError { at: start, message, help: "divide it: -C may be given several times" });
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builder = Builder {
         events: Parser::new_from_str(text),
-        source,
         anchors: HashMap::new(),
-        nodes: 0,
-        last: Place::default(),
+        values: 0,
+        aliased: 0,
+        last: start,
+        mistakes: Vec::new(),
     };
-    let mut root = None;
+    let mut documents = Vec::new();
     while let Some((event, at)) = builder.next()? {
         match event {
             Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
             Event::StreamEnd => break,
-            _ if root.is_some() => {
-                return Err(SyntaxError { at, message: "a second document in one file".to_owned() });
-            }
-            event => root = Some(builder.tree(event, at, 0)?),
+            event => documents.push(builder.tree(event, at, 0)?),
         }
     }
-    Ok(root.filter(|tree| !matches!(tree.value, Value::Scalar(None))))
+    documents.retain(|tree| !matches!(tree.value, Value::Scalar(None)));
+    Ok(File { documents, mistakes: builder.mistakes })
 }
 
 struct Builder<I> {
     events: I,
-    source: usize,
     /// Anchored values, with the number of values in each.
     anchors: HashMap<usize, (Tree, usize)>,
-    nodes: usize,
+    values: usize,
+    aliased: usize,
     last: Place,
+    mistakes: Vec<SyntaxError>,
 }
 
 impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
     fn next(&mut self) -> Result<Option<(Event<'a>, Place)>, SyntaxError> {
-        let place = |line, column| Place { source: self.source, line, column: column + 1 };
+        let source = self.last.source;
         let structure = |event: &Result<(Event<'a>, Span), ScanError>| {
             !matches!(event, Ok((Event::Comment(..) | Event::Anchor(..), _)))
         };
         match self.events.find(structure) {
             None => Ok(None),
             Some(Ok((event, span))) => {
-                self.last = place(span.start.line(), span.start.col());
+                self.last = Place { source, line: span.start.line(), column: span.start.col() + 1 };
                 Ok(Some((event, self.last)))
             }
             Some(Err(error)) => {
-                let at = place(error.marker().line(), error.marker().col());
-                Err(SyntaxError { at, message: error.info() })
+                let (line, column) = (error.marker().line().max(1), error.marker().col() + 1);
+                let at = Place { source, line, column };
+                // The library has a bound of its own, which it may reach by looking ahead.
+                if error.info().contains("recursion limit") {
+                    return Err(too_deep(at));
+                }
+                let message = format!("not valid YAML: {}", error.info());
+                Err(SyntaxError { at, message, help: advice(&error.info()) })
             }
         }
     }
 
     fn tree(&mut self, event: Event<'a>, at: Place, depth: usize) -> Result<Tree, SyntaxError> {
-        let before = self.nodes;
-        self.count(1, at)?;
+        let before = self.values;
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            let message = format!("more than {MAX_VALUES} values in one file");
+            return Err(SyntaxError { at, message, help: "divide it: -C may be given several times" });
+        }
         if depth > MAX_DEPTH {
-            return Err(SyntaxError { at, message: format!("nested deeper than {MAX_DEPTH}") });
+            return Err(too_deep(at));
         }
         let (anchor, value) = match event {
-            Event::Scalar(text, style, anchor, _) => {
-                let null =
-                    style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                (anchor, Value::Scalar((!null).then(|| text.into_owned())))
-            }
+            Event::Scalar(text, style, anchor, _) => (anchor, scalar(text.into_owned(), style)),
             Event::SequenceStart(_, anchor, _) => (anchor, self.list(depth)?),
             Event::MappingStart(_, anchor, _) => (anchor, self.map(depth)?),
-            Event::Alias(anchor) => {
-                let Some((tree, nodes)) = self.anchors.get(&anchor) else {
-                    return Err(SyntaxError {
-                        at,
-                        message: "alias of a value that is not complete".to_owned(),
-                    });
-                };
-                let (tree, nodes) = (tree.clone(), *nodes);
-                self.count(nodes, at)?;
-                return Ok(tree);
-            }
-            _ => return Err(SyntaxError { at, message: "expected a value".to_owned() }),
+            Event::Alias(anchor) => return self.alias(anchor, at),
+            _ => return Err(SyntaxError { at, message: "expected a value".to_owned(), help: "" }),
         };
         let tree = Tree { at, value };
         if anchor != 0 {
-            self.anchors.insert(anchor, (tree.clone(), self.nodes - before));
+            // What is kept for aliases is a copy, too.
+            let size = self.values - before;
+            self.count_aliased(size, at)?;
+            self.anchors.insert(anchor, (tree.clone(), size));
         }
         Ok(tree)
     }
 
-    fn count(&mut self, nodes: usize, at: Place) -> Result<(), SyntaxError> {
-        self.nodes += nodes;
-        if self.nodes > MAX_NODES {
-            return Err(SyntaxError { at, message: format!("more than {MAX_NODES} values") });
+    fn alias(&mut self, anchor: usize, at: Place) -> Result<Tree, SyntaxError> {
+        let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
+            let message = "an alias of the value that it stands in".to_owned();
+            return Err(SyntaxError { at, message, help: "an anchor (&name) must be complete before *name" });
+        };
+        self.count_aliased(size, at)?;
+        // Counted where it stands: an anchor around it would copy it again.
+        self.values += size;
+        Ok(self.anchors[&anchor].0.clone())
+    }
+
+    fn count_aliased(&mut self, size: usize, at: Place) -> Result<(), SyntaxError> {
+        self.aliased += size;
+        if self.aliased > MAX_ALIASED {
+            let message = format!("anchors and aliases repeat more than {MAX_ALIASED} values");
+            return Err(SyntaxError { at, message, help: "write the values out, or use fewer aliases" });
         }
         Ok(())
     }
@@ -149,30 +182,101 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
             match self.next()? {
                 Some((Event::SequenceEnd, _)) => return Ok(Value::List(items)),
                 Some((event, at)) => items.push(self.tree(event, at, depth + 1)?),
-                None => return Err(SyntaxError { at: self.last, message: "list without end".to_owned() }),
+                None => return Err(self.cut_off()),
             }
         }
     }
 
     fn map(&mut self, depth: usize) -> Result<Value, SyntaxError> {
         let mut entries: Vec<(Key, Tree)> = Vec::new();
+        let mut merged = Vec::new();
+        let mut known = HashSet::new();
         loop {
-            let (text, at) = match self.next()? {
-                Some((Event::MappingEnd, _)) => return Ok(Value::Map(entries)),
-                Some((Event::Scalar(text, ..), at)) => (text.into_owned(), at),
-                Some((_, at)) => {
-                    return Err(SyntaxError { at, message: "a key must be plain text".to_owned() });
+            let (key, plain) = match self.next()? {
+                Some((Event::MappingEnd, _)) => break,
+                Some((Event::Scalar(text, style, ..), at)) => {
+                    (Key { at, text: text.into_owned() }, style == ScalarStyle::Plain)
                 }
-                None => return Err(SyntaxError { at: self.last, message: "mapping without end".to_owned() }),
+                Some((_, at)) => {
+                    let message = "a key must be plain text".to_owned();
+                    return Err(SyntaxError {
+                        at,
+                        message,
+                        help: "a value that begins with *, [ or { needs quotes",
+                    });
+                }
+                None => return Err(self.cut_off()),
             };
-            if entries.iter().any(|(key, _)| key.text.eq_ignore_ascii_case(&text)) {
-                return Err(SyntaxError { at, message: format!("key {text:?} stands here twice") });
+            let (event, at) = self.next()?.ok_or_else(|| self.cut_off())?;
+            let value = self.tree(event, at, depth + 1)?;
+            if plain && key.text == "<<" {
+                merged.push(value);
+            } else if known.insert(key.text.to_ascii_lowercase()) {
+                entries.push((key, value));
+            } else {
+                let message = format!("key {:?} stands here twice", key.text);
+                let help = "keep one of the two; keys that differ in case only are the same";
+                self.mistakes.push(SyntaxError { at: key.at, message, help });
             }
-            let Some((event, value_at)) = self.next()? else {
-                return Err(SyntaxError { at, message: format!("key {text:?} without a value") });
-            };
-            let value = self.tree(event, value_at, depth + 1)?;
-            entries.push((Key { at, text }, value));
         }
+        merged.into_iter().for_each(|value| self.merge(value, &mut entries, &mut known));
+        Ok(Value::Map(entries))
+    }
+
+    /// `<<: *other`: what the mapping does not say itself; of several, the first that says it.
+    fn merge(&mut self, value: Tree, entries: &mut Vec<(Key, Tree)>, known: &mut HashSet<String>) {
+        match value.value {
+            Value::Map(other) => {
+                entries
+                    .extend(other.into_iter().filter(|(key, _)| known.insert(key.text.to_ascii_lowercase())));
+            }
+            Value::List(maps) if maps.iter().all(|tree| matches!(tree.value, Value::Map(_))) => {
+                maps.into_iter().for_each(|tree| self.merge(tree, entries, known));
+            }
+            _ => {
+                let message = "nothing that could be merged".to_owned();
+                let help = "expected <<: *anchor of a mapping, or a list of such";
+                self.mistakes.push(SyntaxError { at: value.at, message, help });
+            }
+        }
+    }
+
+    fn cut_off(&self) -> SyntaxError {
+        SyntaxError { at: self.last, message: "the file ends in the middle of a value".to_owned(), help: "" }
+    }
+}
+
+fn too_deep(at: Place) -> SyntaxError {
+    let message = format!("nested deeper than {MAX_DEPTH} levels");
+    SyntaxError { at, message, help: "no configuration needs more than ten" }
+}
+
+fn scalar(text: String, style: ScalarStyle) -> Value {
+    let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+    Value::Scalar((!null).then_some(text))
+}
+
+/// What most often lies behind a complaint of the YAML library.
+fn advice(complaint: &str) -> &'static str {
+    let has = |word: &str| complaint.to_ascii_lowercase().contains(word);
+    if has("tab") {
+        "indent with spaces: YAML takes no tabs in or below this line"
+    } else if has("anchor") || has("alias") {
+        "define it before with &name; if no alias is meant, write *.example.com in quotes"
+    } else if has("expected key") {
+        "a value with [ { \" or ' in front ends at its counterpart: put all of it in quotes, as in \"[::]:80\""
+    } else if has("escape") {
+        "use single quotes, in which a backslash is a backslash"
+    } else if has("mapping values")
+        || has("block mapping")
+        || has("indent")
+        || has("simple key")
+        || has("':'")
+    {
+        "look at the indentation here and in the line above, and for a missing space after a colon"
+    } else if has("quot") || has("bracket") || has("flow") || has("end of stream") {
+        "look for a missing quote, comma or bracket"
+    } else {
+        "text with one of : # { } [ ] * & ! | > % @ ` in it needs quotes"
     }
 }

@@ -1,131 +1,152 @@
 //! `forwarder` of a service: the targets, and how to choose among them.
 
-use super::reader::{Bare, Field, Map};
+use super::hop::{Choice, Hops};
+use super::reader::{Field, Map};
 use super::settings::word;
 use super::{Plugin, plugins};
-use crate::route::hop::{HopSettings, NodeSettings, Strategy};
+use crate::route::hop::{HopSettings, NodeSettings};
 use crate::route::hosts::HostPattern;
 use crate::route::rule::Rule;
-use std::time::Duration;
 
-const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a hop that a forwarder names may have besides nodes and selector.
+const LATER_HOP: &[&str] = &["reload", "metadata"];
+const NEEDED_HOP: &[&str] =
+    &["file", "redis", "http", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts"];
+/// A node of a named hop may have what only chains use.
+const LATER_NODE: &[&str] = &["probe", "connector", "dialer"];
+const NEEDED_NODE: &[&str] =
+    &["auth", "http", "tls", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts", "netns"];
 
 /// The nodes, and the plugin that is asked which of them. `folder`: whether plugins can be taken from a folder by name.
-pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<(HopSettings, Option<Plugin>)> {
+pub(crate) fn read(
+    field: &Field<'_>,
+    hops: &Hops<'_>,
+    folder: bool,
+) -> Option<(HopSettings, Option<Plugin>)> {
     let map = field.map()?;
-    let mut defaults = Defaults { strategy: Strategy::Round, max_fails: 1, fail_timeout: FAIL_TIMEOUT };
-    if let Some(selector) = map.get(&["selector"]).and_then(|f| f.map()) {
-        defaults.read(selector);
-    }
-    let nodes = map.get(&["nodes"]);
-    let list = nodes.as_ref().map(Field::list).unwrap_or_default();
-    let plugin = map.get(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
-    map.finish(&[], &["name", "hop", "hopGroup"]);
-    if list.is_empty() {
-        field.error(
-            "forwarder without nodes".to_owned(),
-            "expected nodes: [{ name: node-0, addr: 127.0.0.1:8080 }]",
-        );
-    }
-    let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &defaults)).collect();
-    let nodes = nodes.into_iter().collect::<Option<Vec<_>>>()?;
-    Some((HopSettings { nodes, strategy: defaults.strategy }, plugin))
-}
-
-struct Defaults {
-    strategy: Strategy,
-    max_fails: u32,
-    fail_timeout: Duration,
-}
-
-impl Defaults {
-    fn read(&mut self, map: Map<'_>) {
-        let known = ["round", "rr", "random", "rand", "fifo", "ha", "hash"];
-        self.strategy = match map.get(&["strategy"]).and_then(|f| word(&f, &known)) {
-            Some("random" | "rand") => Strategy::Random,
-            Some("fifo" | "ha") => Strategy::Fifo,
-            Some("hash") => Strategy::Hash,
-            _ => Strategy::Round,
-        };
-        self.marks(&map, Bare::Nanoseconds);
-        map.finish(&["maxLatency"], &[]);
-    }
-
-    fn marks(&mut self, map: &Map<'_>, bare: Bare) {
-        let fails = map.get(&["maxFails"]).and_then(|f| f.number(1..=i64::from(u32::MAX)));
-        self.max_fails = fails.and_then(|n| u32::try_from(n).ok()).unwrap_or(self.max_fails);
-        self.fail_timeout =
-            map.get(&["failTimeout"]).and_then(|f| f.duration(bare)).unwrap_or(self.fail_timeout);
-    }
-}
-
-fn target(index: usize, field: &Field<'_>, defaults: &Defaults) -> Option<NodeSettings> {
-    let map = field.map()?;
-    let mut node = NodeSettings {
-        name: map.text(&["name"]).map_or_else(|| format!("node-{index}"), str::to_owned),
-        addr: map.get(&["addr"]).filter(|f| f.text() != Some("")).and_then(|f| f.address(Some(0))),
-        host: String::new(),
-        protocol: String::new(),
-        path: String::new(),
-        rule: None,
-        priority: 0,
-        weight: 1,
-        backup: false,
-        max_fails: defaults.max_fails,
-        fail_timeout: defaults.fail_timeout,
-        labels: Vec::new(),
+    let hop = map.filled(&["hop"]);
+    let name = map.filled(&["name"]);
+    let named = match (&hop, &name) {
+        (Some(hop), _) => {
+            let name = hop.text()?;
+            let found = hops.find(name);
+            if found.is_none() {
+                hop.error(format!("there is no hop {name:?}"), hops.nearest(name));
+            }
+            Some(found?)
+        }
+        // The older spelling; in files of today it is often just a name.
+        (None, Some(name)) => hops.find(name.text()?),
+        (None, None) => None,
     };
-    read_filter(&map, &mut node);
-    if let Some(filter) = map.get(&["filter"]).and_then(|f| f.map()) {
+    let settings = match named {
+        Some(hop) => {
+            map.without_effect(&["nodes", "selector", "plugin"], "beside a hop, which has its own");
+            named_hop(hop, folder)
+        }
+        None => {
+            let no_hop = || name.is_some_and(|name| map.get(&["nodes"]).is_none() && no_hop(&name, hops));
+            nodes(&map, folder, no_hop)
+        }
+    };
+    map.finish(&[], &["hopGroup"]);
+    settings
+}
+
+fn no_hop(name: &Field<'_>, hops: &Hops<'_>) -> bool {
+    let text = name.text().unwrap_or_default();
+    name.error(format!("no nodes, and there is no hop {text:?}"), hops.nearest(text));
+    true
+}
+
+fn named_hop(field: &Field<'_>, folder: bool) -> Option<(HopSettings, Option<Plugin>)> {
+    let map = field.map()?;
+    map.get(&["name"]);
+    let settings = nodes(&map, folder, || false);
+    map.finish(LATER_HOP, NEEDED_HOP);
+    settings
+}
+
+/// `nodes`, `selector` and `plugin` of a forwarder or a hop; `explained` says what is wrong where there are no nodes, if it can.
+fn nodes(
+    map: &Map<'_>,
+    folder: bool,
+    explained: impl FnOnce() -> bool,
+) -> Option<(HopSettings, Option<Plugin>)> {
+    let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
+    let choice = Choice::read(map);
+    let field = map.get(&["nodes"]);
+    let list = field.as_ref().map(Field::list).unwrap_or_default();
+    let other = field.is_some_and(|field| !field.is_list() && !field.is_blank());
+    if list.is_empty() && !other && !explained() {
+        let help = "expected nodes: [{ name: node-0, addr: 127.0.0.1:8080 }]";
+        map.error("no nodes".to_owned(), help);
+    }
+    let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &choice)).collect();
+    let nodes = nodes.into_iter().collect::<Option<Vec<_>>>()?;
+    Some((HopSettings { nodes, strategy: choice.strategy }, plugin))
+}
+
+fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<NodeSettings> {
+    let map = field.map()?;
+    let name = map.text(&["name"]).map_or_else(|| format!("node-{index}"), str::to_owned);
+    let mut node = choice.node(name, map.section("metadata"));
+    node.addr = map.filled(&["addr"]).and_then(|f| f.address(Some(0)));
+    if let Some(filter) = map.filled(&["filter"]).and_then(|f| f.map()) {
         read_filter(&filter, &mut node);
         filter.finish(&[], &[]);
+        map.without_effect(&["host", "protocol", "path"], "beside filter: write it there");
+    } else {
+        read_filter(&map, &mut node);
     }
-    if let Some(matcher) = map.get(&["matcher"]).and_then(|f| f.map()) {
-        node.rule = matcher.get(&["rule"]).filter(|f| f.text() != Some("")).and_then(|f| parse_rule(&f));
-        node.priority = matcher.get(&["priority"]).and_then(|f| f.number(i64::MIN..=i64::MAX)).unwrap_or(0);
-        matcher.finish(&[], &["bodySize"]);
+    if let Some(matcher) = map.filled(&["matcher"]).and_then(|f| f.map()) {
+        read_matcher(matcher, &mut node);
     }
-    if let Some(metadata) = map.get(&["metadata"]).and_then(|f| f.map()) {
-        let weight = metadata.get(&["weight"]).and_then(|f| f.number(1..=i64::from(u32::MAX)));
-        node.weight = weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
-        node.backup = metadata.get(&["backup"]).and_then(|f| f.bool()).unwrap_or(false);
-        let mut marks = Defaults { ..*defaults };
-        marks.marks(&metadata, Bare::Seconds);
-        (node.max_fails, node.fail_timeout) = (marks.max_fails, marks.fail_timeout);
-        if let Some(labels) = metadata.get(&["labels"]).and_then(|f| f.map()) {
-            node.labels = labels.into_texts().collect();
-        }
-        metadata.finish(&[], &["proxyProtocol"]);
-    }
-    if let Some(network) = map.get(&["network"]) {
+    if let Some(network) = map.filled(&["network"]) {
         word(&network, &["tcp"]);
     }
-    map.finish(&["probe"], &["auth", "http", "tls", "bypass", "bypasses"]);
+    map.finish(LATER_NODE, NEEDED_NODE);
     Some(node)
 }
 
 fn read_filter(map: &Map<'_>, node: &mut NodeSettings) {
-    if let Some(field) = map.get(&["host"])
+    if let Some(field) = map.filled(&["host"])
         && let Some(host) = field.text()
     {
         host.clone_into(&mut node.host);
         if let Err(error) = HostPattern::from_filter(host) {
-            field.error(format!("{host:?}: {error}"), "expected example.com, .example.com or *.example.com");
+            let help = "expected example.com, .example.com or *.example.com, without a port";
+            field.error(format!("{host:?} is no host: {error}"), help);
         }
     }
-    if let Some(field) = map.get(&["protocol"]).filter(|f| f.text() != Some("")) {
-        node.protocol = word(&field, &["http", "tls", "ssh"]).unwrap_or_default().to_owned();
+    if let Some(field) = map.filled(&["protocol"]) {
+        node.protocol = word(&field, &["http", "tls", "ssh", "redis"]).unwrap_or_default().to_owned();
+        if node.protocol == "redis" {
+            let message = "redis is not recognised yet: this node gets no traffic".to_owned();
+            field.warn(message, "leave protocol out, and the node is one for what is not recognised");
+        }
     }
     if let Some(path) = map.text(&["path"]) {
         path.clone_into(&mut node.path);
     }
 }
 
+fn read_matcher(map: Map<'_>, node: &mut NodeSettings) {
+    node.rule = map.filled(&["rule"]).and_then(|field| parse_rule(&field));
+    let priority = map.filled(&["priority"]);
+    node.priority = priority.as_ref().and_then(|f| f.number(i64::MIN..=i64::MAX)).unwrap_or(0);
+    if let (None, Some(priority)) = (&node.rule, &priority) {
+        priority.warn("a priority without a rule has no effect".to_owned(), "expected rule: beside it");
+    }
+    map.finish(&[], &["bodySize"]);
+}
+
 fn parse_rule(field: &Field<'_>) -> Option<Rule> {
     match Rule::parse(field.text()?) {
         Ok(rule) => Some(rule),
         Err(error) => {
-            field.error(error.to_string(), "expected for example Host(`example.com`) && PathPrefix(`/api`)");
+            let message = format!("{error} (at character {} of the rule)", error.offset() + 1);
+            field.error(message, "expected for example Host(`example.com`) && PathPrefix(`/api`)");
             None
         }
     }

@@ -7,14 +7,31 @@ use super::settings::{
     CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http, read_idle, read_mux, read_sniff,
     read_wait, word,
 };
-use super::{Handler, forwarder, tunnel};
+use super::{Handler, Listener, forwarder, tunnel};
 use crate::addr::{Host, HostPort};
+use crate::route::hop::NodeSettings;
+use crate::route::hosts::HostPattern;
 use crate::{forward, mux, tunnel::relay};
 
 pub(crate) const HANDLERS: &str = "expected handler: { type: tcp | rtcp | tunnel | relay | whoami }";
 
-const LATER_METADATA: &[&str] =
-    &["sniffing.websocket", "sniffing.websocket.sampleRate", "nodelay", "readBufferSize"];
+const LATER_METADATA: &[&str] = &[
+    "sniffing.websocket",
+    "sniffing.websocket.sampleRate",
+    "nodelay",
+    "readBufferSize",
+    "udpBufferSize",
+    "udp.bufferSize",
+    "hash",
+    "observePeriod",
+    "observer.period",
+    "observer.observePeriod",
+    "observer.resetTraffic",
+    "limiter.refreshInterval",
+    "limiter.cleanupInterval",
+    "mitm.alpn",
+    "mitm.bypass",
+];
 const NEEDED_METADATA: &[&str] = &[
     "sd",
     "proxyProtocol",
@@ -22,19 +39,40 @@ const NEEDED_METADATA: &[&str] = &[
     "entrypoint.compression",
     "mitm.certFile",
     "mitm.keyFile",
+    "mitm.caCertFile",
+    "mitm.caKeyFile",
     "skipauth",
+];
+/// Keys that handlers other than the one at hand read.
+const OTHERS_METADATA: &[&str] = &[
+    "sniffing",
+    "sniffing.timeout",
+    "sniffing.clientHelloTimeout",
+    "http.keepalive",
+    "http.routeHeader",
+    "http.headTimeout",
+    "http.idleTimeout",
+    "http.stallTimeout",
+    "http.maxHeadSize",
+    "http.maxHeadFields",
+    "readTimeout",
+    "connectTimeout",
+    "halfCloseTimeout",
+    "idleTimeout",
 ];
 
 /// What a handler needs of its service.
 pub(crate) struct Part<'s, 'a> {
     pub(crate) service: &'s Map<'a>,
-    pub(crate) forwarder: Option<Field<'a>>,
-    pub(crate) bounds: Option<&'s Bounds>,
+    pub(crate) forwarder: Option<&'s Field<'a>>,
+    pub(crate) bounds: &'s Bounds,
     pub(crate) scope: &'s Scope<'a>,
+    /// Absent when it could not be read.
+    pub(crate) listener: Option<&'s Listener>,
 }
 
 pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
-    let kind = match map.get(&["type"]) {
+    let kind = match map.filled(&["type"]) {
         Some(field) => word(&field, &["tcp", "rtcp", "tunnel", "relay", "whoami"]),
         None => {
             map.error("handler without a type".to_owned(), HANDLERS);
@@ -49,13 +87,18 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         Some("whoami") => Some(Handler::Whoami),
         _ => None,
     };
-    if let (Some(kind), Some(forwarder)) = (kind, &part.forwarder)
-        && !matches!(kind, "tcp" | "rtcp")
-    {
-        forwarder.error("this handler takes no forwarder".to_owned(), "expected handler type tcp or rtcp");
-    }
     // Which keys there are depends on the type.
-    if kind.is_some() {
+    if let Some(kind) = kind {
+        if !matches!(kind, "tcp" | "rtcp") {
+            no_forwarder(kind, part.forwarder);
+        }
+        if matches!((kind, part.listener), ("tunnel" | "relay", Some(Listener::Rtcp(_)))) {
+            map.error(
+                format!("handler {kind} on a listener of type rtcp"),
+                "expected listener: { type: tcp }",
+            );
+        }
+        metadata.without_effect(OTHERS_METADATA, &format!("with handler {kind}"));
         metadata.finish(LATER_METADATA, NEEDED_METADATA);
     }
     map.finish(
@@ -65,8 +108,16 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     handler
 }
 
+fn no_forwarder(kind: &str, forwarder: Option<&Field<'_>>) {
+    if let Some(forwarder) = forwarder {
+        let help = "remove it, or expected handler type tcp or rtcp";
+        forwarder.error(format!("handler {kind} takes no forwarder"), help);
+    }
+}
+
 fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
-    let sniffing = flag(metadata, &["sniffing"]).unwrap_or(false);
+    let wanted = metadata.filled(&["sniffing"]);
+    let sniffing = wanted.as_ref().and_then(|f| f.bool()).unwrap_or(false);
     let sniff = read_sniff(metadata);
     let mut settings = forward::Settings {
         sniff: sniffing.then_some(sniff),
@@ -77,20 +128,33 @@ fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     };
     read_wait(metadata, &["connectTimeout"], &mut settings.connect_timeout);
     read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);
-    let Some(field) = &part.forwarder else {
-        let help = "expected forwarder: { nodes: [...] }";
+    let Some(field) = part.forwarder else {
+        let help = "expected forwarder: { nodes: [{ name: node-0, addr: 127.0.0.1:8080 }] }";
         part.service.error("handler without a forwarder".to_owned(), help);
         return None;
     };
-    let (hop, plugin) = forwarder::read(field, part.scope.folder)?;
+    let (hop, plugin) = forwarder::read(field, &part.scope.hops, part.scope.folder)?;
+    if wanted.is_none()
+        && matches!(part.listener, Some(Listener::Tcp(_)))
+        && hop.nodes.iter().all(is_filtered)
+    {
+        let message = "every node waits for a host, path or protocol, and nothing looks for it".to_owned();
+        field.warn(message, "expected handler: { metadata: { sniffing: true } }");
+    }
     Some(Handler::Forward { settings, hop, plugin })
+}
+
+/// Whether a node gets no connection of which nothing is known.
+fn is_filtered(node: &NodeSettings) -> bool {
+    let any_host = matches!(HostPattern::from_filter(&node.host), Ok(None));
+    node.rule.is_none() && !(any_host && node.protocol.is_empty() && node.path.is_empty())
 }
 
 fn relay(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let mut settings = relay::Settings {
         bind: flag(metadata, &["bind"]).unwrap_or(false),
         handshake_timeout: HANDSHAKE_TIMEOUT,
-        listen: part.bounds?.of(HostPort::new(Host::empty(), 0)),
+        listen: part.bounds.of(HostPort::new(Host::empty(), 0)),
         half_close_timeout: HALF_CLOSE_TIMEOUT,
         idle_timeout: read_idle(metadata),
         mux: read_mux(metadata, mux::Settings::relay()),

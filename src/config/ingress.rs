@@ -21,22 +21,16 @@ pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
 
 fn rule(field: &Field<'_>) -> Option<Rule> {
     let map = field.map()?;
-    let (hostname, endpoint) = (map.get(&["hostname"]), map.get(&["endpoint"]));
+    let (hostname, endpoint) = (map.filled(&["hostname"]), map.filled(&["endpoint"]));
     let (Some(hostname), Some(endpoint)) = (hostname, endpoint) else {
         map.error("incomplete rule".to_owned(), "expected hostname: and endpoint:");
         return None;
     };
     let rule =
         Rule { hostname: hostname.text()?.trim().to_owned(), endpoint: endpoint.text()?.trim().to_owned() };
-    match HostPattern::from_ingress(&rule.hostname) {
-        Err(error) => {
-            hostname.error(format!("{:?}: {error}", rule.hostname), "expected example.com or *.example.com");
-        }
-        Ok(HostPattern::Exact(host)) if host.is_empty() => {
-            let message = format!("{:?} matches no host", rule.hostname);
-            hostname.warn(message, "expected example.com or *.example.com");
-        }
-        Ok(_) => {}
+    if let Err(error) = HostPattern::from_ingress(&rule.hostname) {
+        let message = format!("{:?} is no host: {error}", rule.hostname);
+        hostname.error(message, "expected example.com or *.example.com, without a port");
     }
     if parse_endpoint(&rule.endpoint).is_none() {
         let message = format!("{:?} is no tunnel ID: this host goes nowhere", rule.endpoint);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 pub(crate) fn read(map: Map<'_>) -> Settings {
     let mut log = Settings::default();
-    if let Some(field) = map.get(&["level"]) {
+    if let Some(field) = map.filled(&["level"]) {
         log.level = match word(&field, &["trace", "debug", "info", "warn", "error", "fatal"]) {
             Some("trace") => Level::Trace,
             Some("debug") => Level::Debug,
@@ -16,7 +16,7 @@ pub(crate) fn read(map: Map<'_>) -> Settings {
             _ => log.level,
         };
     }
-    if let Some(field) = map.get(&["format"]) {
+    if let Some(field) = map.filled(&["format"]) {
         log.json = word(&field, &["json", "text"]) == Some("json");
     }
     log.output = match map.text(&["output"]) {

@@ -5,6 +5,7 @@ mod check;
 mod file;
 mod forwarder;
 mod handler;
+mod hop;
 mod ingress;
 mod log;
 mod plugins;
@@ -15,10 +16,13 @@ mod settings;
 mod tunnel;
 
 pub use plugins::{Plugin, PluginFile, Plugins};
-pub use problem::{Problem, Severity, Source};
+pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
 pub use reader::parse_duration;
 
 use crate::net::listen;
+use file::Place;
+use reader::Reader;
+
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
 use crate::tunnel::{client, relay, server};
@@ -110,23 +114,30 @@ pub struct Problems(pub Vec<Problem>);
 
 /// Reads and checks files that together are one configuration.
 pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
-    let mut problems = Vec::new();
-    let mut trees = Vec::new();
-    for (index, source) in sources.iter().enumerate() {
-        match file::parse(&source.text, index) {
-            Ok(Some(tree)) => trees.push(tree),
-            Ok(None) => {
-                problems.push(check::whole_file(
-                    sources,
-                    index,
-                    "the file is empty".to_owned(),
-                    "expected `services:`",
-                ));
+    let reader = Reader::new(sources);
+    let mut documents = Vec::new();
+    let mut broken = false;
+    for (source, Source { text, .. }) in sources.iter().enumerate() {
+        match file::parse(text, source) {
+            Ok(file) => {
+                if file.documents.is_empty() {
+                    let at = Place { source, ..Place::default() };
+                    reader.report(Severity::Warning, at, "", "the file is empty".to_owned(), "");
+                }
+                documents.extend(file.documents);
+                file.mistakes.into_iter().for_each(|mistake| reader.syntax(mistake));
             }
-            Err(file::SyntaxError { at, message }) => {
-                problems.push(Problem::new(sources, Severity::Error, at, "", message, ""));
+            Err(error) => {
+                broken = true;
+                reader.syntax(error);
             }
         }
     }
-    if problems.is_empty() { check::check(sources, &trees) } else { Err(Problems(problems)) }
+    // What a broken file holds is not known: complaints about what refers to it would mislead.
+    let config = if broken { Config::default() } else { check::config(&reader, &documents) };
+    let problems = reader.finish();
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(Problems(problems));
+    }
+    Ok(Loaded { config, warnings: problems })
 }

@@ -134,8 +134,7 @@ fn allow(field: &Field<'_>) -> Allow {
 /// A path; a relative one counts from the folder of the file that it stands in.
 fn path(field: &Field<'_>) -> Option<PathBuf> {
     let text = field.text().filter(|text| !text.is_empty())?;
-    let source = field.reader.sources.get(field.tree.at.source).map(|source| Path::new(&source.name));
-    let base = source.and_then(Path::parent).filter(|_| !Path::new(text).is_absolute());
+    let base = field.file().map(Path::new).and_then(Path::parent).filter(|_| !Path::new(text).is_absolute());
     Some(base.map_or_else(|| PathBuf::from(text), |base| base.join(text)))
 }
 

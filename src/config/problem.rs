@@ -42,8 +42,16 @@ pub struct Problem {
     pub snippet: String,
 }
 
-/// Longest part of a line that is shown.
-const MAX_SNIPPET: usize = 160;
+/// Most bytes of one file: 100,000 rules or nodes have about ten million. More would only fill the memory.
+pub const MAX_FILE_SIZE: usize = 32 << 20;
+/// Longest part of a line that is shown: JSON may come in one line.
+const MAX_SNIPPET: usize = 120;
+/// How much of that stands before the place that is meant.
+const SNIPPET_BEFORE: usize = 80;
+/// Longest message: a value in it may be as long as the file.
+const MAX_MESSAGE: usize = 400;
+/// Longest help: it may list the keys of an object, or the names of all objects.
+const MAX_HELP: usize = 2_000;
 
 impl Problem {
     pub(crate) fn new(
@@ -55,20 +63,44 @@ impl Problem {
         help: impl Into<String>,
     ) -> Self {
         let source = sources.get(at.source);
-        let line = source.and_then(|s| s.text.lines().nth(at.line.checked_sub(1)?)).unwrap_or_default();
-        let snippet: String =
-            line.chars().take(MAX_SNIPPET).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line = source.and_then(|s| line(&s.text, at.line)).unwrap_or_default();
         Self {
             severity,
             file: source.map_or_else(String::new, |s| s.name.clone()),
             line: at.line,
             column: at.column,
-            path: path.to_owned(),
-            message,
-            help: help.into(),
-            snippet: snippet.trim_end().to_owned(),
+            path: clip(path.to_owned(), MAX_MESSAGE),
+            message: clip(message, MAX_MESSAGE),
+            help: clip(help.into(), MAX_HELP),
+            snippet: line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
         }
     }
+
+    /// The part of the line that is shown, and how far right in it the place is.
+    fn excerpt(&self) -> (String, usize) {
+        let column = self.column.saturating_sub(1);
+        let skipped = if column < MAX_SNIPPET { 0 } else { column - SNIPPET_BEFORE };
+        let mut part: String = self.snippet.chars().skip(skipped).take(MAX_SNIPPET).collect();
+        if self.snippet.chars().nth(skipped + MAX_SNIPPET).is_some() {
+            part.push_str(" ...");
+        }
+        if skipped == 0 { (part, column) } else { (format!("... {part}"), column - skipped + 4) }
+    }
+}
+
+/// A line by its number, counted from 1; YAML ends lines with LF, CR LF or CR.
+fn line(text: &str, number: usize) -> Option<&str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
+    lines.nth(number.checked_sub(1)?)
+}
+
+fn clip(mut text: String, limit: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(limit) {
+        text.truncate(end);
+        text.push_str(" ...");
+    }
+    text
 }
 
 impl fmt::Display for Problem {
@@ -81,9 +113,9 @@ impl fmt::Display for Problem {
         } else {
             let margin = self.line.to_string();
             let blank = " ".repeat(margin.len());
-            let caret = " ".repeat(self.column.saturating_sub(1).min(MAX_SNIPPET));
+            let (excerpt, column) = self.excerpt();
             writeln!(f, "{blank}--> {}:{}:{}", self.file, self.line, self.column)?;
-            writeln!(f, "{blank} |\n{margin} | {}\n{blank} | {caret}^", self.snippet)?;
+            writeln!(f, "{blank} |\n{margin} | {excerpt}\n{blank} | {}^", " ".repeat(column))?;
         }
         if self.help.is_empty() { Ok(()) } else { writeln!(f, "  = {}", self.help) }
     }

@@ -1,20 +1,31 @@
 //! Typed reading of the tree: every value that was not asked for is reported, and so is every value of the wrong kind.
 
-use super::file::{Key, Place, Tree, Value};
+use super::file::{Key, Place, SyntaxError, Tree, Value};
 use super::problem::{Problem, Severity, Source};
 use crate::addr::HostPort;
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// Errors, and as many warnings, that are shown; nobody reads more, and each costs a look through its file.
+const MAX_SHOWN: usize = 100;
+/// Longest word for which the nearest known one is looked for: the time grows with its length.
+const MAX_MISSPELT: usize = 64;
+
 /// Collects problems while a configuration is read.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
-    pub(crate) sources: &'a [Source],
-    pub(crate) problems: RefCell<Vec<Problem>>,
+    sources: &'a [Source],
+    problems: RefCell<Vec<(Place, Problem)>>,
+    errors: Cell<usize>,
+    warnings: Cell<usize>,
 }
 
 impl<'a> Reader<'a> {
+    pub(crate) fn new(sources: &'a [Source]) -> Self {
+        Self { sources, problems: RefCell::default(), errors: Cell::default(), warnings: Cell::default() }
+    }
+
     pub(crate) fn report(
         &self,
         severity: Severity,
@@ -23,7 +34,43 @@ impl<'a> Reader<'a> {
         message: String,
         help: impl Into<String>,
     ) {
-        self.problems.borrow_mut().push(Problem::new(self.sources, severity, at, path, message, help));
+        if self.count(severity) {
+            let problem = Problem::new(self.sources, severity, at, path, message, help);
+            self.problems.borrow_mut().push((at, problem));
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors.get() > 0
+    }
+
+    /// Counts a problem; whether it is one of those that are shown.
+    fn count(&self, severity: Severity) -> bool {
+        let count = if severity == Severity::Error { &self.errors } else { &self.warnings };
+        count.set(count.get() + 1);
+        count.get() <= MAX_SHOWN
+    }
+
+    pub(crate) fn syntax(&self, error: SyntaxError) {
+        self.report(Severity::Error, error.at, "", error.message, error.help);
+    }
+
+    /// All problems, in the order of the files; what two references to one object said twice stands once.
+    pub(crate) fn finish(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|(at, _)| (at.source, at.line, at.column));
+        problems.dedup();
+        let mut problems: Vec<_> = problems.into_iter().map(|(_, problem)| problem).collect();
+        for (count, severity, word) in [
+            (self.errors.get(), Severity::Error, "errors"),
+            (self.warnings.get(), Severity::Warning, "warnings"),
+        ] {
+            if let Some(more) = count.checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
+                let message = format!("{more} more {word}; the first {MAX_SHOWN} are shown");
+                problems.push(Problem::new(self.sources, severity, Place::default(), "", message, ""));
+            }
+        }
+        problems
     }
 }
 
@@ -44,6 +91,10 @@ pub(crate) struct Map<'a> {
     entries: Vec<(&'a Key, &'a Tree, Cell<bool>)>,
     asked: RefCell<Vec<&'static str>>,
 }
+
+/// Longer than any wait makes sense, and far from where adding to the clock would overflow.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const ADDRESS: &str = "an address with a port: :80, 127.0.0.1:80, [::1]:80 or name:80";
 
 /// How a bare number is read as a duration (the wire specification, section 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +124,11 @@ impl<'a> Field<'a> {
         self.error(format!("found {found}"), format!("expected {expected}"));
     }
 
+    /// The name of the file that it stands in.
+    pub(crate) fn file(&self) -> Option<&'a str> {
+        self.reader.sources.get(self.tree.at.source).map(|source| source.name.as_str())
+    }
+
     pub(crate) fn map(&self) -> Option<Map<'a>> {
         let entries: &[_] = match &self.tree.value {
             Value::Map(entries) => entries,
@@ -92,6 +148,10 @@ impl<'a> Field<'a> {
         })
     }
 
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.tree.value, Value::List(_))
+    }
+
     pub(crate) fn list(&self) -> Vec<Self> {
         match &self.tree.value {
             Value::List(items) => {
@@ -104,6 +164,22 @@ impl<'a> Field<'a> {
                 self.wrong("a list (- item)");
                 Vec::new()
             }
+        }
+    }
+
+    /// The text under `name`, unless it is blank; what is wrong with it is said when the object is read.
+    pub(crate) fn name(&self) -> Option<&'a str> {
+        let Value::Map(entries) = &self.tree.value else { return None };
+        let (_, name) = entries.iter().find(|(key, _)| key.text.eq_ignore_ascii_case("name"))?;
+        let Value::Scalar(Some(text)) = &name.value else { return None };
+        Some(text.as_str()).filter(|text| !text.trim().is_empty())
+    }
+
+    /// Whether nothing or an empty text stands there, which counts as not there.
+    pub(crate) fn is_blank(&self) -> bool {
+        match &self.tree.value {
+            Value::Scalar(text) => text.as_deref().unwrap_or_default().trim().is_empty(),
+            _ => false,
         }
     }
 
@@ -153,21 +229,21 @@ impl<'a> Field<'a> {
             }
             (Err(_), _) => parse_duration(text),
         };
-        // Longer than any wait makes sense, and far from where adding to the clock would overflow.
-        let duration = duration.filter(|d| d.as_secs() <= 10 * 365 * 24 * 3600);
-        if duration.is_none() {
-            self.wrong(EXPECTED);
+        match duration {
+            Some(duration) if duration <= MAX_DURATION => return Some(duration),
+            Some(_) => self.wrong("at most 87600h, which is ten years"),
+            None => self.wrong(EXPECTED),
         }
-        duration
+        None
     }
 
-    /// A duration that must not be zero: no wait on a peer is without limit here.
+    /// A wait on a peer. Zero is the default, as in GOST: no such wait is without limit here.
     pub(crate) fn wait(&self, bare: Bare) -> Option<Duration> {
         let wait = self.duration(bare)?;
         if wait.is_zero() {
-            self.error(
-                "a wait of zero".to_owned(),
-                "expected a duration above zero; leave the key out for the default",
+            self.warn(
+                "a wait of zero: the default stands".to_owned(),
+                "leave the key out, or give a longer time",
             );
             return None;
         }
@@ -175,19 +251,29 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn address(&self, default_port: Option<u16>) -> Option<HostPort> {
-        let text = self.text()?;
+        let text = self.scalar(ADDRESS)?;
         let has_port = HostPort::parse(text, 0) == HostPort::parse(text, 1);
         match HostPort::parse(text, default_port.unwrap_or(0)) {
-            Ok(addr) if has_port || default_port.is_some() => Some(addr),
-            Ok(_) => {
-                self.wrong("an address with a port: :80, 127.0.0.1:80, [::1]:80 or name:80");
-                None
+            Ok(addr) if has_port || default_port.is_some() => return Some(addr),
+            Ok(_) if text.bytes().all(|b| b.is_ascii_digit()) => {
+                self.error(
+                    format!("{text:?} is no address"),
+                    format!("for the port write {:?}", format!(":{text}")),
+                );
+            }
+            Ok(_) => self.error(format!("{text:?} has no port"), format!("expected {ADDRESS}")),
+            Err(_) if text.contains("://") => {
+                let help = "the protocol is said by listener and handler, or connector and dialer";
+                self.error(
+                    format!("{text:?} is a URL, not an address"),
+                    format!("expected {ADDRESS}; {help}"),
+                );
             }
             Err(error) => {
-                self.error(format!("{text:?} is no address: {error}"), "expected host:port");
-                None
+                self.error(format!("{text:?} is no address: {error}"), format!("expected {ADDRESS}"))
             }
         }
+        None
     }
 
     fn scalar(&self, expected: &str) -> Option<&'a str> {
@@ -236,7 +322,23 @@ impl<'a> Map<'a> {
     }
 
     pub(crate) fn text(&self, names: &[&'static str]) -> Option<&'a str> {
-        self.get(names)?.text().filter(|text| !text.is_empty())
+        self.filled(names)?.text()
+    }
+
+    /// Like [`Self::get`], but a blank value counts as not there, as in GOST.
+    pub(crate) fn filled(&self, names: &[&'static str]) -> Option<Field<'a>> {
+        self.get(names).filter(|field| !field.is_blank())
+    }
+
+    /// Warns of the keys among `names` that nobody asked for: known ones, but without effect in this place.
+    pub(crate) fn without_effect(&self, names: &[&str], place: &str) {
+        for (key, _, read) in self.entries.iter().filter(|(.., read)| !read.get()) {
+            if names.iter().any(|name| key.text.eq_ignore_ascii_case(name)) {
+                read.set(true);
+                let message = format!("no effect {place}");
+                self.reader.report(Severity::Warning, key.at, &self.path_of(&key.text), message, "remove it");
+            }
+        }
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -258,20 +360,21 @@ impl<'a> Map<'a> {
         let has = |list: &[&str], key: &Key| list.iter().any(|name| key.text.eq_ignore_ascii_case(name));
         for (key, tree, _) in self.entries.iter().filter(|(.., read)| !read.get()) {
             let path = self.path_of(&key.text);
-            let report =
-                |severity, message, help: String| self.reader.report(severity, key.at, &path, message, help);
+            let report = |severity, message, help| self.reader.report(severity, key.at, &path, message, help);
+            if (has(later, key) || has(needed, key)) && tree.is_off() {
+                continue;
+            }
             if has(later, key) {
-                report(Severity::Warning, "not supported yet, left aside".to_owned(), String::new());
+                let message = "not supported yet, left aside".to_owned();
+                report(Severity::Warning, message, "what it says has no effect here".to_owned());
             } else if has(needed, key) {
-                let empty = matches!(&tree.value, Value::Scalar(None))
-                    || matches!(&tree.value, Value::List(l) if l.is_empty());
-                if !empty {
-                    let help = "remove it if you can do without; it is not left aside in silence".to_owned();
-                    report(Severity::Error, "not supported yet".to_owned(), help);
-                }
+                let message = "not supported yet, and it would be unsafe to leave it aside".to_owned();
+                report(Severity::Error, message, "remove it if you can do without it".to_owned());
+            } else if self.reader.errors.get() >= MAX_SHOWN {
+                self.reader.count(Severity::Error);
             } else {
-                let known = self.asked.borrow();
-                let known = known.iter().chain(later).chain(needed);
+                let asked = self.asked.borrow();
+                let known = asked.iter().chain(later).chain(needed);
                 report(
                     Severity::Error,
                     format!("unknown key {:?}", key.text),
@@ -282,44 +385,68 @@ impl<'a> Map<'a> {
     }
 }
 
+impl Tree {
+    /// Nothing, an empty list or mapping, `false` or 0: whoever writes that does without.
+    fn is_off(&self) -> bool {
+        match &self.value {
+            Value::Scalar(text) => matches!(text.as_deref().unwrap_or_default(), "" | "false" | "0"),
+            Value::List(items) => items.is_empty(),
+            Value::Map(entries) => entries.is_empty(),
+        }
+    }
+}
+
 /// "did you mean" for a misspelt word, or the words there are.
 pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> String {
     let mut known: Vec<_> = known.collect();
     known.sort_unstable();
     known.dedup();
     let distance = |k: &str| strsim::damerau_levenshtein(&k.to_lowercase(), &word.to_lowercase());
-    match known.iter().min_by_key(|k| distance(k)) {
-        Some(best) if distance(best) <= 1 + word.len() / 3 => format!("did you mean {best:?}?"),
-        Some(_) => format!("known here: {}", known.join(", ")),
-        None => "there is none".to_owned(),
+    let near = known.iter().filter(|_| word.len() <= MAX_MISSPELT).min_by_key(|k| distance(k));
+    match near.filter(|best| distance(best) <= 1 + word.len() / 3) {
+        Some(best) => format!("did you mean {best:?}?"),
+        None if known.is_empty() => "none is defined".to_owned(),
+        None => format!("known here: {}", known.join(", ")),
     }
 }
 
 /// Go's form of a duration: numbers with units, such as `1h2m3.5s`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut total = 0.0;
+    let mut total: u128 = 0;
     if rest.is_empty() {
         return None;
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit] {
-                "ns" => 1e-9,
-                "us" | "µs" | "μs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = &rest[unit..];
+        let (number, behind) = rest.split_at(rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?);
+        let end = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
+        let unit: u128 = match &behind[..end] {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        total = total.checked_add(nanoseconds(number, unit)?)?;
+        rest = &behind[end..];
     }
-    Duration::try_from_secs_f64(total).ok()
+    let seconds = u64::try_from(total / 1_000_000_000).ok()?;
+    Some(Duration::new(seconds, u32::try_from(total % 1_000_000_000).ok()?))
+}
+
+/// A decimal number of a unit; what is less than a nanosecond is cut off.
+fn nanoseconds(number: &str, unit: u128) -> Option<u128> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && part.is_empty()) || part.contains('.') {
+        return None;
+    }
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
+    // More digits than these say nothing about nanoseconds, not even of hours.
+    let part = &part[..part.len().min(15)];
+    let scale = 10_u128.pow(u32::try_from(part.len()).ok()?);
+    digits(whole)?.checked_mul(unit)?.checked_add(digits(part)? * unit / scale)
 }
 
 #[cfg(test)]
@@ -328,12 +455,18 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in
-            [("10s", 10_000), ("1m30s", 90_000), ("500ms", 500), ("1.5h", 5_400_000), ("0s", 0)]
-        {
+        for (text, millis) in [
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("1.5h", 5_400_000),
+            ("0s", 0),
+            (".5s", 500),
+            ("1.s", 1_000),
+        ] {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "10", "-1s", "1d", "1s1", "1..5s", "9999999999999999999999h"] {
+        for text in ["", "s", "10", "-1s", "1d", "1s1", "1..5s", ".s", "9999999999999999999999h"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }

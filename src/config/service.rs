@@ -6,7 +6,7 @@ use super::settings::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, read_size, read_wait, 
 use super::{Listener, Service, handler};
 use crate::addr::HostPort;
 use crate::net::listen;
-use crate::tunnel;
+use crate::tunnel::client::Settings;
 
 /// What a service leaves aside with a warning.
 const LATER: &[&str] = &["logger", "loggers", "observer", "recorders", "cache", "rewriter", "status"];
@@ -24,8 +24,29 @@ const NEEDED: &[&str] = &[
     "interface",
     "sockopts",
 ];
-const LATER_METADATA: &[&str] = &["labels", "enableStats", "observer.period", "observer.resetTraffic"];
-const NEEDED_METADATA: &[&str] = &["proxyProtocol", "preUp", "postUp", "preDown", "postDown", "netns"];
+const LATER_METADATA: &[&str] = &[
+    "labels",
+    "enableStats",
+    "observePeriod",
+    "observer.period",
+    "observer.resetTraffic",
+    "limiter.refreshInterval",
+    "limiter.cleanupInterval",
+    "limiter.scope",
+    "ignoreChain",
+    "hash",
+];
+const NEEDED_METADATA: &[&str] = &[
+    "proxyProtocol",
+    "preUp",
+    "postUp",
+    "preDown",
+    "postDown",
+    "netns",
+    "netns.out",
+    "interface",
+    "so_mark",
+];
 
 /// The bounds that a service sets for each of its ports.
 #[derive(Debug)]
@@ -48,56 +69,66 @@ impl Bounds {
 pub(crate) fn read(index: usize, field: &Field<'_>, scope: &Scope<'_>) -> Option<Service> {
     let map = field.map()?;
     let name = map.text(&["name"]).map_or_else(|| format!("service-{index}"), str::to_owned);
-    let metadata = map.section("metadata");
-    let bounds = metadata.as_ref().map(Bounds::read);
-    let listener = listener(&map, scope, bounds.as_ref());
-    let forwarder = map.get(&["forwarder"]);
-    let handler = match map.get(&["handler"]).map(|f| f.map()) {
-        Some(Some(handler)) => {
-            let part = handler::Part { service: &map, forwarder, bounds: bounds.as_ref(), scope };
-            handler::read(handler, &part)
-        }
-        _ => {
+    let metadata = map.section("metadata")?;
+    let bounds = Bounds::read(&metadata);
+    let listener = listener(&map, scope, &bounds, &metadata);
+    let forwarder = map.filled(&["forwarder"]);
+    let part = handler::Part {
+        service: &map,
+        forwarder: forwarder.as_ref(),
+        bounds: &bounds,
+        scope,
+        listener: listener.as_ref(),
+    };
+    let handler = match map.filled(&["handler"]) {
+        Some(field) => field.map().and_then(|handler| handler::read(handler, &part)),
+        None => {
             map.error("service without a handler".to_owned(), handler::HANDLERS);
             None
         }
     };
-    if let Some(metadata) = metadata {
-        metadata.finish(LATER_METADATA, NEEDED_METADATA);
-    }
+    metadata.finish(LATER_METADATA, NEEDED_METADATA);
     map.finish(LATER, NEEDED);
     Some(Service { name, listener: listener?, handler: handler? })
 }
 
-fn listener(service: &Map<'_>, scope: &Scope<'_>, bounds: Option<&Bounds>) -> Option<Listener> {
-    let addr = match service.get(&["addr"]) {
-        Some(addr) => addr.address(None),
-        None => {
-            service.error("service without an address".to_owned(), "expected addr: :80");
-            None
-        }
-    };
+fn listener(
+    service: &Map<'_>,
+    scope: &Scope<'_>,
+    bounds: &Bounds,
+    service_metadata: &Map<'_>,
+) -> Option<Listener> {
+    let addr = service.filled(&["addr"]);
+    if addr.is_none() {
+        service.error(
+            "service without an address".to_owned(),
+            "expected addr: :80, or addr: :0 with listener rtcp",
+        );
+    }
     let map = service.section("listener")?;
-    let kind = map.get(&["type"]).map_or(Some("tcp"), |f| word(&f, &["tcp", "rtcp"]));
-    let chain = map.get(&["chain"]);
-    let metadata = map.section("metadata");
+    let kind = map.filled(&["type"]).map_or(Some("tcp"), |f| word(&f, &["tcp", "rtcp"]));
+    let chain = map.filled(&["chain"]);
+    let metadata = map.section("metadata")?;
     let listener = match (kind, chain) {
-        (Some("rtcp"), Some(chain)) => rtcp(addr, &chain, scope, metadata.as_ref()),
+        (Some("rtcp"), Some(chain)) => {
+            let addr = addr.and_then(|addr| addr.address(None));
+            rtcp(addr, &chain, scope, [&metadata, service_metadata])
+        }
         (Some("rtcp"), None) => {
-            let help = "expected listener: { type: rtcp, chain: NAME }";
-            service.error("listener rtcp without a chain".to_owned(), help);
+            let help = "expected listener: { type: rtcp, chain: NAME }, and under chains: one of that name";
+            map.error("listener rtcp without a chain".to_owned(), help);
             None
         }
         (Some(_), Some(chain)) => {
             chain.error("a chain on a listener of type tcp".to_owned(), "expected listener type rtcp");
             None
         }
-        (Some(_), None) => addr.zip(bounds).map(|(addr, bounds)| Listener::Tcp(bounds.of(addr))),
+        (Some(_), None) => addr.and_then(|a| scope.port(&a)).map(|addr| Listener::Tcp(bounds.of(addr))),
         (None, _) => None,
     };
-    if let Some(metadata) = metadata {
-        metadata.finish(&["backlog", "mptcp"], &["proxyProtocol"]);
-    }
+    metadata.without_effect(&["connectTimeout", "dialTimeout", "handshakeTimeout"], "with listener tcp");
+    metadata.finish(&["backlog", "mptcp"], &["proxyProtocol"]);
+    service_metadata.without_effect(&["dialTimeout"], "with listener tcp");
     map.finish(&[], &["tls", "auth", "auther", "authers", "chainGroup"]);
     listener
 }
@@ -106,17 +137,13 @@ fn rtcp(
     addr: Option<HostPort>,
     chain: &Field<'_>,
     scope: &Scope<'_>,
-    metadata: Option<&Map<'_>>,
+    metadata: [&Map<'_>; 2],
 ) -> Option<Listener> {
-    let mut settings = tunnel::client::Settings {
-        servers: scope.chains.resolve(chain)?,
-        bind: addr?,
-        handshake_timeout: HANDSHAKE_TIMEOUT,
-        connect_timeout: CONNECT_TIMEOUT,
-    };
-    if let Some(metadata) = metadata {
-        read_wait(metadata, &["handshakeTimeout"], &mut settings.handshake_timeout);
-        read_wait(metadata, &["connectTimeout", "dialTimeout"], &mut settings.connect_timeout);
-    }
-    Some(Listener::Rtcp(settings))
+    let [listener, service] = metadata;
+    let (mut handshake_timeout, mut connect_timeout) = (HANDSHAKE_TIMEOUT, CONNECT_TIMEOUT);
+    read_wait(service, &["dialTimeout"], &mut connect_timeout);
+    read_wait(listener, &["connectTimeout", "dialTimeout"], &mut connect_timeout);
+    read_wait(listener, &["handshakeTimeout"], &mut handshake_timeout);
+    let (servers, choice) = scope.chains().resolve(chain)?;
+    Some(Listener::Rtcp(Settings { bind: addr?, servers, choice, handshake_timeout, connect_timeout }))
 }

@@ -9,29 +9,42 @@ pub(crate) const HALF_CLOSE_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// GOST's words for handlers, listeners, connectors and dialers that are not built in yet.
+const GOST_WORDS: &[&str] = &[
+    "auto", "direct", "dns", "dtls", "file", "ftcp", "grpc", "h2", "h2c", "http", "http2", "http3", "icmp",
+    "kcp", "mtcp", "mtls", "mwss", "mws", "obfs", "ohttp", "otls", "pht", "phts", "quic", "redirect", "redu",
+    "rudp", "runix", "serial", "sni", "socks", "socks4", "socks5", "ss", "ssh", "sshd", "ssu", "tap", "tls",
+    "tun", "udp", "unix", "utls", "virtual", "ws", "wss", "wt",
+];
+
 /// One of a few words; anything else is an error that lists them.
 pub(crate) fn word(field: &Field<'_>, known: &[&'static str]) -> Option<&'static str> {
-    let text = field.text()?;
+    let text = field.text()?.trim();
     let found = known.iter().find(|k| k.eq_ignore_ascii_case(text)).copied();
     if found.is_none() {
+        if GOST_WORDS.contains(&text) {
+            field.error(format!("{text:?} is not supported yet"), format!("expected {}", known.join(", ")));
+            return None;
+        }
         let hint = nearest(text, known.iter().copied());
-        field.error(format!("{text:?} is not supported"), format!("expected {}; {hint}", known.join(", ")));
+        let hint = if hint.starts_with("did") { format!("; {hint}") } else { String::new() };
+        field.error(format!("{text:?} is not supported"), format!("expected {}{hint}", known.join(", ")));
     }
     found
 }
 
 pub(crate) fn flag(map: &Map<'_>, names: &[&'static str]) -> Option<bool> {
-    map.get(names).and_then(|f| f.bool())
+    map.filled(names).and_then(|f| f.bool())
 }
 
 pub(crate) fn read_wait(map: &Map<'_>, names: &[&'static str], setting: &mut Duration) {
-    if let Some(wait) = map.get(names).and_then(|f| f.wait(Bare::Seconds)) {
+    if let Some(wait) = map.filled(names).and_then(|f| f.wait(Bare::Seconds)) {
         *setting = wait;
     }
 }
 
 pub(crate) fn read_size(map: &Map<'_>, names: &[&'static str], least: i64, setting: &mut usize) {
-    let size = map.get(names).and_then(|f| f.number(least..=i64::from(i32::MAX)));
+    let size = map.filled(names).and_then(|f| f.number(least..=i64::from(i32::MAX)));
     if let Some(size) = size.and_then(|n| usize::try_from(n).ok()) {
         *setting = size;
     }
@@ -39,7 +52,7 @@ pub(crate) fn read_size(map: &Map<'_>, names: &[&'static str], least: i64, setti
 
 /// `idleTimeout`: 0 is no limit, as in GOST.
 pub(crate) fn read_idle(map: &Map<'_>) -> Option<Duration> {
-    map.get(&["idleTimeout"]).and_then(|f| f.duration(Bare::Seconds)).filter(|d| !d.is_zero())
+    map.filled(&["idleTimeout"]).and_then(|f| f.duration(Bare::Seconds)).filter(|d| !d.is_zero())
 }
 
 pub(crate) fn read_sniff(map: &Map<'_>) -> sniff::Settings {
@@ -62,41 +75,46 @@ pub(crate) fn read_http(map: &Map<'_>, keepalive: &[&'static str], reply: &[&'st
     settings
 }
 
-/// The `mux.*` keys, over the defaults of that handler or connector.
+/// The `mux.*` keys, over the defaults of that handler or connector; 0 is the default, as in GOST.
 pub(crate) fn read_mux(map: &Map<'_>, mut mux: mux::Settings) -> mux::Settings {
-    let version = map.get(&["mux.version"]).and_then(|f| f.number(1..=2));
-    mux.kind = match (map.get(&["mux.type"]).and_then(|f| word(&f, &["smux", "yamux"])), version) {
+    let number = |name, least: i64, most: i64| {
+        let field = map.filled(&[name]).filter(|f| f.text() != Some("0"))?;
+        usize::try_from(field.number(least..=most)?).ok()
+    };
+    let version = number("mux.version", 1, 2);
+    mux.kind = match (map.filled(&["mux.type"]).and_then(|f| word(&f, &["smux", "yamux"])), version) {
         (Some("yamux"), _) => mux::Kind::Yamux,
         (_, Some(1)) => mux::Kind::SmuxV1,
         (_, Some(_)) => mux::Kind::SmuxV2,
         (_, None) => mux.kind,
     };
-    if let Some(wait) = map.get(&["mux.keepaliveInterval"]).and_then(|f| f.wait(Bare::Seconds)) {
+    if let Some(wait) = map.filled(&["mux.keepaliveInterval"]).and_then(|f| f.wait(Bare::Seconds)) {
         mux.keepalive_interval = Some(wait);
     }
     if flag(map, &["mux.keepaliveDisabled"]) == Some(true) {
         mux.keepalive_interval = None;
     }
     read_wait(map, &["mux.keepaliveTimeout"], &mut mux.keepalive_timeout);
-    if let Some(size) = map.get(&["mux.maxFrameSize"]).and_then(|f| f.number(512..=65_535)) {
-        mux.max_frame_size = usize::try_from(size).unwrap_or(mux.max_frame_size);
-    }
-    read_size(map, &["mux.maxReceiveBuffer"], 65_536, &mut mux.max_receive_buffer);
-    read_size(map, &["mux.maxStreamBuffer"], 4_096, &mut mux.max_stream_buffer);
-    read_size(map, &["mux.maxStreamWindow"], 262_144, &mut mux.max_stream_window);
-    read_size(map, &["mux.maxStreams"], 1, &mut mux.max_streams);
+    let read = |name, least: i64, most: i64, setting: &mut usize| {
+        *setting = number(name, least, most).unwrap_or(*setting);
+    };
+    read("mux.maxFrameSize", 512, 65_535, &mut mux.max_frame_size);
+    read("mux.maxReceiveBuffer", 65_536, i64::from(i32::MAX), &mut mux.max_receive_buffer);
+    read("mux.maxStreamBuffer", 4_096, i64::from(i32::MAX), &mut mux.max_stream_buffer);
+    read("mux.maxStreamWindow", 262_144, i64::from(i32::MAX), &mut mux.max_stream_window);
+    read("mux.maxStreams", 1, i64::from(i32::MAX), &mut mux.max_streams);
     mux
 }
 
 /// A UUID in one of its usual forms; `$` belongs to ingress rules only.
 pub(crate) fn tunnel_id(field: &Field<'_>) -> Option<Uuid> {
     let text = field.text()?;
-    let id = Uuid::parse_str(text).ok().filter(|id| !id.is_nil());
-    if id.is_none() {
-        field.error(
-            format!("{text:?} is no tunnel ID"),
-            "expected a UUID such as 4d21094e-b74c-4916-86c1-d9fa36ea677b",
-        );
-    }
-    id
+    let endpoint = crate::route::ingress::parse_endpoint(text);
+    let help = match &endpoint {
+        Some((tunnel, false)) => return Some(*tunnel),
+        Some(_) => "write it without $: only the rules of an ingress mark a tunnel private",
+        None => "expected a UUID such as 4d21094e-b74c-4916-86c1-d9fa36ea677b",
+    };
+    field.error(format!("{text:?} is no tunnel ID"), help);
+    None
 }

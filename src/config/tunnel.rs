@@ -3,7 +3,7 @@
 use super::Handler;
 use super::handler::Part;
 use super::ingress::inline_rules;
-use super::reader::{Bare, Map, nearest};
+use super::reader::{Bare, Map};
 use super::settings::{
     HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http, read_idle, read_mux, read_size, read_sniff,
     read_wait, tunnel_id,
@@ -17,16 +17,20 @@ const MAX_CONNECTORS: usize = 256;
 const SILENCE: Duration = Duration::from_secs(1);
 
 pub(crate) fn read(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
-    let rules = metadata.get(&["tunnel"]).map(|f| inline_rules(&f)).unwrap_or_default();
+    let rules = metadata.filled(&["tunnel"]).map(|f| inline_rules(&f)).unwrap_or_default();
     let settings = server(metadata, part);
-    let entrypoints = entrypoints(metadata, part, &settings)?;
+    let entrypoints = entrypoints(metadata, part, &settings);
+    if let Some(inline) = metadata.filled(&["tunnel"]).filter(|_| settings.ingress.is_some()) {
+        let help = "remove one of the two; rules of several kinds go into one ingress";
+        inline.warn("no effect beside ingress, whose rules alone count".to_owned(), help);
+    }
     Some(Handler::Tunnel { settings, entrypoints, rules })
 }
 
 fn server(metadata: &Map<'_>, part: &Part<'_, '_>) -> Settings {
     let mut settings = Settings {
         ingress: ingress(metadata, part),
-        entrypoint_id: metadata.get(&["entrypoint.id"]).and_then(|f| tunnel_id(&f)),
+        entrypoint_id: metadata.filled(&["entrypoint.id"]).and_then(|f| tunnel_id(&f)),
         direct: flag(metadata, &["tunnel.direct"]).unwrap_or(false),
         handshake_timeout: HANDSHAKE_TIMEOUT,
         max_connectors: MAX_CONNECTORS,
@@ -36,7 +40,7 @@ fn server(metadata: &Map<'_>, part: &Part<'_, '_>) -> Settings {
         mux: read_mux(metadata, mux::Settings::tunnel()),
     };
     // The reference drops dead connectors at this interval; here they leave at once.
-    metadata.get(&["tunnel.ttl"]).and_then(|f| f.duration(Bare::Seconds));
+    metadata.filled(&["tunnel.ttl"]).and_then(|f| f.duration(Bare::Seconds));
     read_wait(metadata, &["handshakeTimeout", "readTimeout"], &mut settings.handshake_timeout);
     read_wait(metadata, &["tunnel.silence"], &mut settings.silence);
     read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);
@@ -46,27 +50,21 @@ fn server(metadata: &Map<'_>, part: &Part<'_, '_>) -> Settings {
 
 /// `ingress: NAME`, of the handler or of one of its `entrypoints`.
 fn ingress(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
-    let field = map.get(&["ingress"])?;
-    let name = field.text().filter(|name| !name.is_empty())?;
-    let mut known = part.scope.ingresses.iter().map(|i| i.name.as_str());
-    if !known.clone().any(|known| known == name) {
-        field.error(format!("there is no ingress {name:?}"), nearest(name, &mut known));
+    let field = map.filled(&["ingress"])?;
+    let name = field.text()?;
+    if let Err(hint) = part.scope.ingress(name) {
+        field.error(format!("there is no ingress {name:?}"), hint);
     }
     Some(name.to_owned())
 }
 
-fn entrypoints(
-    metadata: &Map<'_>,
-    part: &Part<'_, '_>,
-    server: &Settings,
-) -> Option<Vec<entrypoint::Settings>> {
+fn entrypoints(metadata: &Map<'_>, part: &Part<'_, '_>, server: &Settings) -> Vec<entrypoint::Settings> {
     let sniff = read_sniff(metadata);
     let keepalive = ["entrypoint.keepalive", "http.keepalive"];
     let http = read_http(metadata, &keepalive, &["entrypoint.readTimeout"]);
     let forwarded_node = flag(metadata, &["entrypoint.forwardedNode"]).unwrap_or(false);
-    let bounds = part.bounds?;
     let entrypoint = |addr: HostPort, ingress: Option<String>| entrypoint::Settings {
-        listen: bounds.of(addr),
+        listen: part.bounds.of(addr),
         ingress: ingress.or_else(|| server.ingress.clone()),
         sniff: sniff.clone(),
         http: http.clone(),
@@ -74,14 +72,18 @@ fn entrypoints(
         idle_timeout: server.idle_timeout,
         forwarded_node,
     };
-    let first = metadata.get(&["entrypoint"]).and_then(|f| f.address(None));
+    let first = metadata.filled(&["entrypoint"]).and_then(|f| part.scope.port(&f));
     let mut entrypoints: Vec<_> = first.map(|addr| entrypoint(addr, None)).into_iter().collect();
     for field in metadata.get(&["entrypoints"]).map(|f| f.list()).unwrap_or_default() {
         let Some(map) = field.map() else { continue };
-        let addr = map.get(&["addr"]).and_then(|f| f.address(None));
+        let addr = map.filled(&["addr"]);
+        if addr.is_none() {
+            map.error("entrypoint without an address".to_owned(), "expected addr: :80");
+        }
+        let addr = addr.and_then(|f| part.scope.port(&f));
         let ingress = ingress(&map, part);
         entrypoints.extend(addr.map(|addr| entrypoint(addr, ingress)));
         map.finish(&["name"], &[]);
     }
-    Some(entrypoints)
+    entrypoints
 }

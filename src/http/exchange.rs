@@ -379,7 +379,7 @@ impl Answering {
         if before != (self.request.pump.moved(), self.reply.moved()) {
             self.deadline.progress();
         }
-        self.deadline.poll(cx).map(|()| Err("stalled"))
+        self.deadline.poll(cx).map(|()| Err("a body made no progress for too long (http.stallTimeout)"))
     }
 
     fn reply_ended(&mut self, end: Result<(), Stopped>) -> Result<(), &'static str> {

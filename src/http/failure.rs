@@ -26,14 +26,14 @@ pub(crate) enum Failure {
     /// The source of decisions failed.
     #[error("routing failed: {0}")]
     Routing(String),
-    /// The tunnel has no live connector.
-    #[error("no connector: the tunnel is not connected")]
-    NoConnector,
+    /// The tunnel has no live connector, or none that takes a stream.
+    #[error("no connector: {0}")]
+    NoConnector(String),
     /// Dialling failed, or the connection ended before a reply.
     #[error("upstream down: {0}")]
     Down(String),
     /// No reply head in time.
-    #[error("upstream silent: no reply in time (readTimeout)")]
+    #[error("upstream silent: no reply in time (readTimeout, at an entrypoint entrypoint.readTimeout)")]
     Silent,
     /// A reply that is malformed or ambiguous.
     #[error("bad reply from upstream: {0}")]
@@ -58,7 +58,7 @@ impl Failure {
             Self::NoRoute(_) | Self::BadReply(_) => 502,
             Self::Refused(_, status) => *status,
             Self::Routing(_) => 500,
-            Self::NoConnector | Self::Down(_) => 503,
+            Self::NoConnector(_) | Self::Down(_) => 503,
             Self::Silent => 504,
             Self::Loop => 508,
         }
@@ -78,7 +78,7 @@ impl Failure {
             Self::NoRoute(_) => "no_route",
             Self::Refused(..) => "refused",
             Self::Routing(_) => "routing_failed",
-            Self::NoConnector => "no_connector",
+            Self::NoConnector(_) => "no_connector",
             Self::Down(_) => "upstream_down",
             Self::Silent => "upstream_silent",
             Self::BadReply(_) => "bad_reply",
@@ -90,7 +90,9 @@ impl Failure {
     fn public_text(&self) -> String {
         match self {
             Self::Down(_) => "upstream down".to_owned(),
+            Self::NoConnector(_) => "no connector: the tunnel is not connected".to_owned(),
             Self::Routing(_) => "routing failed".to_owned(),
+            Self::Silent => "upstream silent".to_owned(),
             other => other.to_string(),
         }
     }

@@ -4,10 +4,11 @@
 //! both directions at once, under both sides' flow control.
 
 use super::failure::{Failure, RequestId};
-use super::{Asked, Context, NoPool, Route, Router, Way};
-use crate::addr::HostPort;
+use super::{Asked, Context, NoPool, Router, Way};
+use crate::addr::{Host, HostPort};
 use crate::net::BoxStream;
 use crate::net::prefixed::Prefixed;
+use crate::record::{Record, Route};
 use crate::route::{HttpParts, Protocol};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -18,7 +19,6 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use std::future::poll_fn;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info};
 
 /// Requests of one visitor under way at once; each may hold a connection to a target.
 const MAX_STREAMS: u32 = 128;
@@ -61,10 +61,11 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
     let mut connection = match timeout(settings.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            return debug!(service = context.service, client = %context.client, %error, "handshake");
+            return handshake_failed("bad_request", &error.to_string(), context);
         }
         Err(_) => {
-            return debug!(service = context.service, client = %context.client, "handshake not complete in time");
+            let error = "HTTP/2 handshake not complete in time (http.headTimeout)";
+            return handshake_failed("head_timeout", error, context);
         }
     };
     let mut requests = FuturesUnordered::new();
@@ -88,12 +89,16 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
     }
 }
 
+fn handshake_failed(outcome: &'static str, error: &str, context: &Context<'_>) {
+    Record::new(context.service, context.client, Instant::now()).failed(outcome, error).connection();
+}
+
 /// What a finished request leaves for its log line.
 struct Answered {
-    route: Route,
     status: u16,
     bytes: (u64, u64),
-    outcome: &'static str,
+    /// Why the answer could not be completed.
+    cut: Option<&'static str>,
 }
 
 async fn one_request<R: Router>(
@@ -107,30 +112,20 @@ async fn one_request<R: Router>(
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let authority = authority.or_else(|| parts.headers.get("host")?.to_str().ok());
     let authority = authority.map(|text| HostPort::parse(text, 80)).and_then(Result::ok);
-    let host = authority.as_ref().map(ToString::to_string);
+    let host = authority.as_ref().map_or_else(Host::empty, |asked| asked.host.clone());
     let method = parts.method.clone();
+    let record = Record::new(context.service, context.client, started).host(&host);
     let asked = Asked { authority: authority.as_ref(), protocol: Protocol::Http2, parts: &parts };
-    let (service, client) = (context.service, context.client);
-    match forward(&parts, &asked, body, &mut respond, router, context).await {
-        Ok(Answered { route, status, bytes: (bytes_in, bytes_out), outcome }) => info!(
-            service,
-            %client,
-            host,
-            method = %method,
-            status,
-            node = route.node,
-            tunnel = route.tunnel,
-            connector = route.connector,
-            bytes_in,
-            bytes_out,
-            elapsed = ?started.elapsed(),
-            outcome,
-            "request"
-        ),
+    let mut route = Route::default();
+    match forward(&parts, &asked, body, &mut respond, router, &mut route, context).await {
+        Ok(Answered { status, bytes, cut }) => {
+            let record = cut.into_iter().fold(record, |record, why| record.failed("cut", why));
+            record.route(route).bytes(bytes).request(Some(method.as_str()), status, None);
+        }
         Err(failure) => {
             let id = RequestId::random();
-            let (status, outcome) = (failure.status(), failure.outcome());
-            info!(service, %client, host, method = %method, status, request_id = %id, outcome, error = %failure, elapsed = ?started.elapsed(), "request");
+            let record = record.failed(failure.outcome(), &failure);
+            record.route(route).request(Some(method.as_str()), failure.status(), Some(&id));
             // A visitor that has gone away does not want to know.
             drop(refuse(&mut respond, &failure, &id));
         }
@@ -152,12 +147,14 @@ async fn forward<R: Router>(
     body: RecvStream,
     respond: &mut SendResponse<Bytes>,
     router: &R,
+    route: &mut Route,
     context: &Context<'_>,
 ) -> Result<Answered, Failure> {
     let limit = context.settings.reply_timeout;
     let mut choice = router.choose(asked).await?;
-    let Way::Fresh(upstream) = router.open(&mut choice, asked, &mut NoPool).await?;
-    let route = upstream.route;
+    let opened = router.open(&mut choice, asked, &mut NoPool).await;
+    *route = router.route(&choice);
+    let Way::Fresh(upstream) = opened?;
     let mut client = h2::client::Builder::new();
     client.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     let handshake = timeout(limit, client.handshake::<_, Bytes>(upstream.stream));
@@ -165,7 +162,7 @@ async fn forward<R: Router>(
 
     let exchange = async {
         let mut sender = sender.ready().await.map_err(|e| down(&e))?;
-        let request = outgoing(parts, router.request_fields(asked, &route));
+        let request = outgoing(parts, router.request_fields(asked, route));
         let (answer, to_target) = sender.send_request(request, body.is_end_stream()).map_err(|e| down(&e))?;
         // The target may answer before it has seen the whole request: both directions move from here on.
         let up = copy(body, to_target);
@@ -174,19 +171,19 @@ async fn forward<R: Router>(
             let (head, body) = answer.into_parts();
             let status = head.status.as_u16();
             let sent = respond.send_response(Response::from_parts(head, ()), body.is_end_stream());
-            let Ok(to_visitor) = sent else { return Ok::<_, Failure>((status, 0, "visitor_gone")) };
+            let Ok(to_visitor) = sent else { return Ok::<_, Failure>((status, 0, Some("visitor gone"))) };
             let (bytes, end) = copy(body, to_visitor).await;
             Ok((status, bytes, end))
         };
         let (mut up, mut down_stream) = (Box::pin(up), Box::pin(down_stream));
         let mut bytes_in = None;
-        let (status, bytes_out, outcome) = loop {
+        let (status, bytes_out, cut) = loop {
             tokio::select! {
                 answered = &mut down_stream => break answered?,
                 (bytes, _) = &mut up, if bytes_in.is_none() => bytes_in = Some(bytes),
             }
         };
-        Ok((status, (bytes_in.unwrap_or(0), bytes_out), outcome))
+        Ok((status, (bytes_in.unwrap_or(0), bytes_out), cut))
     };
     let mut connection = Box::pin(connection);
     let done = {
@@ -200,8 +197,8 @@ async fn forward<R: Router>(
         }
     };
     router.report(&mut choice, done.as_ref().map(|_| ()));
-    let (status, bytes, outcome) = done?;
-    Ok(Answered { route, status, bytes, outcome })
+    let (status, bytes, cut) = done?;
+    Ok(Answered { status, bytes, cut })
 }
 
 fn down(error: &h2::Error) -> Failure {
@@ -225,13 +222,13 @@ fn outgoing(parts: &Parts, fields: Vec<(&'static str, String)>) -> Request<()> {
 }
 
 /// Passes a body and its trailers on; what ends one side early resets the other.
-async fn copy(mut from: RecvStream, mut to: SendStream<Bytes>) -> (u64, &'static str) {
+async fn copy(mut from: RecvStream, mut to: SendStream<Bytes>) -> (u64, Option<&'static str>) {
     let mut moved = 0;
     match copy_until_end(&mut from, &mut to, &mut moved).await {
-        Ok(()) => (moved, "ok"),
+        Ok(()) => (moved, None),
         Err(error) => {
             to.send_reset(error.reason().unwrap_or(Reason::CANCEL));
-            (moved, "reset")
+            (moved, Some("a side reset the stream"))
         }
     }
 }

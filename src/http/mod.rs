@@ -11,6 +11,7 @@ pub(crate) mod upstream;
 
 use crate::addr::{Host, HostPort};
 use crate::net::{self, BoxStream, pipe};
+use crate::record::{Record, Route};
 use crate::route::{HttpParts, Protocol};
 use crate::wire::http::{Framing, H2C_FIELDS, Limits, ReplyHead, RequestHead, edit_fields};
 use bytes::{Bytes, BytesMut};
@@ -23,8 +24,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
-pub(crate) use upstream::{Fresh, NoPool, Pool, Route, Way};
+use tracing::debug;
+pub(crate) use upstream::{Fresh, NoPool, Pool, Way};
 use upstream::{Idle, Upstream};
 
 /// Times and bounds of HTTP on one port.
@@ -88,6 +89,9 @@ pub(crate) trait Router: Sync {
     /// The last opened target answered, or failed to.
     fn report(&self, choice: &mut Self::Choice, answered: Result<(), &Failure>);
 
+    /// How far the choice has come, for the log.
+    fn route(&self, choice: &Self::Choice) -> Route;
+
     /// Fields to add to the request, each in place of any of that name that came in.
     fn request_fields(&self, asked: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)>;
 }
@@ -132,7 +136,7 @@ enum Next {
     /// A reset: what the visitor got of its reply is not all of it.
     Abort,
     /// Bytes both ways.
-    Pipe(Upstream),
+    Pipe(Box<Upstream>, Host),
 }
 
 /// Answers the requests of one connection until it ends.
@@ -147,7 +151,13 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
         first = false;
         let next = match read_head(&mut client, context.settings).await {
             Ok(Some(head)) => Box::pin(one_request(&mut client, &mut idle, &head, router, context)).await,
-            Ok(None) => break,
+            Ok(None) => {
+                if !client.buf.is_empty() {
+                    let record = Record::new(context.service, context.client, Instant::now());
+                    record.failed("visitor_gone", "ended in the middle of a request head").connection();
+                }
+                break;
+            }
             Err(failure) => {
                 refuse(&mut client, None, failure, context, Instant::now(), Next::Close { linger: true })
                     .await
@@ -158,7 +168,7 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
             Next::Close { linger: true } => return close_gently(client).await,
             Next::Close { linger: false } => break,
             Next::Abort => return client.stream.abort(),
-            Next::Pipe(upstream) => return switch(client, upstream, context).await,
+            Next::Pipe(upstream, host) => return switch(client, *upstream, &host, context).await,
         }
     }
     // The peer learns the end from a FIN in any case; an error here has nobody to be told to.
@@ -174,7 +184,12 @@ async fn wait_for_request(client: &mut Buffered, context: &Context<'_>) -> bool 
     let readable = timeout(context.settings.idle_timeout, arrival);
     tokio::select! {
         biased;
-        ready = readable => matches!(ready, Ok(Ok(()))),
+        ready = readable => {
+            if ready.is_err() {
+                debug!(service = context.service, client = %context.client, "idle for too long (http.idleTimeout)");
+            }
+            matches!(ready, Ok(Ok(())))
+        }
         () = context.stop.cancelled() => false,
     }
 }
@@ -199,7 +214,9 @@ async fn one_request<R: Router>(
     let asked = Asked::new(head);
     let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
-        Err(failure) => return refuse_request(client, head, failure, context, started).await,
+        Err(failure) => {
+            return refuse_request(client, head, failure, Route::default(), context, started).await;
+        }
     };
     idle.repeatable = head.idempotent();
     let mut attempt = 0;
@@ -208,7 +225,10 @@ async fn one_request<R: Router>(
         let mut upstream = match router.open(&mut choice, &asked, idle).await {
             Ok(Way::Kept(upstream)) => upstream,
             Ok(Way::Fresh(fresh)) => fresh.into(),
-            Err(failure) => return refuse_request(client, head, failure, context, started).await,
+            Err(failure) => {
+                let route = router.route(&choice);
+                return refuse_request(client, head, failure, route, context, started).await;
+            }
         };
         let sent = outgoing(head, router.request_fields(&asked, &upstream.route));
         match exchange::ask(client, &mut upstream.io, head, sent, settings, upstream.silence).await {
@@ -223,10 +243,10 @@ async fn one_request<R: Router>(
                 if !failure.is_visitors() {
                     router.report(&mut choice, Err(&failure));
                 }
-                return refuse_request(client, head, failure, context, started).await;
+                return refuse_request(client, head, failure, upstream.route, context, started).await;
             }
             Err(Unanswered::Gone) => {
-                log_request(head, &upstream.route, 0, (0, 0), started, "visitor_gone", context);
+                log_request(head, &upstream.route, 0, (0, 0), started, Some("visitor gone"), context);
                 return Next::Close { linger: false };
             }
         }
@@ -234,15 +254,18 @@ async fn one_request<R: Router>(
     let status = answer.head.status();
     if answer.head.switches() {
         let sent = client.stream.write_all(answer.head.raw()).await;
-        log_request(head, &upstream.route, status, (0, 0), started, "switched", context);
-        return if sent.is_ok() { Next::Pipe(upstream) } else { Next::Close { linger: false } };
+        log_request(head, &upstream.route, status, (0, 0), started, None, context);
+        return if sent.is_ok() {
+            Next::Pipe(Box::new(upstream), host(head))
+        } else {
+            Next::Close { linger: false }
+        };
     }
     let keep_alive = head.keep_alive() && answer.head.keep_alive();
     let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
     let sent = reply_head(&answer.head, keep_alive && !keep_client);
     let done = exchange::answer(client, &mut upstream.io, answer, sent, settings).await;
-    let outcome = done.error.unwrap_or("ok");
-    log_request(head, &upstream.route, status, (done.bytes_in, done.bytes_out), started, outcome, context);
+    log_request(head, &upstream.route, status, (done.bytes_in, done.bytes_out), started, done.error, context);
     let complete = done.request_complete && done.reply_complete;
     if complete && keep_alive && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
         idle.keep(upstream);
@@ -276,6 +299,7 @@ async fn refuse_request(
     client: &mut Buffered,
     head: &RequestHead,
     failure: Failure,
+    route: Route,
     context: &Context<'_>,
     started: Instant,
 ) -> Next {
@@ -285,12 +309,12 @@ async fn refuse_request(
     } else {
         Next::Close { linger: !whole }
     };
-    refuse(client, Some(head), failure, context, started, next).await
+    refuse(client, Some((head, route)), failure, context, started, next).await
 }
 
 async fn refuse(
     client: &mut Buffered,
-    head: Option<&RequestHead>,
+    asked: Option<(&RequestHead, Route)>,
     failure: Failure,
     context: &Context<'_>,
     started: Instant,
@@ -298,19 +322,13 @@ async fn refuse(
 ) -> Next {
     let id = RequestId::random();
     let close = !matches!(next, Next::Request);
+    let (head, route) = asked.unzip();
     let head_only = head.is_some_and(|h| h.method() == "HEAD");
-    info!(
-        service = context.service,
-        client = %context.client,
-        host = head.and_then(RequestHead::authority).map(tracing::field::display),
-        method = head.map(RequestHead::method),
-        status = failure.status(),
-        request_id = %id,
-        outcome = failure.outcome(),
-        error = %failure,
-        elapsed = ?started.elapsed(),
-        "request"
-    );
+    let record = Record::new(context.service, context.client, started)
+        .host(&head.map_or_else(Host::empty, host))
+        .failed(failure.outcome(), &failure);
+    let record = record.route(route.unwrap_or_default());
+    record.request(head.map(RequestHead::method), failure.status(), Some(&id));
     let reply = failure.reply(&id, close, head_only);
     match client.stream.write_all(&reply).await {
         Ok(()) => next,
@@ -323,47 +341,29 @@ fn log_request(
     head: &RequestHead,
     route: &Route,
     status: u16,
-    (bytes_in, bytes_out): (u64, u64),
+    bytes: (u64, u64),
     started: Instant,
-    outcome: &str,
+    cut: Option<&'static str>,
     context: &Context<'_>,
 ) {
-    info!(
-        service = context.service,
-        client = %context.client,
-        host = head.authority().map(tracing::field::display),
-        method = head.method(),
-        status,
-        node = route.node,
-        tunnel = route.tunnel,
-        connector = route.connector,
-        bytes_in,
-        bytes_out,
-        elapsed = ?started.elapsed(),
-        outcome,
-        "request"
-    );
+    let record = Record::new(context.service, context.client, started).host(&host(head));
+    let record = cut.into_iter().fold(record, |record, why| record.failed("cut", why));
+    record.route(route.clone()).bytes(bytes).request(Some(head.method()), status, None);
+}
+
+fn host(head: &RequestHead) -> Host {
+    head.authority().map_or_else(Host::empty, |asked| asked.host.clone())
 }
 
 /// After 101 the connection is a byte pipe.
-async fn switch(client: Buffered, upstream: Upstream, context: &Context<'_>) {
+async fn switch(client: Buffered, upstream: Upstream, host: &Host, context: &Context<'_>) {
     let started = Instant::now();
     let route = upstream.route;
     let visitor = pipe::Side { stream: client.stream, prefix: client.buf.freeze() };
     let target = pipe::Side { stream: upstream.io.stream, prefix: upstream.io.buf.freeze() };
     let outcome = pipe::pipe(visitor, target, *context.pipe).await;
-    info!(
-        service = context.service,
-        client = %context.client,
-        node = route.node,
-        tunnel = route.tunnel,
-        connector = route.connector,
-        bytes_in = outcome.a_to_b,
-        bytes_out = outcome.b_to_a,
-        elapsed = ?started.elapsed(),
-        outcome = %outcome.end,
-        "connection"
-    );
+    let record = Record::new(context.service, context.client, started).host(host);
+    record.route(route).piped(&outcome).connection();
 }
 
 /// Ends a connection whose visitor may still be sending: closing at once would reset it and could take the reply along.

@@ -26,12 +26,17 @@ impl Router for Prepared {
         if let Some(kept) = pool.take("target").await {
             return Ok(Way::Kept(kept));
         }
-        let stream = self.0.lock().unwrap().pop_front().ok_or(Failure::NoConnector)?;
+        let stream = self.0.lock().unwrap().pop_front();
+        let stream = stream.ok_or_else(|| Failure::NoConnector("none left".to_owned()))?;
         let (key, route) = ("target".to_owned(), Route::default());
         Ok(Way::Fresh(Fresh { stream, key, route, silence: None }))
     }
 
     fn report(&self, (): &mut (), _: Result<(), &Failure>) {}
+
+    fn route(&self, _: &Self::Choice) -> Route {
+        Route::default()
+    }
 
     fn request_fields(&self, _: &Asked<'_>, _: &Route) -> Vec<(&'static str, String)> {
         Vec::new()

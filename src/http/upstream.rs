@@ -2,6 +2,7 @@
 
 use super::pump::Buffered;
 use crate::net::{self, BoxStream};
+use crate::record::Route;
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -15,17 +16,6 @@ pub(super) const MAX_IDLE: usize = 4;
 /// A request that may not be sent twice goes to a kept upstream only if that has been idle for less. Servers close idle
 /// connections after seconds, and one that does so while our request is on its way costs the request.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// Where a request went, for the log.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Route {
-    /// The forwarder's node.
-    pub(crate) node: String,
-    /// The tunnel's ID.
-    pub(crate) tunnel: String,
-    /// The connector's ID.
-    pub(crate) connector: String,
-}
 
 /// A new stream to a request's target.
 #[derive(Debug)]

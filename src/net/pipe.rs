@@ -85,12 +85,27 @@ pub enum End {
     Error(Which, io::ErrorKind),
 }
 
+impl End {
+    /// The word for logs and metrics.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Self::ClosedBy(_) => "ok",
+            Self::Idle => "idle_timeout",
+            Self::HalfClosedIdle(_) => "half_close_timeout",
+            Self::Error(Which::A, _) => "visitor_failed",
+            Self::Error(Which::B, _) => "target_failed",
+        }
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClosedBy(_) => f.write_str("ok"),
-            Self::Idle => f.write_str("idle_timeout"),
-            Self::HalfClosedIdle(_) => f.write_str("half_close_timeout"),
+            Self::ClosedBy(_) => f.write_str("ended in order"),
+            Self::Idle => f.write_str("silent in both directions for too long (idleTimeout)"),
+            Self::HalfClosedIdle(_) => {
+                f.write_str("one side had ended and the other was silent for too long (halfCloseTimeout)")
+            }
             Self::Error(Which::A, kind) => write!(f, "visitor failed: {kind}"),
             Self::Error(Which::B, kind) => write!(f, "target failed: {kind}"),
         }

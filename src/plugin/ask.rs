@@ -49,6 +49,8 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) struct Generation {
     pub(super) pool: Arc<Pool>,
+    /// What decided, for the log.
+    rule: Arc<str>,
     tunnels: Decisions<Tunnel>,
     targets: Decisions<Verdict<Target>>,
 }
@@ -56,7 +58,8 @@ pub(super) struct Generation {
 impl Generation {
     pub(super) fn new(pool: Pool, cached_decisions: usize) -> Arc<Self> {
         let (tunnels, targets) = (Decisions::new(cached_decisions), Decisions::new(cached_decisions));
-        Arc::new(Self { pool: Arc::new(pool), tunnels, targets })
+        let rule = format!("plugin {}", pool.shared.name).into();
+        Arc::new(Self { pool: Arc::new(pool), rule, tunnels, targets })
     }
 
     /// Asks which tunnel.
@@ -83,6 +86,9 @@ impl Generation {
         let endpoint = |text: &str| {
             let bad = || CallError::BadAnswer(format!("tunnel ID {:?} is no UUID", one_line(text, 64)));
             parse_endpoint(text).ok_or_else(bad)
+        };
+        let endpoint = |text: &str| {
+            endpoint(text).map(|(tunnel, private)| Endpoint { tunnel, private, rule: Arc::clone(&self.rule) })
         };
         let (verdict, exposed) = match answer.verdict {
             ingress::Verdict::Pass => (Verdict::Pass, false),

@@ -259,6 +259,7 @@ impl Candidate {
             addr: address.map_err(|e| format!("node {:?}: {e}", self.name))?,
             weight: self.weight,
             backup: false,
+            condition: "*".into(),
             max_fails: 1,
             fail_timeout: Duration::from_secs(10),
             labels: self.labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect(),

@@ -108,8 +108,11 @@ pub struct Extra {
     /// The application protocols that a TLS visitor offers.
     pub alpn: Option<Arc<[Box<str>]>>,
     /// The service's own metadata, and what a tunnel server told about a stream; names without case.
-    pub metadata: Option<Arc<[(Box<str>, Box<str>)]>>,
+    pub metadata: Option<Arc<Pairs>>,
 }
+
+/// Names and values.
+pub type Pairs = [(Box<str>, Box<str>)];
 
 impl Extra {
     /// What is known under that name, compared without case.
@@ -224,6 +227,8 @@ pub trait Ingress: fmt::Debug + Send + Sync {
 pub struct Node {
     /// Its name in the configuration.
     pub name: Arc<str>,
+    /// The condition under which it is a candidate, for the log: its rule, else host, path and protocol of its filter; `*`: none.
+    pub condition: Arc<str>,
     /// Where it is. An empty host or port 0 is filled in from the request (`None`: forward to the request's own host).
     pub addr: Option<HostPort>,
     /// Weight for the random strategy, at least 1.
@@ -235,7 +240,7 @@ pub struct Node {
     /// For how long after its last failure it is passed over.
     pub fail_timeout: std::time::Duration,
     /// `metadata.labels`.
-    pub labels: Box<[(Box<str>, Box<str>)]>,
+    pub labels: Box<Pairs>,
     /// Failure marks.
     pub health: hop::Health,
 }

@@ -97,6 +97,7 @@ mod tests {
     fn nodes(weights: &[u32]) -> Vec<Arc<Node>> {
         let node = |(i, weight): (usize, &u32)| Node {
             name: format!("node-{i}").into(),
+            condition: "*".into(),
             addr: None,
             weight: *weight,
             backup: false,

@@ -3,14 +3,22 @@
 //! A stream that is bad (no header in time, a status that is no success) ends alone; the session and the other streams
 //! go on. What is done with a connection is the handler's business.
 
+mod backoff;
+mod choice;
+#[cfg(test)]
+mod tests;
+
 use super::{HandshakeError, read_message, write_message};
 use crate::addr::{Host, HostPort};
 use crate::mux;
 use crate::net::dial::{DialError, dial};
 use crate::net::{BoxStream, Conn, Via};
+use crate::route::hop::{HopSettings, Tried};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Command, Feature, Status, TunnelFeature};
+use backoff::{Backoff, LASTED, Round};
 use bytes::{Bytes, BytesMut};
+use choice::Choice;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,20 +27,14 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-/// The first wait after a failure; each further one doubles it.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// The longest.
-const LAST_WAIT: Duration = Duration::from_secs(30);
-/// A session that lived this long was a good one: the next failure starts from the beginning.
-const LASTED: Duration = Duration::from_secs(5);
-
 /// A listener of type `rtcp`: a session with a tunnel or relay server that hands us streams.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The service's `addr`: the bind address that is asked for.
     pub bind: HostPort,
-    /// The chain's only hop: servers to try, in the selector's order.
     pub servers: Vec<Server>,
+    /// How to choose among them: one node for each, in the same order.
+    pub choice: HopSettings,
     /// `handshakeTimeout`: for the BIND reply, and for the header of each stream.
     pub handshake_timeout: Duration,
     /// `connectTimeout` for the server.
@@ -96,9 +98,17 @@ enum SessionError {
     Encode(#[from] relay::EncodeError),
 }
 
+impl SessionError {
+    fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Refused { status: Status::Unauthorized })
+    }
+}
+
 fn advice(status: Status) -> &'static str {
     match status {
-        Status::Unauthorized => " (user name or password: connector.auth)",
+        Status::Unauthorized => {
+            " (wrong user name or password: mend connector.auth; the next try is up to 30 s away)"
+        }
         Status::Forbidden => " (a relay server opens ports only with metadata bind: true)",
         Status::ServiceUnavailable => " (the address may be in use at the server)",
         _ => "",
@@ -123,40 +133,64 @@ where
     S: Fn(Conn) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
-    let mut wait = FIRST_WAIT;
-    let mut attempts = 0;
-    let mut servers = settings.servers.iter().cycle();
-    while let Some(server) = servers.next().filter(|_| !shutdown.stop.is_cancelled()) {
-        let started = Instant::now();
-        let bound = tokio::select! {
-            bound = bind(settings, server) => bound,
-            () = shutdown.stop.cancelled() => return,
-        };
-        match bound {
-            Ok(bound) => {
-                attempts = 0;
-                session(service, settings, server, bound, shutdown, &serve).await;
-            }
-            Err(error) => {
-                attempts += 1;
-                warn!(service, node = server.name, addr = %server.addr, attempts, %error, "cannot connect");
-            }
+    let mut backoff = Backoff::default();
+    let choice = Choice::new(service, &settings.choice);
+    while !shutdown.stop.is_cancelled() {
+        let round = try_servers(service, settings, &choice, shutdown, &serve).await;
+        if shutdown.stop.is_cancelled() {
+            return;
         }
-        if attempts == 0 && started.elapsed() >= LASTED {
-            wait = FIRST_WAIT;
-            continue;
-        }
+        let wait = backoff.after(round, fastrand::f64());
+        debug!(service, ?round, ?wait, "next try");
         tokio::select! {
-            () = sleep(jittered(wait)) => {}
-            () = shutdown.stop.cancelled() => return,
+            () = sleep(wait) => {}
+            () = shutdown.stop.cancelled() => {}
         }
-        wait = (wait * 2).min(LAST_WAIT);
     }
 }
 
-/// Between half and one and a half times the wait, so that many clients do not come back in step.
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(0.5 + fastrand::f64()).min(LAST_WAIT)
+/// Tries one server after the other without a wait between them, until a session has lasted.
+async fn try_servers<S, F>(
+    service: &str,
+    settings: &Settings,
+    choice: &Choice<'_>,
+    shutdown: &Shutdown,
+    serve: &S,
+) -> Round
+where
+    S: Fn(Conn) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let mut round = Round::Unauthorized;
+    let mut tried = Tried::new();
+    while let Some((index, node)) = choice.next(&mut tried) {
+        let Some(server) = settings.servers.get(index) else { break };
+        let bound = tokio::select! {
+            bound = bind(settings, server) => bound,
+            () = shutdown.stop.cancelled() => break,
+        };
+        match bound {
+            Ok(bound) => {
+                let since = Instant::now();
+                session(service, settings, server, bound, shutdown, serve).await;
+                let lasted = since.elapsed() >= LASTED;
+                // A server that sends its clients away at once is no better than one that is down.
+                choice.mark(&node, lasted);
+                if lasted || shutdown.stop.is_cancelled() {
+                    return Round::Lasted;
+                }
+                round = Round::Short;
+            }
+            Err(error) => {
+                choice.mark(&node, false);
+                warn!(service, node = server.name, addr = %server.addr, %error, "cannot connect");
+                if !error.is_unauthorized() && round == Round::Unauthorized {
+                    round = Round::Failed;
+                }
+            }
+        }
+    }
+    round
 }
 
 async fn bind(settings: &Settings, server: &Server) -> Result<Bound, SessionError> {
@@ -245,7 +279,7 @@ async fn session<S, F>(
     };
     tokio::join!(driver, accept, super::drain(&session, shutdown));
     let reason = session.closed().await;
-    info!(service, node = server.name, elapsed = ?since.elapsed(), %reason, "disconnected");
+    info!(service, node = server.name, elapsed = crate::record::seconds(since.elapsed()), %reason, "disconnected");
 }
 
 /// Reads a stream's header (section 2.3) and makes a connection of it.

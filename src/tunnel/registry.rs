@@ -52,37 +52,44 @@ pub(crate) struct TunnelFull(usize);
 /// All tunnels of one server.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    tunnels: Mutex<HashMap<TunnelId, Vec<Arc<Connector>>>>,
+    tunnels: Mutex<HashMap<TunnelId, Pool>>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    /// Those that are in, and those that are being let in.
+    places: usize,
+    connectors: Vec<Arc<Connector>>,
 }
 
 impl Registry {
-    /// Takes a connector into its tunnel; it leaves when the guard is dropped.
-    pub(crate) fn register(
+    /// Keeps a place for a connector in its tunnel; it is given up when the guard is dropped.
+    pub(crate) fn reserve(
         self: &Arc<Self>,
         tunnel: TunnelId,
-        connector: Arc<Connector>,
         max_connectors: usize,
     ) -> Result<Registration, TunnelFull> {
         let mut tunnels = self.lock();
         let pool = tunnels.entry(tunnel).or_default();
-        if pool.len() >= max_connectors {
-            return Err(TunnelFull(pool.len()));
+        if pool.places >= max_connectors {
+            return Err(TunnelFull(pool.places));
         }
-        pool.push(Arc::clone(&connector));
-        Ok(Registration { registry: Arc::clone(self), tunnel, connector: connector.id })
+        pool.places += 1;
+        Ok(Registration { registry: Arc::clone(self), tunnel, connector: None })
     }
 
-    /// A live TCP connector of the tunnel that is not in `tried`, by weighted chance; silent ones only when no other is left.
-    pub(crate) fn choose(&self, tunnel: TunnelId, tried: &[Uuid]) -> Option<Arc<Connector>> {
+    /// A live connector of the tunnel for that network, not in `tried`, by weighted chance; silent ones only when no other is
+    /// left. A connector of the other network is never chosen, not even when it is the only one.
+    pub(crate) fn choose(&self, tunnel: TunnelId, udp: bool, tried: &[Uuid]) -> Option<Arc<Connector>> {
         let tunnels = self.lock();
-        let usable = |c: &&Arc<Connector>| !c.udp && !c.session.is_closed() && !tried.contains(&c.id);
-        let pool: Vec<_> = tunnels.get(&tunnel)?.iter().filter(usable).collect();
+        let usable = |c: &&Arc<Connector>| c.udp == udp && !c.session.is_closed() && !tried.contains(&c.id);
+        let pool: Vec<_> = tunnels.get(&tunnel)?.connectors.iter().filter(usable).collect();
         let lively = pool.iter().any(|c| !c.is_silent());
         let pool = pool.into_iter().filter(|c| !lively || !c.is_silent()).collect();
         weighted(pool, |total| fastrand::u32(0..total)).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Vec<Arc<Connector>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Pool>> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,15 +116,26 @@ fn weighted(mut pool: Vec<&Arc<Connector>>, draw: impl FnOnce(u32) -> u32) -> Op
 pub(crate) struct Registration {
     registry: Arc<Registry>,
     tunnel: TunnelId,
-    connector: Uuid,
+    connector: Option<Uuid>,
+}
+
+impl Registration {
+    /// Takes the place: from now on the connector gets streams.
+    pub(crate) fn enter(&mut self, connector: Arc<Connector>) {
+        self.connector = Some(connector.id);
+        if let Some(pool) = self.registry.lock().get_mut(&self.tunnel) {
+            pool.connectors.push(connector);
+        }
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut tunnels = self.registry.lock();
         if let Some(pool) = tunnels.get_mut(&self.tunnel) {
-            pool.retain(|c| c.id != self.connector);
-            if pool.is_empty() {
+            pool.connectors.retain(|c| Some(c.id) != self.connector);
+            pool.places -= 1;
+            if pool.places == 0 {
                 tunnels.remove(&self.tunnel);
             }
         }
@@ -126,8 +144,14 @@ impl Drop for Registration {
 
 /// Why no stream to a tunnel could be had.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("no live connector in tunnel {0}")]
-pub(crate) struct NoConnector(TunnelId);
+pub(crate) enum NoConnector {
+    /// No client serves it, or all that do have been tried.
+    #[error("tunnel {0} is not connected")]
+    Gone(TunnelId),
+    /// The last one that was asked took no stream.
+    #[error("no connector of tunnel {0} takes a stream: {1}")]
+    Refused(TunnelId, mux::OpenError),
+}
 
 /// A stream on a connector, its header under way.
 #[derive(Debug)]
@@ -141,23 +165,26 @@ impl Registry {
     pub(crate) fn open(
         &self,
         tunnel: TunnelId,
+        udp: bool,
         header: &bytes::Bytes,
         tried: &mut Vec<Uuid>,
     ) -> Result<Opened, NoConnector> {
-        while let Some(connector) = self.choose(tunnel, tried) {
+        let mut none = NoConnector::Gone(tunnel);
+        while let Some(connector) = self.choose(tunnel, udp, tried) {
             tried.push(connector.id);
             match connector.session.open(header.clone()) {
                 Ok(stream) => return Ok(Opened { stream, connector }),
                 Err(error) => {
-                    tracing::debug!(%tunnel, connector = %connector.id, %error, "connector passed over")
+                    tracing::debug!(%tunnel, connector = %connector.id, %error, "connector passed over");
+                    none = NoConnector::Refused(tunnel, error);
                 }
             }
         }
-        Err(NoConnector(tunnel))
+        Err(none)
     }
 
-    /// Whether a connector is left that was not tried.
+    /// Whether a TCP connector is left that was not tried.
     pub(crate) fn has_other(&self, tunnel: TunnelId, tried: &[Uuid]) -> bool {
-        self.choose(tunnel, tried).is_some()
+        self.choose(tunnel, false, tried).is_some()
     }
 }

@@ -6,6 +6,7 @@ use crate::addr::HostPort;
 use crate::mux;
 use crate::net::listen::{self, Listener, Permit};
 use crate::net::{Conn, pipe};
+use crate::record::Record;
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{Command, Feature, Request, Status};
 use bytes::{Bytes, BytesMut};
@@ -43,11 +44,12 @@ pub(crate) struct Server {
 impl Server {
     /// Serves one client until its session ends.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+        let record = Record::new(&self.service, conn.client, Instant::now());
         let limit = self.settings.handshake_timeout;
         let mut buf = BytesMut::from(conn.prefix.split_off(0));
         let request = match read_message(&mut conn.stream, &mut buf, limit, Request::decode).await {
             Ok(request) => request,
-            Err(error) => return debug!(service = self.service, client = %conn.client, %error, "handshake"),
+            Err(error) => return record.failed("bad_handshake", &error).connection(),
         };
         permit.established();
         conn.prefix = buf.freeze();
@@ -61,7 +63,7 @@ impl Server {
             Command::Bind | Command::Connect => Status::Forbidden,
             Command::Other(_) => Status::BadRequest,
         };
-        info!(service = self.service, client = %conn.client, command = ?request.command, status = ?refused, "refused");
+        record.failed("refused", format_args!("{:?}: {refused:?}", request.command)).connection();
         if let Err(error) = reply(&mut conn, refused, Vec::new(), limit).await {
             debug!(service = self.service, %error, "handshake");
         }
@@ -118,15 +120,14 @@ async fn visit(
     peer: SocketAddr,
     limits: pipe::Limits,
 ) {
-    let started = Instant::now();
+    let record = Record::new(&service, peer, Instant::now());
     let header = encode(Status::Ok, vec![Feature::addr(&peer.into())]).map_err(|e| e.to_string());
     let target = match header.and_then(|header| session.open(header).map_err(|e| e.to_string())) {
         Ok(target) => target,
-        Err(error) => return info!(service, client = %peer, error, outcome = "no_connector", "connection"),
+        Err(error) => return record.failed("no_connector", error).connection(),
     };
     let visitor = pipe::Side { stream: Box::new(stream), prefix: Bytes::new() };
     let target = pipe::Side { stream: Box::new(target), prefix: Bytes::new() };
     let outcome = pipe::pipe(visitor, target, limits).await;
-    let (bytes_in, bytes_out, elapsed) = (outcome.a_to_b, outcome.b_to_a, started.elapsed());
-    info!(service, client = %peer, bytes_in, bytes_out, ?elapsed, outcome = %outcome.end, "connection");
+    record.piped(&outcome).connection();
 }

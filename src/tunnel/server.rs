@@ -9,6 +9,7 @@ use crate::addr::{Host, HostPort};
 use crate::mux;
 use crate::net::listen::Permit;
 use crate::net::{Conn, pipe};
+use crate::record::{Record, Route, seconds};
 use crate::route::{Endpoint, Extra, Ingress, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Feature, Status, TunnelFeature};
@@ -16,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 /// Flag of a connector ID in a BIND reply: registered for UDP (section 1.2).
@@ -58,13 +59,14 @@ pub(crate) struct Server {
 impl Server {
     /// Serves one connection until it ends.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+        let record = Record::new(&self.service, conn.client, Instant::now());
         let mut buf = BytesMut::from(conn.prefix.split_off(0));
         let read =
             read_message(&mut conn.stream, &mut buf, self.settings.handshake_timeout, relay::Request::decode);
         let request = match read.await {
             Ok(request) => request,
             // The reference closes without a word, and so do its peers expect it (section 1.1).
-            Err(error) => return debug!(service = self.service, client = %conn.client, %error, "handshake"),
+            Err(error) => return record.failed("bad_handshake", &error).connection(),
         };
         permit.established();
         conn.prefix = buf.freeze();
@@ -73,9 +75,12 @@ impl Server {
                 self.bind(conn, &request, *tunnel).await
             }
             (relay::Command::Connect, Some(tunnel)) if !tunnel.id.is_nil() => {
-                self.connect(conn, &request, tunnel.id).await
+                self.connect(conn, &request, tunnel.id, record).await
             }
-            _ => reply(&mut conn, Status::BadRequest, Vec::new(), self.settings.handshake_timeout).await,
+            _ => {
+                record.failed("bad_handshake", "neither BIND nor CONNECT to a tunnel").connection();
+                reply(&mut conn, Status::BadRequest, Vec::new(), self.settings.handshake_timeout).await
+            }
         };
         if let Err(error) = outcome {
             debug!(service = self.service, %error, "handshake");
@@ -90,7 +95,16 @@ impl Server {
         tunnel: TunnelFeature,
     ) -> Result<(), HandshakeError> {
         let (Some(_), Some(wanted)) = (request.source(), request.destination()) else {
+            info!(service = self.service, client = %conn.client, tunnel = %tunnel.id, "BIND without two addresses");
             return Ok(());
+        };
+        let limit = self.settings.handshake_timeout;
+        let mut registration = match self.registry.reserve(tunnel.id, self.settings.max_connectors) {
+            Ok(registration) => registration,
+            Err(error) => {
+                warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, %error, "connector refused");
+                return reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await;
+            }
         };
         let udp = request.is_udp_network();
         let id = Uuid::new_v4();
@@ -100,21 +114,12 @@ impl Server {
             Feature::addr(&endpoint),
             Feature::Tunnel(TunnelFeature { id, flags, weight: tunnel.weight }),
         ];
-        reply(&mut conn, Status::Ok, features, self.settings.handshake_timeout).await?;
+        reply(&mut conn, Status::Ok, features, limit).await?;
 
         let Conn { stream, prefix, client, .. } = conn;
         let (session, mut incoming, driver) =
             mux::start(stream, prefix, mux::Role::Client, &self.settings.mux);
-        let connector = Arc::new(Connector::new(id, tunnel.weight, udp, session.clone()));
-        let registered =
-            self.registry.register(tunnel.id, Arc::clone(&connector), self.settings.max_connectors);
-        let registration = match registered {
-            Ok(registration) => registration,
-            Err(error) => {
-                info!(service = self.service, client = %client, tunnel = %tunnel.id, %error, "connector refused");
-                return Ok(());
-            }
-        };
+        registration.enter(Arc::new(Connector::new(id, tunnel.weight, udp, session.clone())));
         info!(service = self.service, client = %client, tunnel = %tunnel.id, connector = %id, weight = tunnel.weight, "connector up");
         let since = Instant::now();
         // A connector opens no streams; whatever it tries is dropped, which answers FIN (section 2.3).
@@ -122,7 +127,7 @@ impl Server {
         tokio::join!(driver, refuse, drain(&session, &self.shutdown));
         drop(registration);
         let reason = session.closed().await;
-        info!(service = self.service, tunnel = %tunnel.id, connector = %id, elapsed = ?since.elapsed(), %reason, "connector down");
+        info!(service = self.service, tunnel = %tunnel.id, connector = %id, elapsed = seconds(since.elapsed()), %reason, "connector down");
         Ok(())
     }
 
@@ -170,29 +175,42 @@ impl Server {
         mut conn: Conn,
         request: &relay::Request,
         asked: TunnelId,
+        record: Record<'_>,
     ) -> Result<(), HandshakeError> {
         let limit = self.settings.handshake_timeout;
         let (Some(source), Some(destination)) =
             (request.source(), request.destination().and_then(|d| d.to_host_port()))
         else {
+            record.failed("bad_handshake", "CONNECT without a source and a host to reach").connection();
             return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
         };
+        let record = record.host(&destination.host);
+        let record = record.route(Route { tunnel: asked.to_string(), ..Route::default() });
         let tunnel = match self.authorise(&destination, asked, &conn).await {
             Ok(tunnel) => tunnel,
             Err(status) => {
-                info!(service = self.service, client = %conn.client, host = %destination.host, tunnel = %asked, ?status, "visitor refused");
+                record
+                    .failed("refused", format_args!("no such host in this tunnel: {status:?}"))
+                    .connection();
                 return reply(&mut conn, status, Vec::new(), limit).await;
             }
         };
         let source = source.to_host_port().unwrap_or_else(|| conn.client.into());
-        let Ok(header) = stream_header(&source, &destination) else {
-            return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
+        let header = match stream_header(&source, &destination) {
+            Ok(header) => header,
+            Err(error) => {
+                record.failed("refused", error).connection();
+                return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
+            }
         };
-        let Ok(opened) = self.registry.open(tunnel, &header, &mut Vec::new()) else {
-            return reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await;
+        let opened = match self.registry.open(tunnel, request.is_udp_network(), &header, &mut Vec::new()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                record.failed("no_connector", &error).connection();
+                return reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await;
+            }
         };
         reply(&mut conn, Status::Ok, Vec::new(), limit).await?;
-        let started = Instant::now();
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
         let outcome = pipe::pipe(
@@ -201,18 +219,9 @@ impl Server {
             pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout),
         )
         .await;
-        info!(
-            service = self.service,
-            client = %conn.client,
-            host = %destination.host,
-            tunnel = %tunnel,
-            connector = %opened.connector.id,
-            bytes_in = outcome.a_to_b,
-            bytes_out = outcome.b_to_a,
-            elapsed = ?started.elapsed(),
-            outcome = %outcome.end,
-            "connection"
-        );
+        let connector = opened.connector.id.to_string();
+        let route = Route { tunnel: tunnel.to_string(), connector, ..Route::default() };
+        record.route(route).piped(&outcome).connection();
         Ok(())
     }
 

@@ -10,7 +10,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod examples;
 mod grpc;
 mod http;
+mod select;
 mod tunnel;
 mod vectors;

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod config;
+mod config_properties;
 mod corpus;
+mod golden;
 mod http_framing;
 mod layers;
 mod plugin;
 #[path = "../support/vectors.rs"]
 mod recorded;
 mod sessions;
+mod settings;
 mod vectors;

@@ -10,6 +10,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod peers;
+
 use support::Program::{Gost, Ours};
 use support::matrix::{self, Kind};
 
@@ -31,4 +33,15 @@ async fn gost_client_at_our_relay_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn our_client_at_a_gost_relay_server() {
     matrix::all(Kind::Relay, Gost, Ours).await;
+}
+
+/// The control: what two of the reference manage must be asked of ours, and they manage every case.
+#[tokio::test(flavor = "multi_thread")]
+async fn gost_client_at_a_gost_tunnel_server() {
+    matrix::all(Kind::Tunnel, Gost, Gost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gost_client_at_a_gost_relay_server() {
+    matrix::all(Kind::Relay, Gost, Gost).await;
 }

@@ -38,13 +38,18 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) async fn new(kind: Kind, server: Program, client: Program) -> Self {
+        Self::with_mux(kind, server, client, "").await
+    }
+
+    /// With more metadata (`, key: value`) at both the handler and the connector.
+    pub(crate) async fn with_mux(kind: Kind, server: Program, client: Program, mux: &str) -> Self {
         let web = backend::http("web").await;
         let ws = backend::websocket().await;
         let (tls, ca, dir) = backend::https("tls", TLS).await;
         let (port, visit) = (free_port(), free_port());
-        let server = server.start(&server_yaml(kind, port, visit));
+        let server = server.start(&server_yaml(kind, port, visit, mux));
         wait_for_port(port);
-        let client_yaml = client_yaml(kind, port, visit, &[(WEB, web), (TLS, tls), (WS, ws)]);
+        let client_yaml = client_yaml(kind, port, visit, mux, &[(WEB, web), (TLS, tls), (WS, ws)]);
         let running = client.start(&client_yaml);
         let ca = ca.to_str().unwrap().to_owned();
         let setup = Self {
@@ -178,6 +183,17 @@ impl Setup {
     }
 }
 
+/// All but the bulk for one pair, with another mux than the protocol's own.
+pub(crate) async fn muxed(kind: Kind, server: Program, client: Program, mux: &str) {
+    let mut setup = Setup::with_mux(kind, server, client, mux).await;
+    setup.http();
+    setup.tls();
+    setup.websocket().await;
+    setup.concurrent(200).await;
+    tokio::task::block_in_place(|| setup.restart());
+    setup.http();
+}
+
 /// Every case for one pair.
 pub(crate) async fn all(kind: Kind, server: Program, client: Program) {
     let mut setup = Setup::new(kind, server, client).await;
@@ -190,7 +206,7 @@ pub(crate) async fn all(kind: Kind, server: Program, client: Program) {
     setup.http();
 }
 
-fn server_yaml(kind: Kind, port: u16, visit: u16) -> String {
+fn server_yaml(kind: Kind, port: u16, visit: u16, mux: &str) -> String {
     match kind {
         Kind::Tunnel => format!(
             "services:
@@ -198,9 +214,7 @@ fn server_yaml(kind: Kind, port: u16, visit: u16) -> String {
   addr: 127.0.0.1:{port}
   handler:
     type: tunnel
-    metadata:
-      entrypoint: 127.0.0.1:{visit}
-      ingress: ingress-0
+    metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: ingress-0{mux} }}
   listener:
     type: tcp
 ingresses:
@@ -215,17 +229,22 @@ ingresses:
             "services:
 - name: service-0
   addr: 127.0.0.1:{port}
-  handler: {{ type: relay, metadata: {{ bind: true }} }}
+  handler: {{ type: relay, metadata: {{ bind: true{mux} }} }}
   listener: {{ type: tcp }}
 "
         ),
     }
 }
 
-fn client_yaml(kind: Kind, port: u16, visit: u16, nodes: &[(&str, u16)]) -> String {
+fn client_yaml(kind: Kind, port: u16, visit: u16, mux: &str, nodes: &[(&str, u16)]) -> String {
     let (bind, connector) = match kind {
-        Kind::Tunnel => (":0".to_owned(), format!("{{ type: tunnel, metadata: {{ tunnel.id: {TUNNEL} }} }}")),
-        Kind::Relay => (format!("127.0.0.1:{visit}"), "{ type: relay }".to_owned()),
+        Kind::Tunnel => {
+            (":0".to_owned(), format!("{{ type: tunnel, metadata: {{ tunnel.id: {TUNNEL}{mux} }} }}"))
+        }
+        Kind::Relay => {
+            let mux = mux.trim_start_matches(", ");
+            (format!("127.0.0.1:{visit}"), format!("{{ type: relay, metadata: {{ {mux} }} }}"))
+        }
     };
     let nodes: String = nodes
         .iter()

@@ -55,6 +55,11 @@ pub(crate) enum Program {
 impl Program {
     /// Runs a configuration.
     pub(crate) fn start(self, yaml: &str) -> Proc {
+        self.start_with(yaml, &[], &[])
+    }
+
+    /// Runs a configuration with more arguments and environment variables.
+    pub(crate) fn start_with(self, yaml: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Proc {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
         std::fs::write(&file, yaml).unwrap();
@@ -69,7 +74,8 @@ impl Program {
                 Command::new(peer.expect("GOST_PEER names the reference program: run `make test`"))
             }
         };
-        let mut child = command.arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.arg(&file).args(arguments).envs(environment.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stdout.take().unwrap(), Arc::clone(&log));
         collect(child.stderr.take().unwrap(), Arc::clone(&log));
@@ -114,6 +120,33 @@ impl Proc {
         let status =
             Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={count}:{count}")]).status();
         assert!(status.unwrap().success());
+    }
+
+    /// Whether it is still running.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// How many of its TCP sockets have been ended by the peer and not by it.
+    pub(crate) fn close_wait(&self) -> usize {
+        const CLOSE_WAIT: &str = "08";
+        let own: Vec<_> = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+            .filter_map(|link| {
+                Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+            })
+            .collect();
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap();
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.filter(|row| row[3] == CLOSE_WAIT && own.iter().any(|inode| inode == row[9])).count()
     }
 
     /// Open descriptors.

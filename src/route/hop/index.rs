@@ -130,8 +130,8 @@ impl Index {
         let host = subject.request.hostname.as_str();
         self.hosts
             .walk(host)
-            .find_map(|(itself, at)| {
-                let exact = if itself { at.exact.find(subject) } else { None };
+            .find_map(|(name, at)| {
+                let exact = if name == host { at.exact.find(subject) } else { None };
                 exact.or_else(|| at.within.find(subject))
             })
             .or_else(|| self.anywhere.find(subject))

@@ -16,6 +16,7 @@ impl Node {
     pub fn new(settings: &NodeSettings) -> Self {
         Self {
             name: settings.name.as_str().into(),
+            condition: condition(settings).into(),
             addr: settings.addr.clone(),
             weight: settings.weight.max(1),
             backup: settings.backup,
@@ -30,6 +31,7 @@ impl Node {
     pub fn at(address: HostPort) -> Self {
         Self {
             name: address.to_string().into(),
+            condition: "*".into(),
             addr: Some(address),
             weight: 1,
             backup: false,
@@ -59,6 +61,17 @@ impl Node {
         };
         if host.is_empty() { None } else { Some(HostPort::new(host.clone(), port)) }
     }
+}
+
+/// What `settings` ask of a request.
+fn condition(settings: &NodeSettings) -> String {
+    if let Some(rule) = &settings.rule {
+        return rule.text().to_owned();
+    }
+    let NodeSettings { host, path, protocol, .. } = settings;
+    let scheme = if protocol.is_empty() { String::new() } else { format!("{protocol}://") };
+    let host = if host.is_empty() { "*" } else { host };
+    format!("{scheme}{host}{path}")
 }
 
 /// Failure marks of a node. Times count from the moment that the owner of the hop has chosen.

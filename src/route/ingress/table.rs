@@ -11,15 +11,18 @@ use crate::addr::{Host, InvalidAddr};
 use crate::route::hosts::{HostMap, HostPattern};
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The tunnel that an ingress names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The tunnel's ID.
     pub tunnel: Uuid,
     /// Private: public visitors are refused, visitors that know the ID may pass.
     pub private: bool,
+    /// What decided, for the log: the rule, `example.com` or `*.example.com`, or a plugin.
+    pub rule: Arc<str>,
 }
 
 /// One line of an ingress: hostname pattern and endpoint, as written.
@@ -65,7 +68,7 @@ impl Problem {
     }
 }
 
-/// Compiled rules. A look-up allocates nothing and costs one hash per label of the host, however many rules there are.
+/// Compiled rules. A look-up allocates the rule's text only and costs one hash per label of the host, however many rules there are.
 pub struct Table {
     names: HostMap<Targets>,
     /// Tunnels that rules name only as private ones.
@@ -85,7 +88,8 @@ impl Table {
                     continue;
                 }
             };
-            let target = parse_endpoint(&rule.endpoint).map_or(Target::Nowhere, Target::Tunnel);
+            let target = parse_endpoint(&rule.endpoint)
+                .map_or(Target::Nowhere, |(tunnel, private)| Target::Tunnel { tunnel, private });
             if target == Target::Nowhere {
                 problems.push(Problem::Endpoint { index, endpoint: rule.endpoint.clone() });
             }
@@ -105,12 +109,15 @@ impl Table {
 
     /// The tunnel of a host, given in the normal form of [`Host`].
     pub fn lookup(&self, host: &str) -> Option<Endpoint> {
-        for (itself, targets) in self.names.walk(host) {
-            let exact = if itself { targets.exact } else { Target::Unset };
-            match if exact == Target::Unset { targets.within } else { exact } {
+        for (name, targets) in self.names.walk(host) {
+            let exact = if name == host { targets.exact } else { Target::Unset };
+            let (target, star) = if exact == Target::Unset { (targets.within, "*.") } else { (exact, "") };
+            match target {
                 Target::Unset => {}
                 Target::Nowhere => return None,
-                Target::Tunnel(endpoint) => return Some(endpoint),
+                Target::Tunnel { tunnel, private } => {
+                    return Some(Endpoint { tunnel, private, rule: format!("{star}{name}").into() });
+                }
             }
         }
         None
@@ -125,10 +132,11 @@ impl fmt::Debug for Table {
 
 fn private_tunnels(rules: &[Rule]) -> HashSet<Uuid> {
     let endpoints = || rules.iter().filter_map(|rule| parse_endpoint(&rule.endpoint));
-    let mut tunnels: HashSet<_> = endpoints().filter(|e| e.private).map(|e| e.tunnel).collect();
+    let mut tunnels: HashSet<_> =
+        endpoints().filter(|(_, private)| *private).map(|(tunnel, _)| tunnel).collect();
     if !tunnels.is_empty() {
-        for endpoint in endpoints().filter(|endpoint| !endpoint.private) {
-            tunnels.remove(&endpoint.tunnel);
+        for (tunnel, _) in endpoints().filter(|(_, private)| !private) {
+            tunnels.remove(&tunnel);
         }
     }
     tunnels
@@ -148,12 +156,15 @@ enum Target {
     Unset,
     /// A rule that routes nowhere.
     Nowhere,
-    Tunnel(Endpoint),
+    Tunnel {
+        tunnel: Uuid,
+        private: bool,
+    },
 }
 
 /// A tunnel ID in any form that GOST reads: 36 characters, 32 hex digits, in braces or with `urn:uuid:`; `$` in front marks it
-/// private. The all-zero ID means "no route" to GOST, so it is none here.
-pub fn parse_endpoint(text: &str) -> Option<Endpoint> {
+/// private, which is the second value. The all-zero ID means "no route" to GOST, so it is none here.
+pub fn parse_endpoint(text: &str) -> Option<(Uuid, bool)> {
     const URN: &str = "urn:uuid:";
     let text = text.trim();
     let (id, private) = text.strip_prefix('$').map_or((text, false), |id| (id, true));
@@ -162,7 +173,7 @@ pub fn parse_endpoint(text: &str) -> Option<Endpoint> {
         _ => id,
     };
     let tunnel = Uuid::try_parse(id).ok().filter(|id| !id.is_nil())?;
-    Some(Endpoint { tunnel, private })
+    Some((tunnel, private))
 }
 
 /// Reads GOST's two-column form: lines `hostname endpoint`, `#` begins a comment. Lines that are empty, or have one column

@@ -109,10 +109,12 @@ fn hostnames_that_never_match_are_reported() {
 
 #[test]
 fn private_endpoints_are_marked() {
-    let (table, _) = Table::new(&rules(&[("a", &format!("${}", id(1))), ("b", &id(2))]));
-    let endpoint = |n, private| Verdict::Use(Endpoint { tunnel: Uuid::from_bytes([n; 16]), private });
-    assert_eq!(ask(&table, "a"), endpoint(1, true));
-    assert_eq!(ask(&table, "b"), endpoint(2, false));
+    let (table, _) = Table::new(&rules(&[("a", &format!("${}", id(1))), ("*.b", &id(2))]));
+    let endpoint = |n, private, rule: &str| {
+        Verdict::Use(Endpoint { tunnel: Uuid::from_bytes([n; 16]), private, rule: rule.into() })
+    };
+    assert_eq!(ask(&table, "a"), endpoint(1, true, "a"));
+    assert_eq!(ask(&table, "x.b"), endpoint(2, false, "*.b"));
 }
 
 #[test]
@@ -128,8 +130,8 @@ fn uuids_in_every_form() {
         format!("URN:UUID:{plain}"),
         format!(" {plain} "),
     ] {
-        assert_eq!(parse_endpoint(&text).unwrap().tunnel, expected, "{text}");
-        assert!(parse_endpoint(&format!("${}", text.trim())).unwrap().private, "{text}");
+        assert_eq!(parse_endpoint(&text).unwrap().0, expected, "{text}");
+        assert!(parse_endpoint(&format!("${}", text.trim())).unwrap().1, "{text}");
     }
     for text in [
         &plain[1..],

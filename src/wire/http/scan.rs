@@ -86,14 +86,14 @@ impl HeadReader {
                     if lines == 0 {
                         check_start_line(line, kind)?;
                     } else if lines > limits.max_fields {
-                        return Err(kind.too_large("too many fields in the head"));
+                        return Err(kind.too_large("too many fields in the head (http.maxHeadFields)"));
                     }
                     self.lines += 1;
                     (self.line_start, self.scanned) = (after, after);
                 }
             }
         }
-        if buf.len() >= max { Err(kind.too_large("head too large")) } else { Ok(None) }
+        if buf.len() >= max { Err(kind.too_large("head too large (http.maxHeadSize)")) } else { Ok(None) }
     }
 
     /// Where the current line ends (the place of its CRLF), if `window` holds that.

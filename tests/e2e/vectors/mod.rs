@@ -2,6 +2,7 @@
 //! that stands in the row.
 
 mod client;
+mod colon_port;
 mod http_cases;
 mod http_rows;
 mod probes;

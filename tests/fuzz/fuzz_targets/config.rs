@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pointsman_fuzz::config(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pointsman_fuzz::run("config", data));

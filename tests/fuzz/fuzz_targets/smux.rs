@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pointsman_fuzz::smux(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pointsman_fuzz::run("smux", data));

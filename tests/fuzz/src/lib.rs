@@ -1,8 +1,11 @@
 //! What each fuzz target does with its input; the corpora go through the same functions in the ordinary tests.
 
+mod http;
+mod link;
+mod mux;
+
 use bytes::BytesMut;
 use pointsman::config::{self, Source};
-use pointsman::wire::http::{Body, HeadReader, Limits};
 use pointsman::wire::relay::{Request, Response};
 use pointsman::wire::smux::{Decoder, Version};
 use pointsman::wire::tls::ClientHelloReader;
@@ -10,12 +13,25 @@ use pointsman::wire::tls::ClientHelloReader;
 /// What is done with one input.
 pub type Target = fn(&[u8]);
 
-/// Every parser that reads what strangers send, by the name of its target.
-pub const TARGETS: [(&str, Target); 5] =
-    [("relay", relay), ("smux", smux), ("http1", http1), ("client_hello", client_hello), ("config", config)];
+/// Every parser that reads what strangers send, and the mux session, by the name of its target.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("relay", relay),
+    ("smux", smux),
+    ("mux", mux::mux),
+    ("http1", http::http1),
+    ("http1_pieces", http::http1_pieces),
+    ("client_hello", client_hello),
+    ("config", config),
+];
+
+/// Runs the target of that name.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of TARGETS");
+    target(data);
+}
 
 /// What is read can be written, and says the same again.
-pub fn relay(data: &[u8]) {
+fn relay(data: &[u8]) {
     if let Ok(Some((request, len))) = Request::decode(data) {
         assert!(len <= data.len());
         let mut again = BytesMut::new();
@@ -27,7 +43,7 @@ pub fn relay(data: &[u8]) {
 }
 
 /// The decoder comes to an end, whatever it is given.
-pub fn smux(data: &[u8]) {
+fn smux(data: &[u8]) {
     for version in [Version::V1, Version::V2] {
         let mut buf = BytesMut::from(data);
         let mut decoder = Decoder::new(version);
@@ -35,25 +51,8 @@ pub fn smux(data: &[u8]) {
     }
 }
 
-/// Requests with their bodies, and a reply to each, as long as there are any.
-pub fn http1(data: &[u8]) {
-    let limits = Limits::default();
-    let mut buf = BytesMut::from(data);
-    let mut requests = HeadReader::default();
-    while let Ok(Some(head)) = requests.request(&mut buf, &limits) {
-        drop(HeadReader::default().reply(&mut BytesMut::from(data), &limits, &head));
-        let mut body = Body::new(head.framing());
-        while !body.is_done() {
-            match body.advance(&buf) {
-                Ok(n) if n > 0 => drop(buf.split_to(n)),
-                _ => return,
-            }
-        }
-    }
-}
-
 /// Cut in two, a ClientHello says what it says whole.
-pub fn client_hello(data: &[u8]) {
+fn client_hello(data: &[u8]) {
     let whole = ClientHelloReader::default().read(data);
     let mut reader = ClientHelloReader::default();
     if let Ok(None) = reader.read(&data[..data.len() / 2]) {
@@ -62,7 +61,7 @@ pub fn client_hello(data: &[u8]) {
 }
 
 /// A file is taken, or its problems can be shown.
-pub fn config(data: &[u8]) {
+fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let source = Source { name: "fuzz".to_owned(), text: text.to_owned() };
     if let Err(problems) = config::load(&[source]) {

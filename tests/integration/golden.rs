@@ -1,0 +1,113 @@
+//! What `pointsman check` says about files with mistakes that people make, and about unusual ones without.
+//!
+//! `tests/data/config/bad/NAME.yaml` must end with status 1 and print `NAME.txt`, `good/NAME.yaml` with status 0. After a change
+//! of words, `BLESS=1 cargo test --test integration golden` writes the texts anew: read the difference as a user would.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The status and the output of `pointsman check` for these files.
+fn check(files: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pointsman")).arg("check").args(files).output().unwrap();
+    assert!(output.stdout.is_empty());
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(Path::new("tests/data/config").join(folder)).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "yaml"));
+    files.sort();
+    files
+}
+
+fn compare(folder: &str, status: i32) -> Vec<(PathBuf, String)> {
+    let mut outputs = Vec::new();
+    let mut different = Vec::new();
+    for path in files(folder) {
+        let (code, output) = check(&[path.to_str().unwrap()]);
+        assert_eq!(code, status, "{}:\n{output}", path.display());
+        let expected = path.with_extension("txt");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&expected, &output).unwrap();
+        } else if std::fs::read_to_string(&expected).ok().as_ref() != Some(&output) {
+            different.push(format!("{} is not what is said:\n{output}", expected.display()));
+        }
+        outputs.push((path, output));
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    outputs
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let outputs = compare("bad", 1);
+    assert!(outputs.len() >= 80, "{}", outputs.len());
+    for (path, output) in outputs {
+        let shown = path.display();
+        // Only what is about the file as a whole has no line.
+        let places = output.matches("--> ").count();
+        let lines = output.matches(&format!("--> {shown}:")).count();
+        assert!(places > 0, "{shown}: {output}");
+        assert!(lines == places || output.contains("no services"), "{shown}: {output}");
+        // Every problem says what to do about it.
+        let problems = output.matches("error: ").count();
+        assert!(output.matches("\n  = ").count() >= problems, "{shown}: {output}");
+    }
+}
+
+#[test]
+fn what_gost_takes_is_taken() {
+    for (path, output) in compare("good", 0) {
+        let quiet = output.ends_with(", 0 warnings\n");
+        assert_eq!(quiet, !path.ends_with("warnings.yaml"), "{}:\n{output}", path.display());
+    }
+}
+
+#[test]
+fn several_files_are_one_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let server = write(
+        "server.yaml",
+        "services: [{ name: a, addr: ':8443', handler: { type: tunnel, metadata: { ingress: i } } }]",
+    );
+    let ingress = write("ingress.yaml", "ingresses: [{ name: i, rules: [] }]");
+    let (code, output) = check(&[&server, &ingress]);
+    assert_eq!((code, output.as_str()), (0, "ok: 1 service, 0 warnings\n"));
+    let (code, output) = check(&[&server]);
+    assert!(code == 1 && output.contains("there is no ingress \"i\""), "{output}");
+    // Each problem names its own file, and a file that cannot be read keeps no other from being looked at.
+    let (code, output) = check(&[&server, &write("bad.yaml", "a: [")]);
+    assert!(code == 1 && output.contains("bad.yaml:1:"), "{output}");
+    assert!(!output.contains("there is no ingress"), "{output}");
+    let (code, output) =
+        check(&[&write("a.yaml", "log: { level: x }"), &write("b.yaml", "log: { level: y }")]);
+    assert!(code == 1 && output.contains("a.yaml:1:") && output.contains("b.yaml:1:"), "{output}");
+}
+
+#[test]
+fn what_cannot_be_read_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("latin1.yaml"), b"services:\n- name: caf\xe9\n").unwrap();
+    for (file, texts) in [
+        (path("none.yaml"), &["cannot read ", "none.yaml", "is the name right"][..]),
+        (path(""), &["is a directory", "-C"]),
+        ("https://example.com/gost.yaml".to_owned(), &["a URL is not fetched", "curl"]),
+        (path("latin1.yaml"), &["line 2 is not UTF-8"]),
+        ("/dev/zero".to_owned(), &["more than 33554432 bytes"]),
+    ] {
+        let (code, output) = check(&[&file]);
+        assert_eq!(code, 1, "{output}");
+        assert!(texts.iter().all(|text| output.contains(text)), "{file}: {output}");
+    }
+    let (code, output) = check(&["-", "-"]);
+    assert!(code == 1 && output.contains("given twice"), "{output}");
+    let (code, output) = check(&[r#"{"services": [{"addr": ":1", "handler": {"type": "whoami"}}]}"#]);
+    assert_eq!((code, output.as_str()), (0, "ok: 1 service, 0 warnings\n"));
+}

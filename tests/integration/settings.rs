@@ -1,0 +1,92 @@
+//! `docs/configuration.md` names every key that the checker knows, and no other.
+//!
+//! What the checker knows it says itself: each object is given a key that resembles none, and the answer lists the others.
+
+use pointsman::config::{self, Source};
+use std::collections::{BTreeMap, BTreeSet};
+
+const STRANGER: &str = "zzzzzzzzzzzzzzzzzzzz";
+
+/// Every object, with a stranger in each mapping; `@` stands for it.
+const PROBES: &[&str] = &[
+    "@\nlog: {@}\nservices: [{@, metadata: {@}, listener: {@, metadata: {@}}, handler: {@, type: tcp, metadata: {@}}, \
+     forwarder: {@, selector: {@}, nodes: [{@, filter: {@}, matcher: {@}, metadata: {@}}]}}]\n\
+     ingresses: [{@, name: i, rules: [{@, hostname: h, endpoint: e}]}]\n\
+     chains: [{@, name: c, hops: [{@, selector: {@}, nodes: [{@, dialer: {@}, metadata: {@}, \
+     connector: {@, type: tunnel, auth: {@}, metadata: {@}}}]}]}]\n",
+    "services: [{addr: ':1', handler: {type: tcp}, forwarder: {nodes: [{@}]}}]",
+    "services: [{addr: ':1', handler: {type: tunnel, metadata: {@, entrypoints: [{@}]}}}]",
+    "services: [{addr: ':1', handler: {type: relay, metadata: {@}}}]",
+    "services: [{addr: ':1', handler: {type: whoami, metadata: {@}}}]",
+    "services: [{addr: ':0', listener: {type: rtcp, chain: c, metadata: {@}}, handler: {type: whoami}, metadata: {@}}]\n\
+     chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",
+    "services: [{addr: ':1', handler: {type: tcp}, forwarder: {hop: h}}]\n\
+     hops: [{@, name: h, nodes: [{@, addr: 'a:1', metadata: {@}}]}]",
+];
+
+/// The keys of each object by its path, without the places in lists.
+fn known() -> BTreeMap<String, BTreeSet<String>> {
+    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for probe in PROBES {
+        let text = probe.replace("@\n", &format!("{STRANGER}: x\n")).replace('@', &format!("{STRANGER}: x"));
+        let problems = config::load(&[Source { name: "probe".to_owned(), text }]).unwrap_err().0;
+        for problem in problems.iter().filter(|problem| problem.message.contains(STRANGER)) {
+            let object =
+                problem.path.strip_suffix(STRANGER).unwrap().trim_end_matches('.').replace("[0]", "[]");
+            let keys = problem.help.strip_prefix("known here: ").unwrap_or_else(|| panic!("{problem}"));
+            known.entry(object).or_default().extend(keys.split(", ").map(str::to_owned));
+        }
+        let strangers = problems.iter().filter(|problem| problem.message.contains(STRANGER)).count();
+        assert_eq!(strangers, probe.matches('@').count(), "{probe}: {problems:#?}");
+    }
+    known
+}
+
+/// The keys in the first column of the tables under each heading ``## `object` ``.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let text = std::fs::read_to_string("docs/configuration.md").unwrap();
+    let mut documented = BTreeMap::new();
+    for part in text.split("\n## ").skip(1) {
+        let (heading, body) = part.split_once('\n').unwrap();
+        let columns = body.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let keys = columns.flat_map(|column| column.split(", ").map(|key| key.trim_matches('`').to_owned()));
+        let keys: BTreeSet<_> = keys.collect();
+        // Objects of the same kind share a section.
+        for object in heading.split(", ") {
+            let object = object.trim_matches('`').trim_start_matches("the file");
+            assert!(documented.insert(object.to_owned(), keys.clone()).is_none(), "{object} stands twice");
+        }
+    }
+    documented
+}
+
+#[test]
+fn every_key_is_documented() {
+    let (known, documented) = (known(), documented());
+    for (object, keys) in &known {
+        let written = documented.get(object).unwrap_or_else(|| panic!("no section for {object:?}: {keys:?}"));
+        let missing: Vec<_> = keys.difference(written).collect();
+        let gone: Vec<_> = written.difference(keys).collect();
+        assert!(
+            missing.is_empty() && gone.is_empty(),
+            "{object}: not documented {missing:?}, not known {gone:?}"
+        );
+    }
+    let objects: Vec<_> = documented.keys().filter(|object| !known.contains_key(*object)).collect();
+    assert!(objects.is_empty(), "{objects:?}");
+}
+
+/// The settings in the README are among those.
+#[test]
+fn the_readme_names_only_known_keys() {
+    let text = std::fs::read_to_string("README.md").unwrap();
+    let section = text.split("\n## ").find(|part| part.starts_with("Settings")).unwrap();
+    let all: BTreeSet<_> = known().into_values().flatten().collect();
+    let rows: Vec<_> =
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next()).collect();
+    assert!(rows.len() >= 15, "{rows:?}");
+    for key in rows.iter().flat_map(|row| row.split('`')).filter(|part| part.starts_with(char::is_alphabetic))
+    {
+        assert!(all.contains(key) || key.starts_with("on entrypoints"), "{key}");
+    }
+}
