@@ -143,20 +143,19 @@ impl State {
     }
 
     pub(super) fn log(&mut self, level: host::Level, message: &str) {
-        let now = clock();
-        let message = one_line(message, MAX_LINE);
         if let Some(captured) = &mut self.captured {
             if captured.len() < LINES_PER_CALL as usize {
-                captured.push((format!("{level:?}").to_lowercase().replace("level::", ""), message));
+                let level = format!("{level:?}").to_lowercase().replace("level::", "");
+                captured.push((level, one_line(message, MAX_LINE)));
             }
             return;
         }
-        if self.lines_left == 0 || !self.shared.lines.take(now) {
+        if self.lines_left == 0 || !self.shared.lines.take(clock()) {
             self.lines_dropped += 1;
             return;
         }
         self.lines_left -= 1;
-        let plugin = &*self.shared.name;
+        let (plugin, message) = (&*self.shared.name, one_line(message, MAX_LINE));
         match level {
             host::Level::Trace => tracing::trace!(plugin, message, "plugin says"),
             host::Level::Debug => tracing::debug!(plugin, message, "plugin says"),

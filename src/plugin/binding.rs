@@ -21,7 +21,7 @@ pub enum OnError {
     Next,
     /// The request fails.
     Refuse,
-    /// The version that was in use before is asked; where there is none, or it fails too, the request fails.
+    /// The last version before that has ever answered is asked; where there is none, or it fails too, the request fails.
     LastGood,
 }
 

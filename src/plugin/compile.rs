@@ -6,10 +6,10 @@
 
 use super::load::Version;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -52,7 +52,7 @@ impl CompiledCache {
 
     #[expect(unsafe_code, reason = "code that this user has compiled before, checked as the module says")]
     pub(super) fn get(&self, engine: &Engine, version: &Version) -> Option<Component> {
-        let file = fs::read(self.path(engine, version)?).ok()?;
+        let file = read(&self.path(engine, version)?)?;
         let (sum, code) = file.split_at_checked(SUM)?;
         if Sha256::digest(code)[..] != *sum {
             return None;
@@ -98,11 +98,26 @@ impl CompiledCache {
     }
 }
 
+/// A file that nobody else may have written: whoever owns the folders above ours could exchange it.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut file = File::open(path).ok()?;
+    let found = file.metadata().ok()?;
+    if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// In one step, so that nobody reads half a file.
 fn write(path: &Path, code: &[u8]) -> io::Result<()> {
     let half = path.with_extension(format!("{:016x}", fastrand::u64(..)));
-    let mut content = Sha256::digest(code).to_vec();
-    content.extend_from_slice(code);
-    fs::write(&half, content)?;
-    fs::rename(&half, path).inspect_err(|_| drop(fs::remove_file(&half)))
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        file.write_all(&Sha256::digest(code))?;
+        file.write_all(code)?;
+        fs::rename(&half, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&half)))
 }

@@ -3,12 +3,12 @@
 //! Everything a guest can grow has a bound here; what a guest can reach is in `bind` and `wasi`.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Result,
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Result, Store,
 };
 
 /// What plugins may use: `plugins.limits`.
@@ -57,8 +57,11 @@ impl Default for Limits {
 /// How far apart the clock's ticks are while calls are under way: a deadline is met to within one of them.
 const TICK: Duration = Duration::from_millis(1);
 
-/// The clock goes on for so many ticks after the last call, so that a busy proxy need not wake it for each.
-const IDLE_TICKS: u32 = 100;
+/// The clock goes on for so many ticks after the last deadline, so that a busy proxy need not wake it for each call.
+const IDLE_TICKS: u64 = 100;
+
+/// The longest deadline, in ticks: about 35 years, and no sum of it and the time overflows.
+const MAX_TICKS: u64 = 1 << 40;
 
 /// Instances of all plugins together. The pool sets aside addresses, not memory, for each.
 const TOTAL_INSTANCES: u32 = 1000;
@@ -84,19 +87,45 @@ const KEEP_RESIDENT: usize = 256 * 1024;
 pub(super) struct Host {
     pub(super) engine: Engine,
     clock: Clock,
+    instances: AtomicUsize,
 }
 
 impl Host {
     /// An engine whose instances may have at most `memory` bytes in one memory.
     pub(super) fn new(memory: usize) -> Result<Arc<Self>> {
         let engine = Engine::new(&config(memory))?;
-        Ok(Arc::new(Self { clock: Clock::start(&engine), engine }))
+        Ok(Arc::new(Self { clock: Clock::start(&engine), engine, instances: AtomicUsize::new(0) }))
     }
 
-    /// Ticks to set as a store's deadline, with the clock going. A call may get up to one tick more than it was allowed.
-    pub(super) fn ticks(&self, deadline: Duration) -> u64 {
-        self.clock.wake();
-        u64::try_from(deadline.div_duration_f64(TICK).ceil() as u128).unwrap_or(u64::MAX / 2) + 1
+    /// Lets the next call in `store` run for so long, up to one tick more, with the clock going until then.
+    pub(super) fn allow<T>(&self, store: &mut Store<T>, deadline: Duration) {
+        let ticks = (deadline.div_duration_f64(TICK).ceil() as u64).min(MAX_TICKS) + 1;
+        store.set_epoch_deadline(ticks);
+        self.clock.go_on(ticks);
+    }
+}
+
+impl Host {
+    /// Whether instances may be made that nobody waits for; the others are for new plugins and for calls.
+    pub(super) fn has_room(&self) -> bool {
+        self.instances.load(Ordering::Relaxed) < TOTAL_INSTANCES as usize / 2
+    }
+}
+
+/// Counts one instance as long as it is there.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Host>);
+
+impl Counted {
+    pub(super) fn new(host: &Arc<Host>) -> Self {
+        host.instances.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(host))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.instances.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -126,7 +155,7 @@ fn config(memory: usize) -> Config {
     config
 }
 
-/// Advances the engine's epoch while calls are under way, and sleeps when there are none.
+/// Advances the engine's epoch until every deadline is over, and sleeps when there is none.
 #[derive(Debug)]
 struct Clock {
     state: Arc<ClockState>,
@@ -135,10 +164,18 @@ struct Clock {
 
 #[derive(Debug, Default)]
 struct ClockState {
-    /// A call began since the last tick.
-    called: AtomicBool,
+    /// Ticks so far; the engine's epoch is never ahead of it.
+    ticks: AtomicU64,
+    /// The tick of the last deadline.
+    until: AtomicU64,
     /// The thread is parked, or about to be.
     asleep: AtomicBool,
+}
+
+impl ClockState {
+    fn is_wanted(&self) -> bool {
+        self.ticks.load(Ordering::SeqCst) < self.until.load(Ordering::SeqCst) + IDLE_TICKS
+    }
 }
 
 impl Clock {
@@ -146,8 +183,7 @@ impl Clock {
         let state = Arc::new(ClockState::default());
         let (weak_state, engine) = (Arc::downgrade(&state), engine.weak());
         let thread = thread::spawn(move || {
-            let mut idle = 0;
-            while let (Some(engine), true) = (engine.upgrade(), tick(&weak_state, &mut idle)) {
+            while let (Some(engine), true) = (engine.upgrade(), tick(&weak_state)) {
                 engine.increment_epoch();
                 drop(engine);
                 thread::park_timeout(TICK);
@@ -156,10 +192,12 @@ impl Clock {
         Self { state, thread }
     }
 
-    fn wake(&self) {
+    /// Goes on for so many ticks from now. To be called after the deadline was set, so that it cannot lie behind them.
+    fn go_on(&self, ticks: u64) {
+        let until = self.state.ticks.load(Ordering::SeqCst) + ticks;
         // Reading first keeps the line shared between cores in the usual case.
-        if !self.state.called.load(Ordering::SeqCst) {
-            self.state.called.store(true, Ordering::SeqCst);
+        if self.state.until.load(Ordering::SeqCst) < until {
+            self.state.until.fetch_max(until, Ordering::SeqCst);
         }
         if self.state.asleep.load(Ordering::SeqCst) {
             self.thread.thread().unpark();
@@ -174,24 +212,20 @@ impl Drop for Clock {
 }
 
 /// Before each tick: sleeps while there is nothing to time. `false` once the engine's owner is gone.
-fn tick(state: &Weak<ClockState>, idle: &mut u32) -> bool {
-    let Some(state) = state.upgrade() else { return false };
-    *idle = if state.called.swap(false, Ordering::SeqCst) { 0 } else { *idle + 1 };
-    if *idle < IDLE_TICKS {
-        return true;
+fn tick(state: &Weak<ClockState>) -> bool {
+    let Some(mut state_now) = state.upgrade() else { return false };
+    if !state_now.is_wanted() {
+        state_now.asleep.store(true, Ordering::SeqCst);
+        // A call that began in between has seen a clock that was awake.
+        if !state_now.is_wanted() {
+            drop(state_now);
+            thread::park();
+            let Some(state) = state.upgrade() else { return false };
+            state_now = state;
+        }
+        state_now.asleep.store(false, Ordering::SeqCst);
     }
-    state.asleep.store(true, Ordering::SeqCst);
-    // A call that began in between has seen a clock that was awake.
-    if !state.called.load(Ordering::SeqCst) {
-        let weak = Arc::downgrade(&state);
-        drop(state);
-        thread::park();
-        let Some(state) = weak.upgrade() else { return false };
-        state.asleep.store(false, Ordering::SeqCst);
-    } else {
-        state.asleep.store(false, Ordering::SeqCst);
-    }
-    *idle = 0;
+    state_now.ticks.fetch_add(1, Ordering::SeqCst);
     true
 }
 
@@ -212,7 +246,11 @@ impl Meter {
 }
 
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, most: Option<usize>) -> Result<bool> {
+        if most.is_some_and(|most| desired > most) {
+            // The memory's own type says no: nothing grows, so nothing is counted.
+            return Ok(false);
+        }
         let total = self.memory.saturating_sub(current).saturating_add(desired);
         if total > self.limit {
             self.refused = true;

@@ -11,11 +11,12 @@ use arc_swap::ArcSwap;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use scan::Scan;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
-use tracing::{info, warn};
+use tracing::warn;
 
 /// The folder and how it is looked at: `plugins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,27 +53,41 @@ pub struct Folder {
     /// Every plugin that lies in the folder or is bound by name, in the order of the names; apart from it those that are
     /// bound with a configuration of their own.
     plugins: Mutex<BTreeMap<(String, Option<String>), Arc<Plugin>>>,
-    /// Those in the folder that decide ingress, in the order of the names.
+    /// Those in the folder that decide ingress, in the order of the file names.
     ingress: ArcSwap<Arc<[Binding]>>,
+    /// Wakes the thread that looks, so that it ends with the folder and not with its next look.
+    wake: OnceLock<SyncSender<()>>,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(wake) = self.wake.get() {
+            let _ = wake.try_send(());
+        }
+    }
 }
 
 impl Folder {
     /// A folder that has not been looked at yet.
     pub fn new(runtime: &Runtime, settings: FolderSettings) -> Arc<Self> {
         let (runtime, ingress) = (runtime.clone(), ArcSwap::from_pointee(Arc::from([])));
-        Arc::new(Self { runtime, settings, plugins: Mutex::default(), ingress })
+        Arc::new(Self { runtime, settings, plugins: Mutex::default(), ingress, wake: OnceLock::new() })
     }
 
     /// Loads what lies in the folder, then watches it until the value is dropped. A file that cannot be loaded is logged
     /// and shown in its status; a folder that is not there yet is waited for.
     pub fn watch(self: &Arc<Self>) {
         let (wake, events) = sync_channel(EVENTS);
-        let mut watch = Watch { wake, watcher: None, watched: Vec::new() };
-        watch.renew(&self.settings.dir);
+        if self.wake.set(wake.clone()).is_err() {
+            // It is watched already.
+            return;
+        }
+        let mut watch = Watch { wake, watcher: None, watched: Vec::new(), failure_told: false };
         let mut scan = Scan::default();
+        let told = watch.renew(&self.settings.dir);
         scan.run(self);
         let weak = Arc::downgrade(self);
-        std::thread::spawn(move || look(&weak, &mut scan, &mut watch, &events));
+        std::thread::spawn(move || look(&weak, scan, watch, told, &events));
     }
 
     /// The plugins that an ingress without a binding asks, in the order of their file names.
@@ -110,24 +125,23 @@ impl Folder {
     fn list_ingress(&self) {
         let plugins = self.plugins();
         let own = plugins.iter().filter(|((_, config), _)| config.is_none());
-        let bindings: Arc<[_]> = own
-            .map(|(_, plugin)| Arc::clone(plugin))
-            .filter(|plugin| plugin.roles().ingress)
-            .map(|plugin| Binding::new(plugin, OnError::Next))
-            .collect();
+        let mut deciding: Vec<_> = own.map(|(_, plugin)| plugin).filter(|p| p.roles().ingress).collect();
+        // With its ending a name may have another place: `a-b.wasm` lies before `a.wasm`.
+        deciding.sort_by_cached_key(|plugin| format!("{}.wasm", plugin.name()));
+        let bindings: Arc<[_]> =
+            deciding.into_iter().map(|plugin| Binding::new(Arc::clone(plugin), OnError::Next)).collect();
         self.ingress.store(Arc::new(bindings));
     }
 }
 
-/// Looks when something happens, and now and then.
-fn look(folder: &Weak<Folder>, scan: &mut Scan, watch: &mut Watch, events: &Receiver<()>) {
+/// Looks when something happens, and now and then. `told`: the system tells of changes.
+fn look(folder: &Weak<Folder>, mut scan: Scan, mut watch: Watch, mut told: bool, events: &Receiver<()>) {
     loop {
-        let Some(settings) = folder.upgrade().map(|folder| folder.settings.clone()) else { return };
-        let told = watch.renew(&settings.dir);
+        let Some(poll) = folder.upgrade().map(|folder| folder.settings.poll) else { return };
         let patience = match (scan.is_pending(), told) {
             (true, _) => PENDING_POLL,
             (false, true) => SLOW_POLL,
-            (false, false) => settings.poll,
+            (false, false) => poll,
         };
         match events.recv_timeout(patience) {
             // Whatever else has happened is seen with it.
@@ -136,6 +150,8 @@ fn look(folder: &Weak<Folder>, scan: &mut Scan, watch: &mut Watch, events: &Rece
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let Some(folder) = folder.upgrade() else { return };
+        // What happens after it is told, so that nothing happens unseen between the look and the wait.
+        told = watch.renew(&folder.settings.dir);
         scan.run(&folder);
     }
 }
@@ -146,6 +162,7 @@ struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// Paths, and what they were when they were watched.
     watched: Vec<(PathBuf, Option<scan::Inode>)>,
+    failure_told: bool,
 }
 
 impl Watch {
@@ -157,38 +174,47 @@ impl Watch {
         });
         let now: Vec<_> = [dir, parent].map(|path| (path.to_owned(), scan::inode(path))).into();
         if now != self.watched || self.watcher.is_none() {
-            self.watcher = self.start(dir, parent);
+            self.watcher = None;
+            match self.start(dir, parent) {
+                Ok(watcher) => (self.watcher, self.failure_told) = (Some(watcher), false),
+                Err(error) if !std::mem::replace(&mut self.failure_told, true) => {
+                    warn!(dir = %dir.display(), %error, "no news of changes here: the plugin folder is polled");
+                }
+                Err(_) => {}
+            }
             self.watched = now;
         }
         self.watcher.is_some()
     }
 
-    fn start(&self, dir: &Path, parent: &Path) -> Option<RecommendedWatcher> {
-        let wake = self.wake.clone();
-        let tell = move |event: notify::Result<notify::Event>| {
-            let read =
-                event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)) && !ends_writing(&event));
-            if !read {
-                // A full channel will wake the thread as well.
-                let _ = wake.try_send(());
+    fn start(&self, dir: &Path, parent: &Path) -> notify::Result<RecommendedWatcher> {
+        let (wake, name) = (self.wake.clone(), dir.file_name().map(ToOwned::to_owned));
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| says_nothing(&event, name.as_deref())) {
+                return;
             }
-        };
-        let mut watcher = match notify::recommended_watcher(tell) {
-            Ok(watcher) => watcher,
-            Err(error) => {
-                info!(dir = %dir.display(), %error, "no news of changes here: the plugin folder is polled");
-                return None;
-            }
-        };
-        // The folder may be missing; its parent then tells when it comes.
-        let inside = watcher.watch(dir, RecursiveMode::NonRecursive);
+            // A full channel will wake the thread as well.
+            let _ = wake.try_send(());
+        })?;
         let around = watcher.watch(parent, RecursiveMode::NonRecursive);
-        if let (Err(error), Err(_)) = (inside, around) {
-            warn!(dir = %dir.display(), %error, "the plugin folder cannot be watched: it is polled");
-            return None;
+        match watcher.watch(dir, RecursiveMode::NonRecursive) {
+            Ok(()) => Ok(watcher),
+            // The folder is missing; its parent tells when it comes.
+            Err(_) if !dir.exists() => around.map(|()| watcher),
+            Err(error) => Err(error),
         }
-        Some(watcher)
     }
+}
+
+/// Whether an event is about reading only, or about something else beside the folder of that name: a log file, perhaps, that is
+/// written to all the time.
+fn says_nothing(event: &notify::Event, folder: Option<&OsStr>) -> bool {
+    if matches!(event.kind, EventKind::Access(_)) && !ends_writing(event) {
+        return true;
+    }
+    let concerns =
+        |path: &PathBuf| path.file_name() == folder || path.parent().and_then(Path::file_name) == folder;
+    folder.is_some() && !event.paths.is_empty() && !event.paths.iter().any(concerns)
 }
 
 fn ends_writing(event: &notify::Event) -> bool {

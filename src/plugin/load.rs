@@ -174,7 +174,11 @@ fn indices<T>(there: bool, find: impl FnOnce() -> wasmtime::Result<T>) -> Result
 }
 
 fn invalid(error: &wasmtime::Error) -> LoadError {
-    LoadError::Invalid(bind::one_line(&format!("{error:#}"), 2048))
+    let text = format!("{error:#}");
+    // The allocator has no error type of its own for what is larger than its slots.
+    let advice =
+        if text.contains("memory has a minimum byte size") { " (plugins.limits.memory)" } else { "" };
+    LoadError::Invalid(bind::one_line(&text, 2048) + advice)
 }
 
 /// What the component exports and imports, if all of it is known here.

@@ -180,10 +180,11 @@ impl Plugin {
                 info!(plugin = self.name(), %version, ?roles, elapsed = ?started.elapsed(), "plugin in use");
                 let pool = Arc::clone(&generation.pool);
                 let before = self.current.swap(Some(generation));
-                if before.is_some() {
+                if let Some(before) = before {
                     self.stats.swapped();
-                    if self.keeps_previous.load(Ordering::Relaxed) {
-                        self.previous.store(before);
+                    // One that never answered is no good to fall back to.
+                    if self.keeps_previous.load(Ordering::Relaxed) && before.pool.has_answered() {
+                        self.previous.store(Some(before));
                     }
                 }
                 self.history().last_swap = Some(SystemTime::now());
@@ -193,29 +194,36 @@ impl Plugin {
                 Ok(version)
             }
             Err(error) => {
-                let kept = self.current.load().as_ref().map(|g| g.pool.compiled.version.to_string());
-                warn!(plugin = self.name(), %error, kept, "plugin not taken into use");
-                self.history().last_error = Some(error.to_string());
+                self.not_taken(&error);
                 Err(error)
             }
         }
     }
 
+    /// Tells why a file was not taken into use.
+    fn not_taken(&self, error: &dyn std::fmt::Display) {
+        let kept = self.current.load().as_ref().map(|g| g.pool.compiled.version.to_string());
+        warn!(plugin = self.name(), %error, kept, "plugin not taken into use");
+        self.history().last_error = Some(error.to_string());
+    }
+
     fn prepare(&self, source: &Source) -> Result<Arc<Generation>, InstallError> {
         let Runtime { host, limits, cache } = &self.runtime;
         let compiled = Compiled::load(host, cache, &source.code)?;
-        let generation = |shared: &Arc<Shared>, stats: &Arc<Stats>| {
-            let (config, compiled) = (source.config.as_str().into(), compiled.clone());
-            let pool = Pool::new(host, limits, compiled, config, Arc::clone(shared), Arc::clone(stats))?;
+        let generation = |config: &str, shared: &Arc<Shared>, stats: &Arc<Stats>| {
+            let (shared, stats) = (Arc::clone(shared), Arc::clone(stats));
+            let pool = Pool::new(host, limits, compiled.clone(), config.into(), shared, stats)?;
             Ok::<_, InstallError>(Generation::new(pool, limits.cached_decisions))
         };
         if let Some(cases) = &source.cases {
+            let cases = Cases::parse(cases).map_err(InstallError::Table)?;
             // With a store and counts of its own: a test leaves no traces.
             let store = store::Store::new(limits.store_keys, limits.store_size);
-            let tested = generation(&Arc::new(Shared::new(self.name(), store)), &Arc::default())?;
-            Cases::parse(cases).map_err(InstallError::Table)?.check(&tested)?;
+            let shared = Arc::new(Shared::new(self.name(), store));
+            let config = cases.config.as_deref().unwrap_or(&source.config);
+            cases.check(&*generation(config, &shared, &Arc::default())?)?;
         }
-        generation(&self.shared, &self.stats)
+        generation(&source.config, &self.shared, &self.stats)
     }
 
     /// Takes the plugin out of use.
@@ -255,9 +263,12 @@ impl Plugin {
     fn failed(&self, error: &CallError) {
         self.stats.failed();
         let mut history = self.history();
+        // Without a version what matters is why its file was not taken.
+        if self.current.load().is_some() {
+            history.last_error = Some(error.to_string());
+        }
         if history.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             history.warned = Some(Instant::now());
-            history.last_error = Some(error.to_string());
             warn!(plugin = self.name(), %error, failures = self.stats.snapshot().errors, "plugin failed");
         }
     }

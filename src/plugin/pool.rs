@@ -3,11 +3,11 @@
 //! A call runs on the thread that asks while the plugin behaves. One that has overrun or trapped lately is asked on threads
 //! of its own, so that it cannot hold those that serve connections for more than its deadline.
 
-use super::bind::{Asked, Shared, State, forwarder, ingress, lifecycle};
-use super::engine::{Host, Limits};
+use super::bind::{Asked, Shared, State, forwarder, ingress, lifecycle, one_line};
+use super::engine::{Counted, Host, Limits};
 use super::load::Compiled;
 use super::stats::Stats;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -16,6 +16,9 @@ use wasmtime::{Store, Trap};
 
 /// Bytes that one call may hand over to the host: an answer is a few hundred.
 const MAX_ANSWER: usize = 1 << 20;
+
+/// Bytes of an error's text that are kept.
+const MAX_ERROR: usize = 1024;
 
 /// After a trap or an overrun so many calls are made on threads of their own before the plugin is trusted again.
 const PROBATION: u32 = 100;
@@ -33,14 +36,17 @@ pub enum CallError {
     #[error("trap: {0}")]
     Trapped(String),
     /// It overran its deadline: the instance is thrown away.
-    #[error("no answer within {0:?} (plugins.limits.deadline)")]
-    Overrun(Duration),
+    #[error("no answer within {0:?} (plugins.limits.{1})")]
+    Overrun(Duration, &'static str),
     /// Its answer is none: no UUID, no such node, an address that is not allowed.
     #[error("{0}")]
     BadAnswer(String),
     /// Too many decisions wait for it.
     #[error("{0} decisions wait for this plugin already (plugins.limits.queue)")]
     QueueFull(usize),
+    /// It waited for others that take too long.
+    #[error("the decisions before this one took {0:?} (plugins.limits.configureDeadline)")]
+    QueueSlow(Duration),
 }
 
 /// One version of a plugin, ready to be called.
@@ -55,8 +61,10 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Box<Instance>>>,
     /// Calls still to be made on threads of their own.
     probation: AtomicU32,
-    waiting: AtomicUsize,
-    threads: Semaphore,
+    /// It has answered: what `onError: last-good` calls good.
+    answered: AtomicBool,
+    waiting: Arc<AtomicUsize>,
+    threads: Arc<Semaphore>,
 }
 
 /// An instance that has been configured.
@@ -64,6 +72,9 @@ pub(super) struct Instance {
     store: Store<State>,
     exports: Exports,
     calls: u64,
+    /// Bytes of its memory when it was new.
+    born_with: usize,
+    _counted: Counted,
 }
 
 impl std::fmt::Debug for Instance {
@@ -91,17 +102,22 @@ impl Pool {
             stats,
             idle: Mutex::default(),
             probation: AtomicU32::new(0),
-            waiting: AtomicUsize::new(0),
-            threads: Semaphore::new(PROBATION_THREADS),
+            answered: AtomicBool::new(false),
+            waiting: Arc::default(),
+            threads: Arc::new(Semaphore::new(PROBATION_THREADS)),
         };
         let first = pool.instance()?;
         pool.give_back(first);
         Ok(pool)
     }
 
-    /// Makes instances until there are as many as may be warm.
+    /// Makes instances until there are as many as may be warm, or until other plugins would lack room.
     pub(super) fn fill(&self) {
-        while self.idle().len() < self.limits.instances {
+        let warm = self.idle().len();
+        for _ in warm..self.limits.instances {
+            if !self.host.has_room() {
+                return;
+            }
             match self.instance() {
                 Ok(instance) => self.give_back(instance),
                 Err(error) => {
@@ -126,10 +142,9 @@ impl Pool {
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, CallError> {
-        let Instance { store, exports, calls } = &mut *instance;
+        let Instance { store, exports, calls, .. } = &mut *instance;
         store.data_mut().begin(asked);
-        store.set_epoch_deadline(self.host.ticks(self.limits.deadline));
-        store.set_hostcall_fuel(MAX_ANSWER);
+        self.host.allow(store, self.limits.deadline);
         let started = Instant::now();
         let answer = call(exports, store);
         let elapsed = started.elapsed();
@@ -138,13 +153,17 @@ impl Pool {
         self.stats.called(elapsed);
         match answer {
             Ok(answer) => {
-                self.behaved();
+                self.behaved(answer.is_ok());
                 self.give_back(instance);
-                answer.map_err(CallError::Returned)
+                answer.map_err(|text| CallError::Returned(one_line(&text, MAX_ERROR)))
             }
             Err(error) => {
                 self.probation.store(PROBATION, Ordering::Relaxed);
-                Err(self.broken(&error, &instance))
+                if is_overrun(&error) {
+                    self.stats.overran();
+                    return Err(CallError::Overrun(self.limits.deadline, "deadline"));
+                }
+                Err(self.trap(&error, &instance.store, ""))
             }
         }
     }
@@ -155,11 +174,14 @@ impl Pool {
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>> + Send + 'static,
     ) -> Result<T, CallError> {
-        let _place = self.place()?;
-        // The semaphore is never closed.
-        let _thread = self.threads.acquire().await;
+        let place = self.place()?;
+        let wait = self.limits.configure_deadline;
+        let thread = tokio::time::timeout(wait, Arc::clone(&self.threads).acquire_owned()).await;
+        let thread = thread.map_err(|_| CallError::QueueSlow(wait))?;
         let pool = Arc::clone(&self);
         let called = tokio::task::spawn_blocking(move || {
+            // The call goes on when nobody waits for it any more, and so does what it holds.
+            let _held = (place, thread);
             let idle = pool.idle().pop();
             let instance = idle.map_or_else(|| pool.instance(), Ok)?;
             pool.call(instance, asked, call)
@@ -194,8 +216,8 @@ impl Pool {
         (answer, trial)
     }
 
-    fn place(&self) -> Result<Place<'_>, CallError> {
-        let place = Place(&self.waiting);
+    fn place(&self) -> Result<Place, CallError> {
+        let place = Place(Arc::clone(&self.waiting));
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.limits.queue {
             return Err(CallError::QueueFull(self.limits.queue));
         }
@@ -207,7 +229,8 @@ impl Pool {
         let state = State::new(self.limits.memory, Arc::clone(&self.shared));
         let mut store = Store::new(&self.host.engine, state);
         store.limiter(|state| &mut state.meter);
-        store.set_epoch_deadline(self.host.ticks(self.limits.configure_deadline));
+        store.set_hostcall_fuel(MAX_ANSWER);
+        self.host.allow(&mut store, self.limits.configure_deadline);
         let made = self.compiled.instantiate(&mut store).and_then(|exports| {
             let configured = match &exports.lifecycle {
                 Some(lifecycle) => lifecycle.call_configure(&mut store, &self.config)?,
@@ -217,18 +240,25 @@ impl Pool {
         });
         store.data_mut().end();
         match made {
-            Ok(Ok(exports)) => Ok(Box::new(Instance { store, exports, calls: 0 })),
-            Ok(Err(text)) => Err(CallError::Returned(format!("configure: {text}"))),
-            Err(error) => {
-                Err(self.reason(&error, &store, "making an instance", self.limits.configure_deadline))
+            Ok(Ok(exports)) => {
+                let (born_with, _counted) = (store.data().meter.memory, Counted::new(&self.host));
+                Ok(Box::new(Instance { store, exports, calls: 0, born_with, _counted }))
             }
+            Ok(Err(text)) => Err(CallError::Returned(format!("configure: {}", one_line(&text, MAX_ERROR)))),
+            Err(error) if is_overrun(&error) => {
+                self.stats.overran();
+                Err(CallError::Overrun(self.limits.configure_deadline, "configureDeadline"))
+            }
+            Err(error) => Err(self.trap(&error, &store, "making an instance: ")),
         }
     }
 
     fn give_back(&self, instance: Box<Instance>) {
         let memory = instance.store.data().meter.memory;
         self.stats.memory_is(memory);
-        if instance.calls >= self.limits.recycle_calls || memory >= self.limits.recycle_memory {
+        // A new one would be no better than one that has not grown.
+        let grown = memory >= self.limits.recycle_memory && memory > instance.born_with;
+        if instance.calls >= self.limits.recycle_calls || grown {
             self.stats.recycled();
             return;
         }
@@ -238,41 +268,41 @@ impl Pool {
         }
     }
 
-    fn behaved(&self) {
+    /// Whether it has ever answered a question, with anything but an error.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn behaved(&self, answered: bool) {
+        if answered && !self.has_answered() {
+            self.answered.store(true, Ordering::Relaxed);
+        }
         if self.probation.load(Ordering::Relaxed) > 0 {
             let less = |left: u32| left.checked_sub(1);
             let _ = self.probation.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
     }
 
-    fn broken(&self, error: &wasmtime::Error, instance: &Instance) -> CallError {
-        self.reason(error, &instance.store, "", self.limits.deadline)
-    }
-
-    fn reason(
-        &self,
-        error: &wasmtime::Error,
-        store: &Store<State>,
-        during: &str,
-        deadline: Duration,
-    ) -> CallError {
-        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-            self.stats.overran();
-            return CallError::Overrun(deadline);
-        }
+    fn trap(&self, error: &wasmtime::Error, store: &Store<State>, during: &str) -> CallError {
         self.stats.trapped();
-        let advice = match store.data().meter.refused {
-            true => format!(" (out of memory: plugins.limits.memory is {} bytes)", self.limits.memory),
-            false => String::new(),
+        let advice = if store.data().meter.refused {
+            format!(" (out of memory: plugins.limits.memory is {} bytes)", self.limits.memory)
+        } else if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            " (too many instances: lower plugins.limits.instances, or use fewer plugins)".to_owned()
+        } else {
+            String::new()
         };
-        let root = error.root_cause().to_string();
-        let during = if during.is_empty() { String::new() } else { format!("{during}: ") };
-        CallError::Trapped(super::bind::one_line(&format!("{during}{root}{advice}"), 1024))
+        let root = error.root_cause();
+        CallError::Trapped(one_line(&format!("{during}{root}{advice}"), MAX_ERROR))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Box<Instance>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_overrun(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<Trap>() == Some(&Trap::Interrupt)
 }
 
 /// What there is to tell of one call apart from traffic.
@@ -293,9 +323,9 @@ pub(super) struct Exports {
 }
 
 /// A place in the queue.
-struct Place<'a>(&'a AtomicUsize);
+struct Place(Arc<AtomicUsize>);
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

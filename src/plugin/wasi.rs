@@ -67,6 +67,11 @@ fn environment(linker: &mut Linker<State>) -> Result<()> {
     }
     let mut preopens = instance(linker, "filesystem/preopens")?;
     preopens.func_wrap("get-directories", |_, (): ()| Ok((Vec::<(Resource<Thing>, String)>::new(),)))?;
+    // The way to a resolver and sockets that refuse, each with an error of its own.
+    let mut network = instance(linker, "sockets/network")?;
+    network.resource("network", ResourceType::host::<Thing>(), |_, _| Ok(()))?;
+    let mut network = instance(linker, "sockets/instance-network")?;
+    network.func_wrap("instance-network", |_, (): ()| Ok((Resource::<Thing>::new_own(ANY),)))?;
     let mut exit = instance(linker, "cli/exit")?;
     exit.func_wrap("exit", |_, (status,): (Result<(), ()>,)| -> Result<()> {
         bail!("the plugin called exit ({})", if status.is_ok() { "success" } else { "failure" })

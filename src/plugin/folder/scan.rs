@@ -189,8 +189,9 @@ impl Seen {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
             Err(error) => {
                 if self.tried.replace(self.stamps) != Some(self.stamps) {
-                    warn!(plugin = name, %error, "plugin cannot be read");
+                    folder.named(name).iter().for_each(|(_, plugin)| plugin.not_taken(&error));
                 }
+                self.again = None;
                 return false;
             }
         };
@@ -199,7 +200,8 @@ impl Seen {
             return false;
         }
         self.tried = Some(self.stamps);
-        let fresh = self.stamps.iter().flatten().any(Stamp::is_fresh);
+        // A file from the future is fresh for as long as any other.
+        let fresh = self.since.elapsed() < SETTLED && self.stamps.iter().flatten().any(Stamp::is_fresh);
         self.again = fresh.then(|| Instant::now() + SETTLED);
         let content = hash(&source);
         if self.content.replace(content) == Some(content) {
@@ -255,4 +257,31 @@ fn hash(source: &Source) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{CompiledCache, FolderSettings, Limits, Runtime};
+
+    /// A time that lies ahead is no reason to read a file again and again.
+    #[tokio::test(start_paused = true)]
+    async fn a_file_from_the_future_is_settled_like_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("p.wasm");
+        fs::write(&file, "no plugin").unwrap();
+        let ahead = SystemTime::now() + Duration::from_secs(1_000_000);
+        File::options().append(true).open(&file).unwrap().set_modified(ahead).unwrap();
+        let runtime = Runtime::new(Limits::default(), CompiledCache::default()).unwrap();
+        let folder = Folder::new(&runtime, FolderSettings::new(dir.path().to_owned()));
+        let mut scan = Scan::default();
+        scan.run(&folder);
+        assert!(scan.is_pending(), "it may not be whole yet");
+        for _ in 0..2 {
+            tokio::time::advance(SETTLED).await;
+            scan.run(&folder);
+        }
+        assert!(!scan.is_pending());
+        assert!(folder.status()[0].last_error.as_ref().unwrap().contains("not WebAssembly"));
+    }
 }

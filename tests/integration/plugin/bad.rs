@@ -1,0 +1,250 @@
+//! Bad plugins, each with traffic: whatever one does, the next request is answered.
+
+use super::*;
+use pointsman::plugin::InstallError;
+
+/// Takes a plugin that harms into use; `o` harms nobody.
+fn bad(runtime: &Runtime) -> Arc<Plugin> {
+    plugin(runtime, "bad")
+}
+
+async fn harmless(chain: &Chain) {
+    assert_eq!(answer(chain, "o.example").await, "tunnel");
+}
+
+/// Why a file is not taken into use, while the version before goes on answering.
+async fn refused(code: Vec<u8>, config: &str) -> String {
+    let runtime =
+        runtime_with(Limits { configure_deadline: Duration::from_millis(300), ..Limits::default() });
+    let plugin = plugin(&runtime, "fixed");
+    let error =
+        plugin.install(&Source { code, config: config.to_owned(), cases: None }).unwrap_err().to_string();
+    assert_eq!(answer(&bound(&plugin, OnError::Refuse), "a.example").await, "tunnel");
+    assert_eq!(plugin.status().last_error.as_ref(), Some(&error));
+    error
+}
+
+#[tokio::test]
+async fn what_a_call_can_do_wrong_ends_with_the_call() {
+    let plugin = bad(&runtime());
+    let chain = bound(&plugin, OnError::Refuse);
+    harmless(&chain).await;
+    for (host, part) in [
+        ("l.example", "no answer within 50ms (plugins.limits.deadline)"),
+        ("t.example", "trap: wasm trap: wasm `unreachable` instruction executed"),
+        ("s.example", "trap: wasm trap: call stack exhausted"),
+        ("m.example", "out of memory: plugins.limits.memory is 67108864 bytes"),
+        ("b.example", "trap: "),
+        ("u.example", "trap: invalid utf-8"),
+        ("v.example", "trap: "),
+        ("w.example", "trap: "),
+        ("i.example", "tunnel ID \"no\\\\ntunnel\\\\u{1b}[31m\" is no UUID"),
+        ("e.example", "\"bad\": no\\ntunnel\\u{1b}[31m"),
+    ] {
+        let said = answer(&chain, host).await;
+        assert!(said.starts_with("error: plugin \"bad\": ") && said.contains(part), "{host}: {said}");
+        assert!(said.len() < 1200 && !said.contains('\n'), "{said}");
+        harmless(&chain).await;
+    }
+    let counts = plugin.status().counts;
+    assert_eq!((counts.errors, counts.traps, counts.overruns), (10, 7, 1));
+}
+
+#[test]
+fn ten_thousand_lines_are_sixteen_and_a_number() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ((), log) = logged(|| {
+        runtime.block_on(async {
+            let chain = bound(&bad(&super::runtime()), OnError::Refuse);
+            assert_eq!(answer(&chain, "g.example").await, "tunnel");
+            harmless(&chain).await;
+        });
+    });
+    assert_eq!(log.lines().filter(|line| line.contains("plugin says")).count(), 16, "{log}");
+    assert!(log.contains("lines were dropped") && log.contains("dropped=9984"), "{log}");
+}
+
+#[tokio::test]
+async fn what_configure_can_do_wrong_keeps_the_version_before() {
+    for (config, part) in [
+        ("l", "no answer within 300ms (plugins.limits.configureDeadline)"),
+        ("t", "trap: making an instance: wasm trap: wasm `unreachable`"),
+        ("s", "call stack exhausted"),
+        ("m", "out of memory: plugins.limits.memory"),
+        ("b", "trap: making an instance: "),
+        ("u", "invalid utf-8"),
+        ("e", "configure: no\\ntunnel\\u{1b}[31m"),
+    ] {
+        let error = refused(guest("bad"), config).await;
+        assert!(error.contains(part), "{config}: {error}");
+    }
+}
+
+/// The clock goes on for as long as a configuration may take, though no call begins meanwhile.
+#[test]
+fn a_long_deadline_ends_too() {
+    let runtime = runtime_with(Limits { configure_deadline: Duration::from_secs(1), ..Limits::default() });
+    let plugin = Plugin::new(&runtime, "bad");
+    let started = Instant::now();
+    let error =
+        plugin.install(&Source { code: guest("bad"), config: "l".to_owned(), cases: None }).unwrap_err();
+    assert!(error.to_string().contains("no answer within 1s"), "{error}");
+    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn files_that_are_no_plugins_are_refused_with_a_reason() {
+    let good = guest("bad");
+    let component = |text: &str| wat::parse_str(text).unwrap();
+    let cases = [
+        (Vec::new(), "the file is empty"),
+        (b"this is not WebAssembly".to_vec(), "not WebAssembly"),
+        (good[..good.len() / 2].to_vec(), "not a whole WebAssembly module"),
+        (good[..good.len() - 1].to_vec(), "not a whole WebAssembly module"),
+        (component("(module)"), "exports nothing"),
+        (component("(component)"), "exports nothing"),
+        (
+            component(
+                "(component (core module $m (func (export \"run\"))) (core instance $i (instantiate $m))
+                (func $run (canon lift (core func $i \"run\"))) (instance $e (export \"run\" (func $run)))
+                (export \"acme:tools/runner@1.0.0\" (instance $e)))",
+            ),
+            "it exports neither pointsman:routing/ingress@1.0.0 nor pointsman:routing/forwarder@1.0.0, \
+            but \"acme:tools/runner@1.0.0\"",
+        ),
+        (
+            component("(component (import \"pointsman:routing/host@2.1.0\" (instance)))"),
+            "it imports \"pointsman:routing/host@2.1.0\": the plugin was built for version 2.1.0; offered are \
+            pointsman:routing/types@1.0.0, pointsman:routing/host@1.0.0",
+        ),
+        (
+            component("(component (import \"acme:db/redis@0.3.1\" (instance)))"),
+            "it imports \"acme:db/redis@0.3.1\"; offered are ",
+        ),
+        (component("(component (import \"wasi:http/types@0.3.0\" (instance)))"), "built for WASI 0.3.0"),
+        (component("(module (import \"env\" \"x\" (func)))"), "env"),
+        (
+            component("(module (memory 4096) (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) i32.const 0)
+                (func (export \"resolve\") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32) i32.const 0))"),
+            "memory",
+        ),
+    ];
+    for (code, part) in cases {
+        let error = refused(code, "").await;
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+/// As much as fits into a file: in a section that is nothing, in data that fills the memory, and one byte too much.
+#[tokio::test]
+async fn a_component_of_fifty_megabytes() {
+    let runtime = runtime();
+    let mut padded = guest("fixed");
+    padded.push(0);
+    leb128(&mut padded, (50 << 20) + 2);
+    padded.extend([1, b'x']);
+    padded.resize(padded.len() + (50 << 20), 7);
+    let plugin = Plugin::new(&runtime, "big");
+    let chain = bound(&plugin, OnError::Refuse);
+    plugin.install(&source(padded.clone())).unwrap();
+    assert_eq!(answer(&chain, "a.example").await, "tunnel");
+    let text = String::from_utf8(std::fs::read("tests/data/guests/fixed.wat").unwrap()).unwrap();
+    let text = text.replace("(memory (export \"memory\") 2)", "(memory (export \"memory\") 810)");
+    let data = format!("(data (i32.const 131072) \"{}\"))", "d".repeat(50 << 20));
+    let heavy = wat::parse_str(text.trim_end().strip_suffix(')').unwrap().to_owned() + &data).unwrap();
+    // Above the mark at which instances are replaced from the beginning: no better one is to be had.
+    plugin.install(&source(heavy)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(answer(&chain, "a.example").await, "tunnel");
+    }
+    assert_eq!(plugin.status().counts.recycled, 0);
+    padded.resize((64 << 20) + 1, 0);
+    let error = plugin.install(&source(padded)).unwrap_err();
+    assert!(
+        matches!(error, InstallError::Load(_)) && error.to_string().contains("at most 67108864"),
+        "{error}"
+    );
+    assert_eq!(answer(&chain, "a.example").await, "tunnel");
+}
+
+fn leb128(bytes: &mut Vec<u8>, mut value: usize) {
+    while value >= 0x80 {
+        bytes.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
+/// Files and sockets are there to be called, and say no: in their own words where they have some, with a trap where not.
+#[test]
+fn sockets_and_files_refuse() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ((), log) = logged(|| {
+        runtime.block_on(async {
+            let plugin = plugin(&super::runtime(), "reaches_out");
+            let chain = bound(&plugin, OnError::Refuse);
+            for _ in 0..3 {
+                assert_eq!(answer(&chain, "socket.example").await, "401");
+            }
+            let waits = answer(&chain, "wait.example").await;
+            assert!(waits.contains("trap: ") && waits.contains("subscribe-duration"), "{waits}");
+            assert_eq!(answer(&chain, "file.example").await, "400");
+            assert_eq!(answer(&chain, "socket.example").await, "401");
+        });
+    });
+    let denied: Vec<_> = log.lines().filter(|line| line.contains("plugins have no files")).collect();
+    let [socket, sleep] = denied[..] else { panic!("one line for each function: {log}") };
+    assert!(
+        socket.contains("wasi:sockets/tcp-create-socket") && socket.contains("#create-tcp-socket"),
+        "{log}"
+    );
+    assert!(sleep.contains("wasi:clocks/monotonic-clock") && sleep.contains("#subscribe-duration"), "{log}");
+}
+
+/// Other work on the same threads waits for one deadline at most, though endless loops keep coming.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endless_loops_do_not_hold_up_other_traffic() {
+    let deadline = Duration::from_millis(50);
+    let runtime = runtime_with(Limits { deadline, ..Limits::default() });
+    let chain = bound(&bad(&runtime), OnError::Refuse);
+    let good = bound(&plugin(&runtime, "fixed"), OnError::Refuse);
+    let loops: Vec<_> = (0..64)
+        .map(|_| {
+            let chain = chain.clone();
+            tokio::spawn(async move { answer(&chain, "l.example").await })
+        })
+        .collect();
+    let (mut worst, mut asked) = (Duration::ZERO, 0);
+    while !loops.iter().all(tokio::task::JoinHandle::is_finished) {
+        let (good, began) = (good.clone(), Instant::now());
+        let other = tokio::spawn(async move { answer(&good, "a.example").await });
+        assert_eq!(other.await.unwrap(), "tunnel");
+        worst = worst.max(began.elapsed());
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for call in loops {
+        assert!(call.await.unwrap().contains("plugins.limits.deadline"));
+    }
+    assert!(asked > 20, "{asked}");
+    // Some milliseconds go to a machine on which others work too.
+    assert!(worst < deadline * 2, "a request waited for {worst:?}");
+    harmless(&chain).await;
+}
+
+/// Whoever asks and does not wait for the answer takes a place until the call has ended.
+#[tokio::test]
+async fn calls_that_nobody_waits_for_are_bounded_too() {
+    let limits = Limits { deadline: Duration::from_millis(300), queue: 3, ..Limits::default() };
+    let plugin = bad(&runtime_with(limits));
+    let chain = bound(&plugin, OnError::Refuse);
+    assert!(answer(&chain, "t.example").await.contains("trap"));
+    for _ in 0..5 {
+        let asked = ask(&chain, "l.example");
+        drop(tokio::time::timeout(Duration::from_millis(20), asked).await);
+    }
+    let counts = plugin.status().counts;
+    assert!(counts.calls - counts.overruns <= 1 + 2, "{counts:?}");
+    eventually("the calls end", async || (plugin.status().counts.overruns >= 2).then_some(())).await;
+    harmless(&chain).await;
+}
