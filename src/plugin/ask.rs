@@ -170,24 +170,29 @@ impl Generation {
 /// A question asked apart from traffic, by decision tables and the author's tools: the cache is left out of it.
 impl Generation {
     /// Asks which tunnel, or which of `nodes` if there are any, at the time `now`.
-    pub(super) fn try_out(
-        &self,
-        request: &Request<'_>,
-        nodes: &[Arc<Node>],
-        now: Option<u64>,
-    ) -> (Result<Answered, CallError>, Trial) {
+    pub(super) fn try_out(&self, request: &Request<'_>, nodes: &[Arc<Node>], now: Option<u64>) -> Tried {
         let asked = Asked { now, ..self.asked(request, nodes) };
-        let (answer, trial) = if nodes.is_empty() {
+        if nodes.is_empty() {
             let call = |exports: &Exports, store: &mut Store| resolve(exports, store, request);
             let (answer, trial) = self.pool.try_out(asked, call);
-            (answer.and_then(|a| self.tunnel(request, a)).map(Answered::Tunnel), trial)
+            let reuse = answer.as_ref().ok().and_then(|answer| answer.reuse);
+            let answer = answer.and_then(|answer| self.tunnel(request, answer));
+            Tried { answer: answer.map(Answered::Tunnel), reuse, trial }
         } else {
             let call = |exports: &Exports, store: &mut Store| select(exports, store, request, nodes);
             let (answer, trial) = self.pool.try_out(asked, call);
-            (answer.and_then(|a| self.target(request, nodes, a)).map(Answered::Target), trial)
-        };
-        (answer, trial)
+            let reuse = answer.as_ref().ok().and_then(|answer| answer.reuse);
+            let answer = answer.and_then(|answer| self.target(request, nodes, answer));
+            Tried { answer: answer.map(Answered::Target), reuse, trial }
+        }
     }
+}
+
+/// What came of asking apart from traffic.
+pub(super) struct Tried {
+    pub(super) answer: Result<Answered, CallError>,
+    pub(super) reuse: Option<types::Reuse>,
+    pub(super) trial: Trial,
 }
 
 /// What was answered apart from traffic.

@@ -123,23 +123,31 @@ impl fmt::Debug for Compiled {
 impl Compiled {
     /// Checks, compiles (or takes from `cache`) and links a file.
     pub(super) fn load(host: &Host, cache: &CompiledCache, bytes: &[u8]) -> Result<Self, LoadError> {
+        let component = Self::component(host, cache, bytes)?;
+        Self::link(&host.engine, Version::of(bytes), &component)
+    }
+
+    /// Checks and compiles a file, or takes what was compiled from `cache`.
+    pub(super) fn component(
+        host: &Host,
+        cache: &CompiledCache,
+        bytes: &[u8],
+    ) -> Result<Component, LoadError> {
         if bytes.len() > MAX_FILE {
             return Err(LoadError::TooLarge(bytes.len()));
         }
         let version = Version::of(bytes);
-        let component = match cache.get(&host.engine, &version) {
-            Some(component) => component,
-            None => {
-                let component = wrap::to_component(bytes)?;
-                let compiled = Component::new(&host.engine, &component).map_err(|e| invalid(&e))?;
-                cache.put(&version, &compiled);
-                compiled
-            }
-        };
-        Self::link(&host.engine, version, &component)
+        if let Some(component) = cache.get(&host.engine, &version) {
+            return Ok(component);
+        }
+        let component = wrap::to_component(bytes)?;
+        let compiled = Component::new(&host.engine, &component).map_err(|e| invalid(&e))?;
+        cache.put(&version, &compiled);
+        Ok(compiled)
     }
 
-    fn link(engine: &Engine, version: Version, component: &Component) -> Result<Self, LoadError> {
+    /// Gives a component what it imports, if all of that is offered.
+    pub(super) fn link(engine: &Engine, version: Version, component: &Component) -> Result<Self, LoadError> {
         let roles = roles(engine, component)?;
         let mut linker = Linker::new(engine);
         let linked = bind::add_to_linker(&mut linker)

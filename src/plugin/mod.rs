@@ -16,16 +16,18 @@ mod pool;
 mod stats;
 mod store;
 mod wasi;
+mod workbench;
 mod wrap;
 
 pub use binding::{Allow, Binding, BoundForwarder, Chain, OnError};
-pub use cases::{Case, Cases, Outcome};
+pub use cases::{Again, Answer, Asked, Candidate, Case, Cases, Outcome};
 pub use compile::CompiledCache;
 pub use engine::Limits;
 pub use folder::{Folder, FolderSettings};
 pub use load::{LoadError, Roles, Version};
 pub use pool::CallError;
 pub use stats::{BUCKETS, Counts};
+pub use workbench::{Inspection, Pace, Start, Workbench};
 
 use arc_swap::ArcSwapOption;
 use ask::Generation;

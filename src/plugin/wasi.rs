@@ -45,11 +45,22 @@ enum StreamError {
 
 /// Offers what of WASI the component imports.
 pub(super) fn add_to_linker(linker: &mut Linker<State>, component: &Component) -> Result<()> {
+    offer(linker)?;
+    deny_the_rest(linker, component).map(drop)
+}
+
+/// The functions of WASI's that the component imports and that refuse.
+pub(super) fn denied(component: &Component) -> Result<Vec<String>> {
+    let mut linker = Linker::new(component.engine());
+    offer(&mut linker)?;
+    deny_the_rest(&mut linker, component)
+}
+
+fn offer(linker: &mut Linker<State>) -> Result<()> {
     environment(linker)?;
     clocks(linker)?;
     random(linker)?;
-    streams(linker)?;
-    deny_the_rest(linker, component)
+    streams(linker)
 }
 
 fn instance<'a>(linker: &'a mut Linker<State>, name: &str) -> Result<LinkerInstance<'a, State>> {
@@ -176,28 +187,34 @@ fn print(state: &mut State, mut bytes: &[u8]) {
     state.unfinished_line.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-/// Gives every function of WASI's that is imported and not offered a body that refuses.
-fn deny_the_rest(linker: &mut Linker<State>, component: &Component) -> Result<()> {
+/// Gives every function of WASI's that is imported and not offered a body that refuses; the names of these.
+fn deny_the_rest(linker: &mut Linker<State>, component: &Component) -> Result<Vec<String>> {
     let engine = linker.engine().clone();
     let ty = component.component_type();
+    let mut denied = Vec::new();
     for (name, item) in ty.imports(&engine).filter(|(name, _)| name.starts_with("wasi:")) {
         let ComponentItem::ComponentInstance(interface) = item.ty else { continue };
         // To the linker all of 0.2 is one version, as long as it stands under one name.
         let offered = name.split_once("@0.2.").map(|(interface, _)| format!("{interface}@{WASI}"));
-        deny(linker, offered.as_deref().unwrap_or(name), &interface)?;
+        deny(linker, offered.as_deref().unwrap_or(name), &interface, &mut denied)?;
     }
-    Ok(())
+    Ok(denied)
 }
 
-fn deny(linker: &mut Linker<State>, name: &str, interface: &ComponentInstance) -> Result<()> {
+fn deny(
+    linker: &mut Linker<State>,
+    name: &str,
+    interface: &ComponentInstance,
+    denied: &mut Vec<String>,
+) -> Result<()> {
     let engine = linker.engine().clone();
     let mut instance = linker.instance(name)?;
     for (item, ty) in interface.exports(&engine) {
         match ty.ty {
             ComponentItem::ComponentFunc(_) => {
                 let call = format!("{name}#{item}");
-                // An error means that it is offered already, and that stays.
-                drop(instance.func_new(item, move |store, ty, _, results| {
+                let refuses = call.clone();
+                let added = instance.func_new(item, move |store, ty, _, results| {
                     store.data().shared.log_denied(&call);
                     let answer = ty.results().next().and_then(|result| refusal(&result));
                     match (answer, results) {
@@ -205,7 +222,9 @@ fn deny(linker: &mut Linker<State>, name: &str, interface: &ComponentInstance) -
                         _ => bail!("the plugin called {call}, which plugins may not"),
                     }
                     Ok(())
-                }));
+                });
+                // An error means that it is offered already, and that stays.
+                denied.extend(added.is_ok().then_some(refuses));
             }
             ComponentItem::Resource(_) => {
                 drop(instance.resource(item, ResourceType::host::<Thing>(), |_, _| Ok(())));

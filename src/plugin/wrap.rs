@@ -31,6 +31,11 @@ pub(super) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
     }
 }
 
+/// Whether the bytes begin as a core module does, of which a component has to be made.
+pub(super) fn is_module(bytes: &[u8]) -> bool {
+    matches!(kind(bytes), Ok(Encoding::Module))
+}
+
 fn kind(bytes: &[u8]) -> Result<Encoding, LoadError> {
     match Parser::new(0).parse_all(bytes).next() {
         Some(Ok(Payload::Version { encoding, .. })) => Ok(encoding),

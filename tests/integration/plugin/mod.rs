@@ -85,6 +85,7 @@ fn node(name: &str, addr: &str, labels: &[(&str, &str)]) -> Arc<Node> {
         addr: Some(HostPort::parse(addr, 0).unwrap()),
         weight: 7,
         backup: false,
+        condition: "*".into(),
         max_fails: 1,
         fail_timeout: Duration::from_secs(10),
         labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
