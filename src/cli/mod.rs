@@ -1,4 +1,6 @@
-//! The command line: `pointsman -C FILE` runs, `pointsman check FILE` only looks.
+//! The command line: `pointsman -C FILE` runs, `pointsman check FILE` only looks, `pointsman plugin` is for plugin authors.
+
+mod plugin;
 
 use crate::config::{self, Loaded, MAX_FILE_SIZE, Problems, Source};
 use crate::shutdown::Shutdown;
@@ -35,6 +37,8 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// For plugin authors: makes, checks, asks, tests and times plugins; no proxy has to run
+    Plugin(plugin::Command),
 }
 
 fn grace(text: &str) -> Result<Duration, String> {
@@ -48,6 +52,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Some(Command::Check { files }) => check(files),
+        Some(Command::Plugin(command)) => return plugin::run(command),
         None => run(&arguments),
     };
     match done {

@@ -13,6 +13,7 @@ mod support;
 mod examples;
 mod grpc;
 mod http;
+mod plugin_cli;
 mod select;
 mod tunnel;
 mod vectors;
