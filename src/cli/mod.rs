@@ -38,7 +38,7 @@ enum Command {
         files: Vec<PathBuf>,
     },
     /// For plugin authors: makes, checks, asks, tests and times plugins; no proxy has to run
-    Plugin(plugin::Command),
+    Plugin(Box<plugin::Command>),
 }
 
 fn grace(text: &str) -> Result<Duration, String> {

@@ -45,6 +45,9 @@ const PENDING_POLL: Duration = Duration::from_millis(50);
 /// Events that may wait; more say nothing new.
 const EVENTS: usize = 64;
 
+/// Plugins by name, and by the configuration that they are bound with if it is not that of their file.
+type Named = BTreeMap<(String, Option<String>), Arc<Plugin>>;
+
 /// The plugins of a folder.
 #[derive(Debug)]
 pub struct Folder {
@@ -52,7 +55,7 @@ pub struct Folder {
     settings: FolderSettings,
     /// Every plugin that lies in the folder or is bound by name, in the order of the names; apart from it those that are
     /// bound with a configuration of their own.
-    plugins: Mutex<BTreeMap<(String, Option<String>), Arc<Plugin>>>,
+    plugins: Mutex<Named>,
     /// Those in the folder that decide ingress, in the order of the file names.
     ingress: ArcSwap<Arc<[Binding]>>,
     /// Wakes the thread that looks, so that it ends with the folder and not with its next look.
@@ -117,7 +120,7 @@ impl Folder {
         plugins.iter().map(|plugin| plugin.status()).collect()
     }
 
-    fn plugins(&self) -> MutexGuard<'_, BTreeMap<(String, Option<String>), Arc<Plugin>>> {
+    fn plugins(&self) -> MutexGuard<'_, Named> {
         self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,10 +171,9 @@ struct Watch {
 impl Watch {
     /// Watches anew if any of the paths is another than it was; whether the system tells of changes.
     fn renew(&mut self, dir: &Path) -> bool {
-        let parent = dir.parent().map_or(Path::new("."), |parent| match parent.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => parent,
-        });
+        // A name without a folder is in the current one.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or_else(|| Path::new("."));
         let now: Vec<_> = [dir, parent].map(|path| (path.to_owned(), scan::inode(path))).into();
         if now != self.watched || self.watcher.is_none() {
             self.watcher = None;

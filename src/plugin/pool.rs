@@ -58,7 +58,7 @@ pub(super) struct Pool {
     pub(super) config: Arc<str>,
     pub(super) shared: Arc<Shared>,
     pub(super) stats: Arc<Stats>,
-    idle: Mutex<Vec<Box<Instance>>>,
+    idle: Mutex<Vec<Instance>>,
     /// Calls still to be made on threads of their own.
     probation: AtomicU32,
     /// It has answered: what `onError: last-good` calls good.
@@ -128,7 +128,7 @@ impl Pool {
     }
 
     /// An instance to call on this thread; `None` where one would have to be made, or the plugin is on probation.
-    pub(super) fn ready(&self) -> Option<Box<Instance>> {
+    pub(super) fn ready(&self) -> Option<Instance> {
         if self.probation.load(Ordering::Relaxed) > 0 {
             return None;
         }
@@ -138,11 +138,11 @@ impl Pool {
     /// Calls on this thread. The outer error of `call` is a trap, the inner one the plugin's own.
     pub(super) fn call<T>(
         &self,
-        mut instance: Box<Instance>,
+        mut instance: Instance,
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, CallError> {
-        let Instance { store, exports, calls, .. } = &mut *instance;
+        let Instance { store, exports, calls, .. } = &mut instance;
         store.data_mut().begin(asked);
         self.host.allow(store, self.limits.deadline);
         let started = Instant::now();
@@ -225,7 +225,7 @@ impl Pool {
     }
 
     /// A new, configured instance.
-    pub(super) fn instance(&self) -> Result<Box<Instance>, CallError> {
+    pub(super) fn instance(&self) -> Result<Instance, CallError> {
         let state = State::new(self.limits.memory, Arc::clone(&self.shared));
         let mut store = Store::new(&self.host.engine, state);
         store.limiter(|state| &mut state.meter);
@@ -242,7 +242,7 @@ impl Pool {
         match made {
             Ok(Ok(exports)) => {
                 let (born_with, _counted) = (store.data().meter.memory, Counted::new(&self.host));
-                Ok(Box::new(Instance { store, exports, calls: 0, born_with, _counted }))
+                Ok(Instance { store, exports, calls: 0, born_with, _counted })
             }
             Ok(Err(text)) => Err(CallError::Returned(format!("configure: {}", one_line(&text, MAX_ERROR)))),
             Err(error) if is_overrun(&error) => {
@@ -253,7 +253,7 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, instance: Box<Instance>) {
+    fn give_back(&self, instance: Instance) {
         let memory = instance.store.data().meter.memory;
         self.stats.memory_is(memory);
         // A new one would be no better than one that has not grown.
@@ -296,7 +296,7 @@ impl Pool {
         CallError::Trapped(one_line(&format!("{during}{root}{advice}"), MAX_ERROR))
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Box<Instance>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Instance>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,7 +27,7 @@ async fn memory_is_what_the_limit_says() {
         assert_eq!(answer(&chain, "a.example").await, "tunnel");
     }
     let memory = plugin.status().counts.memory;
-    assert!(memory <= 1 << 20 && memory >= 10 << 16, "{memory}");
+    assert!((10 << 16..=1 << 20).contains(&memory), "{memory}");
     let text = fs::read_to_string("tests/data/guests/fixed.wat").unwrap();
     let needs = |pages: u32| {
         wat::parse_str(text.replace("\"memory\") 2)", &format!("\"memory\") {pages})"))).unwrap()
