@@ -2,7 +2,7 @@
 //!
 //! Conversion to and from the types of `route` is in `call`; what WASI is to a guest is in `wasi`.
 
-use super::engine::Meter;
+use super::engine::{Budget, Meter};
 use super::store::{self, Store};
 use crate::route::{Extra, HttpParts, Node};
 use std::collections::BTreeSet;
@@ -104,6 +104,7 @@ pub(super) struct Asked {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) meter: Meter,
+    pub(super) budget: Budget,
     pub(super) shared: Arc<Shared>,
     pub(super) asked: Asked,
     lines_left: u32,
@@ -118,6 +119,7 @@ impl State {
     pub(super) fn new(memory: usize, shared: Arc<Shared>) -> Self {
         Self {
             meter: Meter::new(memory),
+            budget: Budget::default(),
             shared,
             asked: Asked::default(),
             lines_left: LINES_PER_CALL,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use tokio::time::Instant;
 use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Result, Store,
 };
@@ -97,19 +98,71 @@ impl Host {
         Ok(Arc::new(Self { clock: Clock::start(&engine), engine, instances: AtomicUsize::new(0) }))
     }
 
-    /// Lets the next call in `store` run for so long, up to one tick more, with the clock going until then.
-    pub(super) fn allow<T>(&self, store: &mut Store<T>, deadline: Duration) {
-        let ticks = (deadline.div_duration_f64(TICK).ceil() as u64).min(MAX_TICKS) + 1;
+    /// Has `store` ask its budget after so long at the least, and up to one tick later.
+    pub(super) fn wait<T>(&self, store: &mut Store<T>, part: Duration) {
+        let ticks = whole_ticks(part) + 1;
         store.set_epoch_deadline(ticks);
         self.clock.go_on(ticks);
     }
-}
 
-impl Host {
+    /// Ticks until it asks again, with the clock going until then.
+    pub(super) fn wait_again(&self, part: Duration) -> u64 {
+        let ticks = whole_ticks(part) + u64::from(!part.as_nanos().is_multiple_of(TICK.as_nanos()));
+        self.clock.go_on(ticks);
+        ticks
+    }
+
     /// Whether instances may be made that nobody waits for; the others are for new plugins and for calls.
     pub(super) fn has_room(&self) -> bool {
         self.instances.load(Ordering::Relaxed) < TOTAL_INSTANCES as usize / 2
     }
+}
+
+fn whole_ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos() / TICK.as_nanos()).unwrap_or(MAX_TICKS).min(MAX_TICKS)
+}
+
+/// A call that gets no share of the processor is ended after so many times its deadline.
+const MAX_WAIT: u32 = 20;
+
+/// How long a call may still run.
+///
+/// The first half of its deadline is real time, which costs nothing to know. What is left counts on the clock of the thread
+/// that runs it: on a machine that is busy with other things a plugin does not look slow because it had to wait.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    deadline: Duration,
+    /// When the first half was over, and what the thread's clock said.
+    half: Option<(Instant, Duration)>,
+}
+
+impl Budget {
+    pub(super) fn new(deadline: Duration) -> Self {
+        Self { deadline, half: None }
+    }
+
+    /// The part that costs nothing.
+    pub(super) fn first(&self) -> Duration {
+        self.deadline / 2
+    }
+
+    /// At the end of a part: how much longer the call may go on.
+    pub(super) fn more(&mut self) -> Option<Duration> {
+        let rest = self.deadline - self.first();
+        let Some((since, busy)) = self.half else {
+            self.half = Some((Instant::now(), thread_time()));
+            return Some(rest);
+        };
+        let left = rest.checked_sub(thread_time().saturating_sub(busy))?;
+        (left >= TICK && since.elapsed() < self.deadline * MAX_WAIT).then_some(left)
+    }
+}
+
+/// For how long this thread has had a processor.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Counts one instance as long as it is there.

@@ -4,7 +4,7 @@
 //! of its own, so that it cannot hold those that serve connections for more than its deadline.
 
 use super::bind::{Asked, Shared, State, forwarder, ingress, lifecycle, one_line};
-use super::engine::{Counted, Host, Limits};
+use super::engine::{Budget, Counted, Host, Limits};
 use super::load::Compiled;
 use super::stats::Stats;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 /// Bytes that one call may hand over to the host: an answer is a few hundred.
 const MAX_ANSWER: usize = 1 << 20;
@@ -144,7 +144,7 @@ impl Pool {
     ) -> Result<T, CallError> {
         let Instance { store, exports, calls, .. } = &mut instance;
         store.data_mut().begin(asked);
-        self.host.allow(store, self.limits.deadline);
+        self.allow(store, self.limits.deadline);
         let started = Instant::now();
         let answer = call(exports, store);
         let elapsed = started.elapsed();
@@ -230,7 +230,12 @@ impl Pool {
         let mut store = Store::new(&self.host.engine, state);
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(MAX_ANSWER);
-        self.host.allow(&mut store, self.limits.configure_deadline);
+        let host = Arc::clone(&self.host);
+        store.epoch_deadline_callback(move |mut store| match store.data_mut().budget.more() {
+            Some(more) => Ok(UpdateDeadline::Continue(host.wait_again(more))),
+            None => Err(Trap::Interrupt.into()),
+        });
+        self.allow(&mut store, self.limits.configure_deadline);
         let made = self.compiled.instantiate(&mut store).and_then(|exports| {
             let configured = match &exports.lifecycle {
                 Some(lifecycle) => lifecycle.call_configure(&mut store, &self.config)?,
@@ -251,6 +256,13 @@ impl Pool {
             }
             Err(error) => Err(self.trap(&error, &store, "making an instance: ")),
         }
+    }
+
+    /// Lets the next call run for so long.
+    fn allow(&self, store: &mut Store<State>, deadline: Duration) {
+        let budget = Budget::new(deadline);
+        self.host.wait(store, budget.first());
+        store.data_mut().budget = budget;
     }
 
     fn give_back(&self, instance: Instance) {
