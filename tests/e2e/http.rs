@@ -126,6 +126,9 @@ fn failures_have_their_own_status() {
     let dead = free_port();
     let mut nodes: Vec<_> = names.iter().map(String::as_str).zip(ports).collect();
     nodes.push(("dead", dead));
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    nodes.push(("closing", closing.local_addr().unwrap().port()));
+    std::thread::spawn(move || closing.incoming().for_each(drop));
     let (_proxy, port) = reverse_proxy(&nodes);
     for (i, (_, expected)) in cases.iter().enumerate() {
         let request = format!("GET / HTTP/1.1\r\nHost: h{i}\r\nConnection: close\r\n\r\n");
@@ -134,6 +137,9 @@ fn failures_have_their_own_status() {
         assert!(!reply.contains("EXTRA"), "{reply}");
     }
     let (reply, _) = exchange(port, b"GET / HTTP/1.1\r\nHost: dead\r\nConnection: close\r\n\r\n");
+    assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("503 upstream down"), "{reply}");
+    // Nor does it become another failure because there is no other node to try.
+    let (reply, _) = exchange(port, b"GET / HTTP/1.1\r\nHost: closing\r\nConnection: close\r\n\r\n");
     assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("503 upstream down"), "{reply}");
     let (reply, _) = exchange(port, b"GET / HTTP/1.1\r\nHost: none\r\nConnection: close\r\n\r\n");
     assert!(reply.starts_with("HTTP/1.1 502 ") && reply.contains("no route for host"), "{reply}");
@@ -165,6 +171,43 @@ fn a_reply_without_length_ends() {
     let (_proxy, port) = reverse_proxy(&[("h", upstream)]);
     let (reply, closed) = exchange(port, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(reply.ends_with("all of it") && closed, "{reply}");
+}
+
+/// A reply or a raw connection that its target breaks off does not look complete.
+#[test]
+fn what_breaks_off_ends_in_a_reset() {
+    use std::io::ErrorKind::ConnectionReset;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = listener.local_addr().unwrap().port();
+    let (done, next) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            drop(stream.read(&mut [0; 4096]));
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhalf of it").unwrap();
+            next.recv().unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        }
+    });
+    let (proxy, port) = reverse_proxy(&[("h", upstream)]);
+    let raw_port = free_port();
+    let raw = Program::Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{raw_port}
+  handler: {{ type: tcp }}
+  forwarder: {{ nodes: [{{ addr: '127.0.0.1:{upstream}' }}] }}
+"
+    ));
+    // Looked for in its log: a connection to its port would go through to the target.
+    raw.wait_for(&["listening"]);
+    for port in [port, raw_port] {
+        let mut visitor = connect(port);
+        visitor.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        visitor.read_exact(&mut [0; 29]).unwrap();
+        done.send(()).unwrap();
+        assert_eq!(visitor.read(&mut [0; 1]).unwrap_err().kind(), ConnectionReset);
+    }
+    proxy.wait_for(&["upstream ended in mid-reply"]);
+    raw.wait_for(&["target failed: connection reset"]);
 }
 
 /// A visitor that half-closes gets its answer, and a server may speak first.

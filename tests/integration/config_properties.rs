@@ -246,7 +246,6 @@ fn bounds_are_named() {
         (bomb, "more than 200000 values"),
         (nested_anchors, "more than 200000 values"),
         ("# comment\n".repeat(MAX_FILE_SIZE / 10 + 1), "more than 33554432"),
-        (format!("[{}]", "1,".repeat(4_100_000)), "more than 4000000 values"),
     ] {
         let start = text.chars().take(40).collect::<String>();
         let Err(problems) = load(text) else { panic!("{start} was taken") };

@@ -1,4 +1,5 @@
-//! The binary against the real GOST, on either side. Run by `make test`, which builds the peer.
+//! The binary against the real GOST, on either side, and in front of a real nginx. Run by `make test`, which builds and installs
+//! them.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod nginx;
 mod peers;
 
 use support::Program::{Gost, Ours};

@@ -7,7 +7,7 @@ pub(crate) mod vectors;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) struct Proc {
     child: Child,
     log: Arc<Mutex<String>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// Who runs a configuration.
@@ -75,11 +75,7 @@ impl Program {
             }
         };
         command.arg(&file).args(arguments).envs(environment.iter().copied());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), Arc::clone(&log));
-        collect(child.stderr.take().unwrap(), Arc::clone(&log));
-        Proc { child, log, _dir: dir }
+        Proc::spawn(command, dir)
     }
 }
 
@@ -92,6 +88,20 @@ fn collect(from: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
 }
 
 impl Proc {
+    /// Any program; the folder is its own and goes with it.
+    pub(crate) fn spawn(mut command: Command, dir: tempfile::TempDir) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        collect(child.stdout.take().unwrap(), Arc::clone(&log));
+        collect(child.stderr.take().unwrap(), Arc::clone(&log));
+        Self { child, log, dir }
+    }
+
+    /// Its folder.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

@@ -19,7 +19,7 @@ mod tests;
 pub use body::Body;
 pub use edit::edit_fields;
 pub use reply::ReplyHead;
-pub use request::{H2C_FIELDS, RequestHead};
+pub use request::{H2C_FIELDS, RequestHead, is_idempotent};
 pub use scan::HeadReader;
 #[cfg(test)]
 pub(crate) use scan::LOOKED_AT;

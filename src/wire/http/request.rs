@@ -100,9 +100,9 @@ impl RequestHead {
         self.http10
     }
 
-    /// Whether the method is idempotent by RFC 9110 (GET, HEAD, OPTIONS, TRACE, PUT, DELETE).
+    /// Whether the method is [idempotent](is_idempotent).
     pub fn idempotent(&self) -> bool {
-        matches!(self.method(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+        is_idempotent(self.method())
     }
 
     /// Reads a head that the scanner found to end at the end of `raw`.
@@ -140,6 +140,11 @@ impl RequestHead {
             offers_h2c,
         })
     }
+}
+
+/// Whether a method is idempotent by RFC 9110 (GET, HEAD, OPTIONS, TRACE, PUT, DELETE).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }
 
 /// The three parts of a request line.

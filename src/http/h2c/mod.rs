@@ -1,0 +1,294 @@
+//! HTTP/2 with prior knowledge: every stream of a visitor's connection is a request of its own, routed by its `:authority`.
+//!
+//! The protocol is the `h2` crate's. Requests of one visitor to the same target share a connection ([`connections`]); what
+//! happens between a request and the end of its reply is in [`exchange`] and [`body`].
+
+mod body;
+mod connections;
+mod exchange;
+
+use super::exchange::Unanswered;
+use super::failure::{Cut, Failure, RequestId};
+use super::upstream::Way;
+use super::{Asked, Context, MAX_ATTEMPTS, Router, Settings};
+use crate::addr::{Host, HostPort};
+use crate::net::BoxStream;
+use crate::net::prefixed::Prefixed;
+use crate::record::{Record, Route};
+use crate::route::{HttpParts, Protocol};
+use crate::wire::http::Rejected;
+use body::Source;
+use bytes::Bytes;
+use connections::{Connections, Lease, Use};
+use exchange::Answered;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::debug;
+
+/// Requests of one visitor under way at once; each may hold a stream to a target.
+const MAX_STREAMS: u32 = 256;
+/// Bytes of one body that may be on their way without having been passed on.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for a whole connection: what one visitor can make us hold in each direction. Bodies that nobody takes block the
+/// visitor's others when there are more than sixteen.
+const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
+/// Requests that a visitor has reset before they were looked at. One that opens and resets streams as fast as it can costs
+/// us work and itself nothing (CVE-2023-44487); past this its connection is ended.
+const MAX_PENDING_RESETS: usize = 32;
+/// Streams that we reset because of a visitor's protocol errors, before its connection is ended: the same attack from behind.
+const MAX_ERROR_RESETS: usize = 256;
+/// How long the end of a connection may take when nothing is under way: a peer need not answer a GOAWAY.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl HttpParts for Parts {
+    fn method(&self) -> &str {
+        self.method.as_str()
+    }
+    fn path(&self) -> &str {
+        self.uri.path()
+    }
+    fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+    fn field(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
+    }
+    fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
+        Box::new(self.headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
+    }
+    fn shared(&self) -> Arc<dyn HttpParts> {
+        Arc::new(self.clone())
+    }
+}
+
+/// Answers the requests of one connection until it ends, the process stops, or it has been idle for too long.
+pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
+    let settings = context.settings;
+    let handshake = settings_of(settings).handshake::<_, Bytes>(Prefixed::new(prefix, stream));
+    let mut connection = match timeout(settings.head_timeout, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            return handshake_failed("bad_request", &error.to_string(), context);
+        }
+        Err(_) => {
+            let error = "HTTP/2 handshake not complete in time (http.headTimeout)";
+            return handshake_failed("head_timeout", error, context);
+        }
+    };
+    let connections = Connections::new(settings);
+    let mut requests = FuturesUnordered::new();
+    let mut stopping = false;
+    loop {
+        let patience = if stopping { GOODBYE } else { settings.idle_timeout };
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    requests.push(one_request(request, respond, router, &connections, context));
+                }
+                Some(Err(error)) => {
+                    debug!(service = context.service, client = %context.client, %error, "connection");
+                    break;
+                }
+                None => break,
+            },
+            Some(()) = requests.next() => connections.prune(),
+            () = context.stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+            () = sleep(patience), if requests.is_empty() => {
+                if stopping {
+                    break;
+                }
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+        }
+    }
+    // Requests that are under way learn from this that the visitor is gone, and are logged.
+    drop(connection);
+    drop(timeout(GOODBYE, async { while requests.next().await.is_some() {} }).await);
+}
+
+fn handshake_failed(outcome: &'static str, error: &str, context: &Context<'_>) {
+    Record::new(context.service, context.client, Instant::now()).failed(outcome, error).connection();
+}
+
+fn settings_of(settings: &Settings) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(settings.limits.max_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    builder
+}
+
+/// What there is to say about a request that was answered.
+struct Done {
+    status: u16,
+    bytes: (u64, u64),
+    cut: Option<Cut>,
+}
+
+async fn one_request<R: Router>(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    router: &R,
+    connections: &Connections<'_>,
+    context: &Context<'_>,
+) {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let authority = authority(&parts).map(|text| HostPort::parse(text, 80)).and_then(Result::ok);
+    let host = authority.as_ref().map_or_else(Host::empty, |asked| asked.host.clone());
+    let method = parts.method.clone();
+    let record = Record::new(context.service, context.client, started).host(&host);
+    let asked = Asked { authority: authority.as_ref(), protocol: Protocol::Http2, parts: &parts };
+    let mut journey =
+        Journey { source: Source::new(body), lease: connections.lease(), route: Route::default() };
+    match Box::pin(forward(&parts, &asked, &mut journey, &mut respond, router, context)).await {
+        Ok(Done { status, bytes, cut }) => {
+            let record = cut.into_iter().fold(record, |record, why| record.failed(why.outcome(), why));
+            record.route(journey.route).bytes(bytes).request(Some(method.as_str()), status, None);
+        }
+        Err(failure) => {
+            let id = RequestId::random();
+            let record = record.failed(failure.outcome(), &failure);
+            record.route(journey.route).request(Some(method.as_str()), failure.status(), Some(&id));
+            // A visitor that has gone away does not want to know.
+            drop(refuse(&mut respond, &failure, &id));
+        }
+    }
+}
+
+/// A request on its way, over as many tries as it takes.
+struct Journey<'a> {
+    source: Source,
+    lease: Lease<'a>,
+    /// How far it has come, for the log.
+    route: Route,
+}
+
+/// The host that a request is for, as sent.
+fn authority(parts: &Parts) -> Option<&str> {
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    authority.or_else(|| parts.headers.get("host")?.to_str().ok())
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, failure: &Failure, id: &RequestId) -> Result<(), h2::Error> {
+    let mut response = Response::new(());
+    *response.status_mut() =
+        http::StatusCode::from_u16(failure.status()).unwrap_or(http::StatusCode::BAD_GATEWAY);
+    response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
+    respond.send_response(response, false)?.send_data(Bytes::from(failure.text(id)), true)
+}
+
+/// Sends the request to its target, or to the next one where it may, and passes the answer on.
+async fn forward<R: Router>(
+    parts: &Parts,
+    asked: &Asked<'_>,
+    journey: &mut Journey<'_>,
+    respond: &mut SendResponse<Bytes>,
+    router: &R,
+    context: &Context<'_>,
+) -> Result<Done, Failure> {
+    if parts.headers.len() > context.settings.limits.max_fields {
+        return Err(Failure::Request(Rejected { status: 431, reason: "too many fields in the head" }));
+    }
+    let Journey { source, lease, route } = journey;
+    let mut choice = router.choose(asked).await?;
+    let (mut attempt, mut last) = (0, None);
+    loop {
+        attempt += 1;
+        // That no other target is left does not say what was wrong with the last one.
+        let way = router.open(&mut choice, asked, lease).await;
+        *route = router.route(&choice);
+        let way = way.map_err(|failure| last.take().unwrap_or(failure))?;
+        let mut used = match reach(way, lease).await {
+            Ok(used) => used,
+            Err(failure) => {
+                router.report(&mut choice, Err(&failure));
+                if attempt == MAX_ATTEMPTS {
+                    return Err(failure);
+                }
+                last = Some(failure);
+                continue;
+            }
+        };
+        route.clone_from(&used.route);
+        let request = outgoing(parts, router.request_fields(asked, route));
+        let end = exchange::exchange(&mut used, request, source, respond, context.settings).await;
+        match end {
+            Ok(Answered { status, bytes_out, cut }) => {
+                router.report(&mut choice, Ok(()));
+                return Ok(Done { status, bytes: (source.moved, bytes_out), cut });
+            }
+            Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
+                router.report(&mut choice, Err(&failure));
+                lease.avoid(used.key);
+                last = Some(failure);
+            }
+            Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
+                if !failure.is_visitors() {
+                    router.report(&mut choice, Err(&failure));
+                }
+                return Err(failure);
+            }
+            Err(Unanswered::Gone) => {
+                respond.send_reset(Reason::CANCEL);
+                return Ok(Done { status: 0, bytes: (source.moved, 0), cut: Some(Cut::Visitor) });
+            }
+        }
+    }
+}
+
+async fn reach(way: Way<Use>, lease: &mut Lease<'_>) -> Result<Use, Failure> {
+    match way {
+        Way::Kept(used) => Ok(used),
+        Way::Fresh(fresh) => lease.connect(fresh).await,
+    }
+}
+
+/// What an error on a target's connection or stream means.
+fn failed(error: &h2::Error) -> Failure {
+    if error.is_library() {
+        // Found by our side: what came is no HTTP/2, or not what we allow.
+        Failure::BadReply("malformed HTTP/2, or none, from the target")
+    } else {
+        Failure::Down(error.to_string())
+    }
+}
+
+fn outgoing(parts: &Parts, fields: Vec<(&'static str, String)>) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = whole_uri(parts);
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.headers_mut() = parts.headers.clone();
+    for (name, value) in fields {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
+        {
+            request.headers_mut().insert(name, value);
+        }
+    }
+    request
+}
+
+/// The target with scheme and authority, without which no request can be sent; a visitor may name its host by a field only.
+fn whole_uri(parts: &Parts) -> Uri {
+    let whole = parts.uri.authority().is_none().then(|| {
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        Uri::builder().scheme("http").authority(authority(parts)?).path_and_query(path).build().ok()
+    });
+    whole.flatten().unwrap_or_else(|| parts.uri.clone())
+}
