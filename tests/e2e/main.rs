@@ -14,6 +14,7 @@ mod examples;
 mod grpc;
 mod http;
 mod plugin_cli;
+mod plugins;
 mod select;
 mod tunnel;
 mod vectors;

@@ -204,7 +204,7 @@ fn sockets_and_files_refuse() {
 /// Other work on the same threads waits for one deadline at most, though endless loops keep coming.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endless_loops_do_not_hold_up_other_traffic() {
-    let deadline = Duration::from_millis(50);
+    let deadline = Duration::from_millis(100);
     let runtime = runtime_with(Limits { deadline, ..Limits::default() });
     let chain = bound(&bad(&runtime), OnError::Refuse);
     let good = bound(&plugin(&runtime, "fixed"), OnError::Refuse);
@@ -214,21 +214,25 @@ async fn endless_loops_do_not_hold_up_other_traffic() {
             tokio::spawn(async move { answer(&chain, "l.example").await })
         })
         .collect();
-    let (mut worst, mut asked) = (Duration::ZERO, 0);
+    let mut waits = Vec::new();
     while !loops.iter().all(tokio::task::JoinHandle::is_finished) {
         let (good, began) = (good.clone(), Instant::now());
         let other = tokio::spawn(async move { answer(&good, "a.example").await });
         assert_eq!(other.await.unwrap(), "tunnel");
-        worst = worst.max(began.elapsed());
-        asked += 1;
+        waits.push(began.elapsed());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for call in loops {
         assert!(call.await.unwrap().contains("plugins.limits.deadline"));
     }
-    assert!(asked > 20, "{asked}");
-    // Some milliseconds go to a machine on which others work too.
-    assert!(worst < deadline * 2, "a request waited for {worst:?}");
+    assert!(waits.len() > 20, "{}", waits.len());
+    waits.sort_unstable();
+    let (usual, worst) = (waits[waits.len() * 9 / 10], waits[waits.len() - 1]);
+    // The rest goes to a machine on which others work too; calls on these threads would hold them for 3.2 s together.
+    assert!(
+        worst < deadline * 4 && usual < deadline / 2,
+        "requests waited for {usual:?}, at worst {worst:?}"
+    );
     harmless(&chain).await;
 }
 
@@ -247,4 +251,40 @@ async fn calls_that_nobody_waits_for_are_bounded_too() {
     assert!(counts.calls - counts.overruns <= 1 + 2, "{counts:?}");
     eventually("the calls end", async || (plugin.status().counts.overruns >= 2).then_some(())).await;
     harmless(&chain).await;
+}
+
+/// What a swap leaves behind would show in ten thousand of them. In a process of its own: other tests need memory too.
+#[test]
+fn ten_thousand_swaps_leave_nothing_behind() {
+    const ALONE: &str = "POINTSMAN_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        alone.args(["--exact", "plugin::bad::ten_thousand_swaps_leave_nothing_behind"]).env(ALONE, "1");
+        let output = alone.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    const SWAPS: usize = 10_000;
+    let cache = tempfile::tempdir().unwrap();
+    let cache = CompiledCache::open(&cache.path().join("compiled")).unwrap();
+    let runtime = Runtime::new(Limits::default(), cache).unwrap();
+    let plugin = Plugin::new(&runtime, "p");
+    let codes: Vec<_> = (0..64).map(|n| source(marked(&guest("fixed"), &n.to_string()))).collect();
+    let mut early = 0;
+    for n in 0..SWAPS {
+        plugin.install(&codes[n % codes.len()]).unwrap();
+        if n == SWAPS / 5 {
+            early = resident();
+        }
+    }
+    let late = resident();
+    assert_eq!(plugin.status().counts.swaps, SWAPS as u64 - 1);
+    assert!(late < early + (16 << 20), "{early} bytes after a fifth of the swaps, {late} at the end");
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
