@@ -289,7 +289,7 @@ fn bench_measures_calls_and_starts() {
 #[test]
 fn new_makes_projects_and_overwrites_nothing() {
     let desk = Desk::new(&[]);
-    for lang in ["rust", "js", "ts", "python", "c", "assemblyscript", "wat"] {
+    for lang in ["rust", "go", "js", "ts", "python", "c", "assemblyscript", "wat"] {
         let name = format!("my-{lang}");
         let (code, json) = desk.json(&["new", &name, "--lang", lang]);
         assert_eq!((code, &json["ok"]), (0, &true.into()), "{json}");

@@ -30,6 +30,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Language {
     Rust,
+    Go,
     Js,
     Ts,
     Python,
@@ -54,6 +55,7 @@ impl Language {
     fn files(self) -> &'static [File] {
         match self {
             Self::Rust => template!("rust", "Cargo.toml", "Makefile", "src/lib.rs"),
+            Self::Go => template!("go", "go.mod", "Makefile", "main.go"),
             Self::Js => template!("js", "package.json", "Makefile", "example-plugin.js"),
             Self::Ts => template!("ts", "package.json", "Makefile", "example-plugin.ts"),
             Self::Python => template!("python", "requirements.txt", "Makefile", "plugin.py"),
@@ -69,6 +71,8 @@ impl Language {
     fn set_up(self) -> &'static str {
         match self {
             Self::Rust => "rustup target add wasm32-unknown-unknown",
+            // What it says is the version; `go.mod` names the oldest that will do.
+            Self::Go => "go version",
             Self::Js | Self::Ts | Self::AssemblyScript => "npm install",
             Self::Python | Self::C => "python3 -m pip install -r requirements.txt",
             Self::Wat => "sudo apt-get install wabt",
