@@ -3,6 +3,7 @@
 //! `load` makes a file callable, `pool` keeps instances of it warm, `ask` asks and checks the answers, `binding` gives
 //! the answers to the routes of `route`, `folder` watches for files. What guests can call is in `bind` and `wasi`.
 
+mod adapter;
 mod ask;
 mod bind;
 mod binding;

@@ -3,8 +3,8 @@
 //! A module says with its export names what it is: `pointsman:routing/ingress@1.0.0#resolve`, or in languages that cannot
 //! spell that `resolve`, `select` and `configure`. A module for `wasip1` gets an adapter that keeps the outside away.
 
-use super::bind;
 use super::load::LoadError;
+use super::{adapter, bind};
 use wasm_encoder::reencode::{self, Reencode};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -45,10 +45,12 @@ fn kind(bytes: &[u8]) -> Result<Encoding, LoadError> {
 }
 
 fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let mut encoder = ComponentEncoder::default().validate(true);
     let module = if has_component_type(module) { module.to_vec() } else { typed(module)? };
-    encoder = encoder.module(&module)?;
-    encoder.encode()
+    ComponentEncoder::default()
+        .validate(true)
+        .module(&module)?
+        .adapter(adapter::NAME, &adapter::preview1(WIT)?)?
+        .encode()
 }
 
 /// Whether the module carries the description of its component.
