@@ -1,19 +1,29 @@
-# `make test` runs everything; it installs what it needs (Go, curl, nginx) where that is missing.
+# `make test` runs everything; it installs what it needs (Go, curl, nginx, Python's pip, npm) where that is missing.
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GOST_PEER := $(TARGET)/gost-peer
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: test tools
+.PHONY: test tools plugins plugin-tools
 
-test: $(GOST_PEER)
+test: $(GOST_PEER) plugins
 	cargo test
 	GOST_PEER=$(GOST_PEER) cargo test --test interop
+	PLUGINS=$(TARGET)/plugins cargo test --test plugins
+
+# Every plugin in plugins/, to target/plugins/NAME.wasm.
+plugins: | plugin-tools
+	$(MAKE) -C plugins TARGET=$(TARGET)
 
 tools:
 	command -v curl >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y curl; }
 	command -v go >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y golang-go; }
-	command -v nginx /usr/sbin/nginx >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y nginx-light; }
+	test -x /usr/sbin/nginx || command -v nginx >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y nginx-light; }
+
+# The languages that the plugins are written in, beside Rust; their compilers come from the languages' own registries.
+plugin-tools: | tools
+	python3 -m pip --version >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y python3-pip; }
+	command -v npm >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y npm; }
 
 # The reference program for the interoperability tests, from the Go module registry.
 $(GOST_PEER): tests/interop/gost-peer/main.go tests/interop/gost-peer/go.mod tests/interop/gost-peer/go.sum | tools

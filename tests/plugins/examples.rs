@@ -1,0 +1,75 @@
+//! The examples: each is loaded takes its configuration and gives the answers of its decision table.
+
+use super::built;
+use pointsman::addr::Host;
+use pointsman::plugin::{Binding, Chain, CompiledCache, Limits, OnError, Plugin, Runtime, Source};
+use pointsman::route::ingress::Table;
+use pointsman::route::{Extra, Ingress, Protocol, Request, Verdict};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One for each language.
+const EXAMPLES: usize = 7;
+
+#[test]
+fn every_example_holds_to_its_decision_table() {
+    let runtime = runtime();
+    let examples = examples();
+    assert!(examples.len() >= EXAMPLES, "only {examples:?}");
+    let wrong: Vec<_> = examples.iter().filter_map(|example| install(&runtime, example).err()).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Go's collector reads the clock and takes memory wherever it happens to run, the host's own calls for memory included.
+#[tokio::test]
+async fn a_go_guest_goes_on_through_its_collections() {
+    let plugin = install(&runtime(), &folder("country")).unwrap();
+    let chain = Chain::bound(Binding::new(Arc::clone(&plugin), OnError::Refuse), Table::new(&[]).0);
+    for port in 0..60_000 {
+        // Each from an address of its own, so that the cache answers none.
+        let [a, b] = u16::to_be_bytes(port);
+        let request = Request {
+            hostname: Host::parse("shop.example").unwrap(),
+            protocol: Protocol::Tls,
+            client: format!("[2001:db8::{a:x}:{b:x}]:4000").parse().unwrap(),
+            service: "web",
+            http: None,
+            extra: Extra::default(),
+        };
+        let decision = chain.resolve(&request).wait().await;
+        assert!(matches!(decision, Ok(Verdict::Use(_))), "after {port} calls: {decision:?}");
+    }
+    assert_eq!(plugin.status().counters, [("AT".to_owned(), 60_000)]);
+}
+
+/// The default limits, but for the deadline: it is of wall-clock time, and tests run beside each other.
+fn runtime() -> Runtime {
+    let limits = Limits { deadline: Duration::from_secs(1), instances: 1, ..Limits::default() };
+    Runtime::new(limits, CompiledCache::default()).unwrap()
+}
+
+fn install(runtime: &Runtime, folder: &Path) -> Result<Arc<Plugin>, String> {
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    let text = |ending: &str| std::fs::read_to_string(folder.join(format!("{name}{ending}"))).ok();
+    let source = Source {
+        code: std::fs::read(built(name)).map_err(|e| format!("{name}: {e}"))?,
+        config: text(".yaml").unwrap_or_default(),
+        cases: text(".cases.yaml"),
+    };
+    let plugin = Plugin::new(runtime, name);
+    plugin.install(&source).map_err(|e| format!("{name}: {e}"))?;
+    Ok(plugin)
+}
+
+/// The folders in `plugins/` that hold a decision table.
+fn examples() -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(folder("")).unwrap().map(|entry| entry.unwrap().path());
+    folders
+        .filter(|folder| folder.join(folder.file_name().unwrap()).with_extension("cases.yaml").exists())
+        .collect()
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(name)
+}
