@@ -30,15 +30,15 @@ pub(super) fn preview1(wit: &str) -> anyhow::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::plugin::{Cases, CompiledCache, Limits, Outcome, Plugin, Runtime, Source};
+    use crate::plugin::{Answer, Case, CompiledCache, Limits, Outcome, Plugin, Runtime, Source};
 
     fn ask(hostname: &str) -> Outcome {
         let runtime = Runtime::new(Limits::default(), CompiledCache::default()).unwrap();
         let code = wat::parse_file("tests/data/guests/preview1.wat").unwrap();
         let generation =
             Plugin::new(&runtime, "preview1").prepare(&Source { code, ..Source::default() }).unwrap();
-        let table = format!("cases: [{{ request: {{ hostname: {hostname} }} }}]");
-        Cases::parse(&table).unwrap().cases[0].run(&generation).unwrap()
+        let question = Case::question(Some(&format!("hostname: {hostname}")), Default::default());
+        question.unwrap().run(&generation).unwrap()
     }
 
     fn lines(outcome: &Outcome) -> Vec<(&str, &str)> {
@@ -51,14 +51,14 @@ mod tests {
     #[test]
     fn nothing_of_the_outside_is_there() {
         let outcome = ask("a.example");
-        assert_eq!(outcome.answer, "pass");
+        assert_eq!(outcome.answer, Answer::Pass);
         assert_eq!(lines(&outcome), LINES);
     }
 
     #[test]
     fn an_exit_logs_the_rest_of_the_line_and_traps() {
         let outcome = ask("x");
-        assert!(outcome.answer.starts_with("error: "), "{}", outcome.answer);
+        assert_eq!(outcome.answer, Answer::Error);
         assert_eq!(lines(&outcome), [&LINES[..], &[("info", "rest")]].concat());
     }
 }
