@@ -104,7 +104,7 @@ impl Entrypoint {
             http: None,
             extra: Extra::default(),
         };
-        let destination = HostPort::new(name, 443);
+        let (destination, sent) = (HostPort::new(name, 443), hello.len() as u64);
         let decided = self.decide(&request).await;
         let choice = decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination));
         let (route, reached) = match choice {
@@ -121,7 +121,9 @@ impl Entrypoint {
         };
         let visitor = pipe::Side { stream, prefix: Bytes::new() };
         let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
-        let outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
+        let mut outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
+        // The hello went out before.
+        outcome.a_to_b += sent;
         record.piped(&outcome).connection();
     }
 

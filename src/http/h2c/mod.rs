@@ -83,12 +83,17 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
     };
     let connections = Connections::new(settings);
     let mut requests = FuturesUnordered::new();
-    let mut stopping = false;
+    let (mut stopping, mut asked) = (false, false);
     loop {
-        let patience = if stopping { GOODBYE } else { settings.idle_timeout };
+        let patience = match (stopping, asked) {
+            (true, _) => GOODBYE,
+            (false, true) => settings.idle_timeout,
+            (false, false) => settings.head_timeout,
+        };
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    asked = true;
                     requests.push(one_request(request, respond, router, &connections, context));
                 }
                 Some(Err(error)) => {
@@ -105,6 +110,9 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
             () = sleep(patience), if requests.is_empty() => {
                 if stopping {
                     break;
+                }
+                if !asked {
+                    handshake_failed("head_timeout", "no HTTP/2 request in time (http.headTimeout)", context);
                 }
                 stopping = true;
                 connection.graceful_shutdown();
