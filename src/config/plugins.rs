@@ -1,7 +1,7 @@
 //! `plugins`, the watched folder and its limits, and `plugin` on an ingress, hop or forwarder.
 
 use super::reader::{Bare, Field, Map};
-use super::settings::{read_size, read_wait, word};
+use super::settings::{read_size, word};
 use crate::plugin::{Allow, FolderSettings, Limits, OnError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,10 +41,10 @@ pub enum PluginFile {
 
 pub(crate) fn section(map: Map<'_>) -> Plugins {
     let mut plugins = Plugins::default();
-    if let Some(dir) = map.get(&["dir"]).and_then(|f| path(&f)) {
-        let mut folder = FolderSettings::new(dir);
-        read_wait(&map, &["poll"], &mut folder.poll);
-        plugins.folder = Some(folder);
+    plugins.folder = map.get(&["dir"]).and_then(|f| path(&f)).map(FolderSettings::new);
+    let poll = map.get(&["poll"]).and_then(|f| f.wait(Bare::Seconds));
+    if let (Some(folder), Some(poll)) = (&mut plugins.folder, poll) {
+        folder.poll = poll;
     }
     plugins.cache = map.get(&["cache"]).and_then(|f| path(&f));
     if let Some(limits) = map.get(&["limits"]).and_then(|f| f.map()) {

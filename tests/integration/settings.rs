@@ -9,9 +9,9 @@ const STRANGER: &str = "zzzzzzzzzzzzzzzzzzzz";
 
 /// Every object, with a stranger in each mapping; `@` stands for it.
 const PROBES: &[&str] = &[
-    "@\nlog: {@}\nservices: [{@, metadata: {@}, listener: {@, metadata: {@}}, handler: {@, type: tcp, metadata: {@}}, \
-     forwarder: {@, selector: {@}, nodes: [{@, filter: {@}, matcher: {@}, metadata: {@}}]}}]\n\
-     ingresses: [{@, name: i, rules: [{@, hostname: h, endpoint: e}]}]\n\
+    "@\nlog: {@}\nplugins: {@, limits: {@}}\nservices: [{@, metadata: {@}, listener: {@, metadata: {@}}, handler: {@, type: tcp, metadata: {@}}, \
+     forwarder: {@, plugin: {@, type: wasm, path: a.wasm}, selector: {@}, nodes: [{@, filter: {@}, matcher: {@}, metadata: {@}}]}}]\n\
+     ingresses: [{@, name: i, plugin: {@, type: wasm, path: a.wasm}, rules: [{@, hostname: h, endpoint: e}]}]\n\
      chains: [{@, name: c, hops: [{@, selector: {@}, nodes: [{@, dialer: {@}, metadata: {@}, \
      connector: {@, type: tunnel, auth: {@}, metadata: {@}}}]}]}]\n",
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {nodes: [{@}]}}]",
@@ -21,7 +21,7 @@ const PROBES: &[&str] = &[
     "services: [{addr: ':0', listener: {type: rtcp, chain: c, metadata: {@}}, handler: {type: whoami}, metadata: {@}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {hop: h}}]\n\
-     hops: [{@, name: h, nodes: [{@, addr: 'a:1', metadata: {@}}]}]",
+     hops: [{@, name: h, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, addr: 'a:1', metadata: {@}}]}]",
 ];
 
 /// The keys of each object by its path, without the places in lists.

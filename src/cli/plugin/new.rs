@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
     })?;
     let mut written = vec![write(&folder, "wit/routing.wit", WIT)?];
     for (file, text) in COMMON.iter().chain(lang.files()) {
-        let text = text.replace("SET-UP", &format!("{:<12}# once", lang.set_up()));
+        let text = text.replace("SET-UP", &format!("{:<10}  # once", lang.set_up()));
         written.push(write(&folder, &named(file, name), &named(&text, name))?);
     }
     written.sort_unstable();
