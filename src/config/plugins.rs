@@ -40,8 +40,8 @@ pub enum PluginFile {
 }
 
 pub(crate) fn section(map: Map<'_>) -> Plugins {
-    let mut plugins = Plugins::default();
-    plugins.folder = map.get(&["dir"]).and_then(|f| path(&f)).map(FolderSettings::new);
+    let folder = map.get(&["dir"]).and_then(|f| path(&f)).map(FolderSettings::new);
+    let mut plugins = Plugins { folder, ..Plugins::default() };
     let poll = map.get(&["poll"]).and_then(|f| f.wait(Bare::Seconds));
     if let (Some(folder), Some(poll)) = (&mut plugins.folder, poll) {
         folder.poll = poll;
