@@ -13,6 +13,7 @@ use scan::Scan;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -85,7 +86,13 @@ impl Folder {
             // It is watched already.
             return;
         }
-        let mut watch = Watch { wake, watcher: None, watched: Vec::new(), failure_told: false };
+        let mut watch = Watch {
+            wake,
+            watcher: None,
+            watched: Vec::new(),
+            exchanged: Arc::default(),
+            failure_told: false,
+        };
         let mut scan = Scan::default();
         let told = watch.renew(&self.settings.dir);
         scan.run(self);
@@ -165,6 +172,8 @@ struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// Paths, and what they were when they were watched.
     watched: Vec<(PathBuf, Option<scan::Inode>)>,
+    /// The folder itself came or went since it was watched. Its inode need not tell: a new folder may get that of the old one.
+    exchanged: Arc<AtomicBool>,
     failure_told: bool,
 }
 
@@ -175,7 +184,8 @@ impl Watch {
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or_else(|| Path::new("."));
         let now: Vec<_> = [dir, parent].map(|path| (path.to_owned(), scan::inode(path))).into();
-        if now != self.watched || self.watcher.is_none() {
+        let exchanged = self.exchanged.swap(false, Ordering::Relaxed);
+        if exchanged || now != self.watched || self.watcher.is_none() {
             self.watcher = None;
             match self.start(dir, parent) {
                 Ok(watcher) => (self.watcher, self.failure_told) = (Some(watcher), false),
@@ -191,9 +201,15 @@ impl Watch {
 
     fn start(&self, dir: &Path, parent: &Path) -> notify::Result<RecommendedWatcher> {
         let (wake, name) = (self.wake.clone(), dir.file_name().map(ToOwned::to_owned));
+        let exchanged = Arc::clone(&self.exchanged);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| says_nothing(&event, name.as_deref())) {
-                return;
+            if let Ok(event) = event {
+                if says_nothing(&event, name.as_deref()) {
+                    return;
+                }
+                if event.paths.iter().any(|path| path.file_name() == name.as_deref()) {
+                    exchanged.store(true, Ordering::Relaxed);
+                }
             }
             // A full channel will wake the thread as well.
             let _ = wake.try_send(());

@@ -120,6 +120,14 @@ struct History {
     warned: Option<Instant>,
 }
 
+impl History {
+    /// A file was taken into use.
+    fn taken(&mut self) {
+        self.last_swap = Some(SystemTime::now());
+        self.last_error = None;
+    }
+}
+
 /// What there is to say about a plugin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
@@ -182,6 +190,7 @@ impl Plugin {
                 let version = *version;
                 info!(plugin = self.name(), %version, ?roles, elapsed = ?started.elapsed(), "plugin in use");
                 let pool = Arc::clone(&generation.pool);
+                self.history().taken();
                 let before = self.current.swap(Some(generation));
                 if let Some(before) = before {
                     self.stats.swapped();
@@ -190,8 +199,6 @@ impl Plugin {
                         self.previous.store(Some(before));
                     }
                 }
-                self.history().last_swap = Some(SystemTime::now());
-                self.history().last_error = None;
                 // The first instance serves while the others are made.
                 pool.fill();
                 Ok(version)
