@@ -33,9 +33,13 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that nothing takes by chance: it lies below those that the system gives to outgoing
+/// connections (32768 and up), of which the tests make thousands at the same time.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    eventually("a free port", || {
+        let port = fastrand::u16(10_000..32_000);
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+    })
 }
 
 /// A running program; killed when dropped, its log shown when a test fails.
