@@ -42,6 +42,10 @@ impl Whoami {
             if !self.wait_for_request(&mut io).await {
                 break;
             }
+            // A connection that ends between two requests ends in order.
+            if io.buf.is_empty() && !poll_fn(|cx| io.poll_fill(cx)).await.is_ok_and(|n| n > 0) {
+                break;
+            }
             let started = Instant::now();
             let request = async {
                 let head = io.read_request(&self.settings.limits).await.ok().flatten()?;

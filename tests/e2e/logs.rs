@@ -180,6 +180,7 @@ fn output_and_level_are_as_configured() {
     ask(port);
     loud.wait_for(&["request", "service-0"]);
     assert!(!loud.log().contains("listening"), "{}", loud.log());
+    assert!(!loud.log().contains("bad_request"), "{}", loud.log());
 
     let (yaml, _) = one_service("level: info");
     let mut wrong = Ours.start_with(&yaml, &[], &[("POINTSMAN_LOG", "verbose")]);
