@@ -95,18 +95,11 @@ impl Choice {
             metadata.finish(&[], &["proxyProtocol", "interface", "so_mark", "netns"]);
         }
         NodeSettings {
-            name,
-            addr: None,
-            host: String::new(),
-            protocol: String::new(),
-            path: String::new(),
-            rule: None,
-            priority: 0,
             weight,
             backup,
             max_fails: marks.max_fails,
-            fail_timeout: marks.fail_timeout,
             labels,
+            ..NodeSettings::new(name, marks.fail_timeout)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The interface of `wit/1.0.0` on the host's side: generated bindings, and the functions that guests call.
 //!
-//! Conversion to and from the types of `route` is in `call`; what WASI is to a guest is in `wasi`.
+//! Conversion to and from the types of `route` is in `ask`; what WASI is to a guest is in `wasi`.
 
 use super::engine::{Budget, Meter};
 use super::store::{self, Store};
@@ -147,8 +147,7 @@ impl State {
     pub(super) fn log(&mut self, level: host::Level, message: &str) {
         if let Some(captured) = &mut self.captured {
             if captured.len() < LINES_PER_CALL as usize {
-                let level = format!("{level:?}").to_lowercase().replace("level::", "");
-                captured.push((level, one_line(message, MAX_LINE)));
+                captured.push((level_name(level).to_owned(), one_line(message, MAX_LINE)));
             }
             return;
         }
@@ -307,6 +306,16 @@ impl From<store::Failure> for wit_store::Failure {
             store::Failure::Full => Self::Full,
             store::Failure::Changed => Self::Changed,
         }
+    }
+}
+
+fn level_name(level: host::Level) -> &'static str {
+    match level {
+        host::Level::Trace => "trace",
+        host::Level::Debug => "debug",
+        host::Level::Info => "info",
+        host::Level::Warn => "warn",
+        host::Level::Error => "error",
     }
 }
 

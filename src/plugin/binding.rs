@@ -124,7 +124,8 @@ struct Links {
 /// Which plugins are asked.
 #[derive(Debug)]
 enum Plugins {
-    One(Binding),
+    /// One that the configuration names.
+    Bound(Arc<[Binding]>),
     /// All of the folder that decide ingress, in file-name order.
     Folder(Arc<Folder>),
 }
@@ -132,7 +133,7 @@ enum Plugins {
 impl Chain {
     /// Asks the bound plugin first.
     pub fn bound(binding: Binding, rules: Table) -> Self {
-        Self(Arc::new(Links { plugins: Plugins::One(binding), rules }))
+        Self(Arc::new(Links { plugins: Plugins::Bound([binding].into()), rules }))
     }
 
     /// Asks whatever lies in the folder first.
@@ -144,7 +145,7 @@ impl Chain {
 impl Ingress for Chain {
     fn resolve(&self, request: &Request<'_>) -> Answer<Endpoint> {
         match &self.0.plugins {
-            Plugins::One(binding) => Self::from(&self.0, std::slice::from_ref(binding).into(), 0, request),
+            Plugins::Bound(bindings) => Self::from(&self.0, Arc::clone(bindings), 0, request),
             Plugins::Folder(folder) => {
                 let bindings = folder.ingress();
                 if bindings.is_empty() {

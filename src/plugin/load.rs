@@ -123,26 +123,27 @@ impl fmt::Debug for Compiled {
 impl Compiled {
     /// Checks, compiles (or takes from `cache`) and links a file.
     pub(super) fn load(host: &Host, cache: &CompiledCache, bytes: &[u8]) -> Result<Self, LoadError> {
-        let component = Self::component(host, cache, bytes)?;
-        Self::link(&host.engine, Version::of(bytes), &component)
+        let version = Version::of(bytes);
+        let component = Self::component(host, cache, &version, bytes)?;
+        Self::link(&host.engine, version, &component)
     }
 
-    /// Checks and compiles a file, or takes what was compiled from `cache`.
+    /// Checks and compiles a file, whose hash is `version`, or takes what was compiled from `cache`.
     pub(super) fn component(
         host: &Host,
         cache: &CompiledCache,
+        version: &Version,
         bytes: &[u8],
     ) -> Result<Component, LoadError> {
         if bytes.len() > MAX_FILE {
             return Err(LoadError::TooLarge(bytes.len()));
         }
-        let version = Version::of(bytes);
-        if let Some(component) = cache.get(&host.engine, &version) {
+        if let Some(component) = cache.get(&host.engine, version) {
             return Ok(component);
         }
         let component = wrap::to_component(bytes)?;
         let compiled = Component::new(&host.engine, &component).map_err(|e| invalid(&e))?;
-        cache.put(&version, &compiled);
+        cache.put(version, &compiled);
         Ok(compiled)
     }
 

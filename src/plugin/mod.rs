@@ -41,6 +41,7 @@ use stats::Stats;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
+use store::Store;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -61,6 +62,24 @@ impl Runtime {
     pub fn new(limits: Limits, cache: CompiledCache) -> anyhow::Result<Self> {
         let host = Host::new(limits.memory).map_err(anyhow::Error::from)?;
         Ok(Self { host, limits, cache })
+    }
+
+    /// A name with an empty store: what the versions of one plugin share.
+    fn shared(&self, name: &str) -> Arc<Shared> {
+        let store = Store::new(self.limits.store_keys, self.limits.store_size);
+        Arc::new(Shared::new(name, store))
+    }
+
+    /// Starts a version: its first instance is made and configured.
+    fn generation(
+        &self,
+        compiled: Compiled,
+        config: &str,
+        shared: Arc<Shared>,
+        stats: Arc<Stats>,
+    ) -> Result<Arc<Generation>, CallError> {
+        let pool = Pool::new(&self.host, &self.limits, compiled, config.into(), shared, stats)?;
+        Ok(Generation::new(pool, self.limits.cached_decisions))
     }
 }
 
@@ -154,10 +173,9 @@ const WARN_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 impl Plugin {
     /// A plugin without a file.
     pub fn new(runtime: &Runtime, name: &str) -> Arc<Self> {
-        let store = store::Store::new(runtime.limits.store_keys, runtime.limits.store_size);
         Arc::new(Self {
             runtime: runtime.clone(),
-            shared: Arc::new(Shared::new(name, store)),
+            shared: runtime.shared(name),
             stats: Arc::default(),
             current: ArcSwapOption::empty(),
             previous: ArcSwapOption::empty(),
@@ -218,22 +236,17 @@ impl Plugin {
     }
 
     fn prepare(&self, source: &Source) -> Result<Arc<Generation>, InstallError> {
-        let Runtime { host, limits, cache } = &self.runtime;
-        let compiled = Compiled::load(host, cache, &source.code)?;
-        let generation = |config: &str, shared: &Arc<Shared>, stats: &Arc<Stats>| {
-            let (shared, stats) = (Arc::clone(shared), Arc::clone(stats));
-            let pool = Pool::new(host, limits, compiled.clone(), config.into(), shared, stats)?;
-            Ok::<_, InstallError>(Generation::new(pool, limits.cached_decisions))
-        };
+        let runtime = &self.runtime;
+        let compiled = Compiled::load(&runtime.host, &runtime.cache, &source.code)?;
         if let Some(cases) = &source.cases {
             let cases = Cases::parse(cases).map_err(InstallError::Table)?;
             // With a store and counts of its own: a test leaves no traces.
-            let store = store::Store::new(limits.store_keys, limits.store_size);
-            let shared = Arc::new(Shared::new(self.name(), store));
+            let (shared, stats) = (runtime.shared(self.name()), Arc::default());
             let config = cases.config.as_deref().unwrap_or(&source.config);
-            cases.check(&*generation(config, &shared, &Arc::default())?)?;
+            cases.check(&*runtime.generation(compiled.clone(), config, shared, stats)?)?;
         }
-        generation(&source.config, &self.shared, &self.stats)
+        let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
+        Ok(runtime.generation(compiled, &source.config, shared, stats)?)
     }
 
     /// Takes the plugin out of use.

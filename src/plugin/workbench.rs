@@ -1,11 +1,8 @@
 //! A plugin apart from traffic, for its author: what is in a file, what it answers, what a call costs.
 
 use super::ask::Generation;
-use super::bind::Shared;
 use super::cases::{Case, Outcome};
 use super::load::{Compiled, Roles, Version};
-use super::pool::Pool;
-use super::store::Store;
 use super::{CompiledCache, InstallError, LoadError, Runtime, wasi, wrap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +83,7 @@ impl Runtime {
             roles: Roles::default(),
             problem: None,
         };
-        match Compiled::component(&self.host, &self.cache, code) {
+        match Compiled::component(&self.host, &self.cache, &found.version, code) {
             Ok(component) => self.look_into(&component, &mut found),
             Err(problem) => found.problem = Some(problem),
         }
@@ -114,11 +111,8 @@ impl Workbench {
     ///
     /// When any of that fails.
     pub fn new(runtime: &Runtime, name: &str, code: &[u8], config: &str) -> Result<Self, InstallError> {
-        let Runtime { host, limits, cache } = runtime;
-        let compiled = Compiled::load(host, cache, code)?;
-        let shared = Arc::new(Shared::new(name, Store::new(limits.store_keys, limits.store_size)));
-        let pool = Pool::new(host, limits, compiled, config.into(), shared, Arc::default())?;
-        let generation = Generation::new(pool, limits.cached_decisions);
+        let compiled = Compiled::load(&runtime.host, &runtime.cache, code)?;
+        let generation = runtime.generation(compiled, config, runtime.shared(name), Arc::default())?;
         Ok(Self { runtime: runtime.clone(), generation })
     }
 
@@ -176,10 +170,10 @@ impl Workbench {
     pub fn start(&self, code: &[u8], time: Duration) -> Result<Start, InstallError> {
         let Runtime { host, cache, .. } = &self.runtime;
         let begin = Instant::now();
-        Compiled::component(host, &CompiledCache::default(), code)?;
+        let version = Version::of(code);
+        Compiled::component(host, &CompiledCache::default(), &version, code)?;
         let compile = begin.elapsed();
         // It was put there when the plugin was loaded.
-        let version = Version::of(code);
         let cached_load = cache.get(&host.engine, &version).is_some().then(|| {
             median(sample(Instant::now() + time / SMALL_SHARE, || drop(cache.get(&host.engine, &version))))
         });

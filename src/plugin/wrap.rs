@@ -55,13 +55,9 @@ fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
 
 /// Whether the module carries the description of its component.
 fn has_component_type(module: &[u8]) -> bool {
-    custom_sections(module).any(|name| name.starts_with("component-type"))
-}
-
-fn custom_sections(module: &[u8]) -> impl Iterator<Item = String> + '_ {
-    Parser::new(0).parse_all(module).filter_map(|payload| match payload {
-        Ok(Payload::CustomSection(section)) => Some(section.name().to_owned()),
-        _ => None,
+    Parser::new(0).parse_all(module).any(|payload| match payload {
+        Ok(Payload::CustomSection(section)) => section.name().starts_with("component-type"),
+        _ => false,
     })
 }
 

@@ -79,6 +79,26 @@ pub struct NodeSettings {
     pub labels: Vec<(Box<str>, Box<str>)>,
 }
 
+impl NodeSettings {
+    /// A node that any request may use, at the request's own host, and that rests for `fail_timeout` after one failure.
+    pub fn new(name: String, fail_timeout: Duration) -> Self {
+        Self {
+            name,
+            addr: None,
+            host: String::new(),
+            protocol: String::new(),
+            path: String::new(),
+            rule: None,
+            priority: 0,
+            weight: 1,
+            backup: false,
+            max_fails: 1,
+            fail_timeout,
+            labels: Vec::new(),
+        }
+    }
+}
+
 /// A compiled hop. A look-up costs the labels of the host and the rules bound to it, plus the rules bound to no host; the number
 /// of nodes does not matter.
 pub struct Hop {

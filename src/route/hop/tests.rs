@@ -11,20 +11,7 @@ const FAIL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A node from `key=value` words: host, path, protocol, rule, priority, weight, max_fails, `backup`; the first word is the name.
 fn node(line: &str) -> NodeSettings {
-    let mut settings = NodeSettings {
-        labels: Vec::new(),
-        name: String::new(),
-        addr: None,
-        host: String::new(),
-        protocol: String::new(),
-        path: String::new(),
-        rule: None,
-        priority: 0,
-        weight: 1,
-        backup: false,
-        max_fails: 1,
-        fail_timeout: FAIL_TIMEOUT,
-    };
+    let mut settings = NodeSettings::new(String::new(), FAIL_TIMEOUT);
     let (line, rule) = line.split_once(" rule=").map_or((line, None), |(line, rule)| (line, Some(rule)));
     settings.rule = rule.map(|text| Rule::parse(text).unwrap());
     for word in line.split_whitespace() {

@@ -81,18 +81,8 @@ impl Fake {
 
 fn node(server: &Server) -> NodeSettings {
     NodeSettings {
-        name: server.name.clone(),
         addr: Some(server.addr.clone()),
-        host: String::new(),
-        protocol: String::new(),
-        path: String::new(),
-        rule: None,
-        priority: 0,
-        weight: 1,
-        backup: false,
-        max_fails: 1,
-        fail_timeout: Duration::from_secs(10),
-        labels: Vec::new(),
+        ..NodeSettings::new(server.name.clone(), Duration::from_secs(10))
     }
 }
 
