@@ -12,15 +12,14 @@ use crate::record::{Record, Route};
 use crate::route::{Endpoint, Extra, HttpParts, Ingress, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
+use crate::tunnel::reach::{Reached, Unreached, Wanted};
 use crate::tunnel::registry::{Connector, Opened, Registry};
 use crate::tunnel::server::{pipe_limits, stream_header};
 use bytes::{Bytes, BytesMut};
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -104,27 +103,39 @@ impl Entrypoint {
             http: None,
             extra: Extra::default(),
         };
-        let (destination, sent) = (HostPort::new(name, 443), hello.len() as u64);
+        let destination = HostPort::new(name, 443);
         let decided = self.decide(&request).await;
-        let choice = decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination));
-        let (route, reached) = match choice {
-            Ok(mut choice) => {
-                let reached = self.reach(&mut choice, hello).await;
-                (choice.route(), reached)
+        let mut choice = match decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination)) {
+            Ok(choice) => choice,
+            Err(failure) => {
+                return record.protocol(Protocol::Tls).failed(failure.outcome(), &failure).connection();
             }
-            Err(failure) => (Route::default(), Err(failure)),
         };
-        let record = record.route(route).protocol(Protocol::Tls);
-        let opened = match reached {
-            Ok(opened) => opened,
-            Err(failure) => return record.failed(failure.outcome(), &failure).connection(),
+        let reached = self.reach(&mut choice, pipe::Side::new(stream, hello)).await;
+        let record = record.route(choice.route()).protocol(Protocol::Tls);
+        let Reached { visitor, target, sent, .. } = match reached {
+            Ok(reached) => reached,
+            Err(error) => return record.failed(error.outcome(), &error).connection(),
         };
-        let visitor = pipe::Side { stream, prefix: Bytes::new() };
-        let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
         let mut outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
-        // The hello went out before.
         outcome.a_to_b += sent;
         record.piped(&outcome).connection();
+    }
+
+    /// A stream for a raw visitor.
+    async fn reach(&self, choice: &mut Choice, visitor: pipe::Side) -> Result<Reached, Unreached> {
+        let wanted = Wanted {
+            service: &self.service,
+            registry: &self.registry,
+            tunnel: choice.tunnel,
+            udp: false,
+            header: choice.header.clone(),
+            silence: self.silence,
+        };
+        let opened = wanted.open(&mut choice.tried)?;
+        let reached = wanted.reach(opened, &mut choice.tried, visitor).await?;
+        choice.last = Some(Arc::clone(&reached.connector));
+        Ok(reached)
     }
 
     fn pipe_limits(&self) -> pipe::Limits {
@@ -145,38 +156,6 @@ impl Entrypoint {
                 Err(Failure::Routing(error.to_string()))
             }
         }
-    }
-
-    /// Opens a stream and sends its first bytes; a connector that gives no sign of reading them is passed over, while there
-    /// is another.
-    async fn reach(&self, choice: &mut Choice, first: Bytes) -> Result<Opened, Failure> {
-        loop {
-            let mut opened = choice.open(&self.registry)?;
-            let sent = async {
-                opened.stream.write_all(&first).await?;
-                opened.stream.flush().await
-            };
-            let stuck = matches!(timeout(self.silence, sent).await, Err(_) | Ok(Err(_)));
-            if !self.registry.has_other(choice.tunnel, &choice.tried) {
-                let gone = || Failure::NoConnector(format!("{} does not read", opened.connector.id));
-                return if stuck { Err(gone()) } else { Ok(opened) };
-            }
-            let readable = poll_fn(|cx| crate::net::ByteStream::poll_readable(&mut opened.stream, cx));
-            let quiet = timeout(self.silence, readable).await.is_err();
-            let unread = crate::net::ByteStream::far_end_has_read(&opened.stream) == Some(false);
-            if stuck || (quiet && unread) {
-                self.pass_over(&opened.connector);
-                continue;
-            }
-            return Ok(opened);
-        }
-    }
-
-    /// Others come first until something is heard from this one.
-    fn pass_over(&self, connector: &Connector) {
-        connector.mark_silent();
-        let after = self.silence;
-        warn!(service = self.service, connector = %connector.id, ?after, "connector passed over: no sign of reading (tunnel.silence)");
     }
 }
 
@@ -260,14 +239,15 @@ impl http::Router for Visitor<'_> {
         }
         let registry = &self.entrypoint.registry;
         let opened = choice.open(registry)?;
-        let silence = registry.has_other(choice.tunnel, &choice.tried).then_some(self.entrypoint.silence);
+        let silence =
+            registry.has_other(choice.tunnel, false, &choice.tried).then_some(self.entrypoint.silence);
         let (stream, key, route) = (Box::new(opened.stream), choice.key.clone(), choice.route());
         Ok(Way::Fresh(Fresh { stream, key, route, silence }))
     }
 
     fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {
         if let (Err(Failure::Silent), Some(connector)) = (answered, &choice.last) {
-            self.entrypoint.pass_over(connector);
+            connector.pass_over(&self.entrypoint.service, self.entrypoint.silence);
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) const MAX_INTERIM: usize = 64;
 /// How an exchange ended before the reply began.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
-    /// Another upstream may be tried: nothing of the request's body is lost.
+    /// Another upstream may be tried: all of the request is still there.
     Retry(Failure),
     /// It may not.
     Fail(Failure),
@@ -60,8 +60,22 @@ pub(crate) async fn ask(
     silence: Option<Duration>,
 ) -> Result<Answer, Unanswered> {
     let mut asking = Asking::new(head, sent_head, settings, silence);
-    let reply = poll_fn(|cx| asking.poll(cx, client, upstream)).await?;
-    Ok(Answer { head: reply, request: asking.request })
+    if asking.may_repeat(upstream) {
+        asking.request.pump.keep();
+    }
+    match poll_fn(|cx| asking.poll(cx, client, upstream)).await {
+        Ok(reply) => {
+            let mut request = asking.request;
+            request.pump.forget();
+            Ok(Answer { head: reply, request })
+        }
+        Err(unanswered) => {
+            if matches!(unanswered, Unanswered::Retry(_)) {
+                asking.request.pump.put_back(client);
+            }
+            Err(unanswered)
+        }
+    }
 }
 
 /// Passes the reply on, its head as `sent_head`, together with whatever is left of the request.
@@ -308,12 +322,16 @@ impl<'a> Asking<'a> {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether the request may be sent a second time, if it is not answered.
+    fn may_repeat(&self, upstream: &Buffered) -> bool {
+        self.head.idempotent() || unread(upstream)
+    }
+
     /// The upstream ended instead of replying.
     fn ended(&self, upstream: &Buffered, error: Option<io::Error>) -> Unanswered {
         let why = error.map_or_else(|| "connection closed".to_owned(), |e| e.to_string());
         let failure = Failure::Down(format!("{why} before the reply"));
-        let unread = upstream.stream.far_end_has_read() == Some(false);
-        if !self.began && self.request.pump.untouched() && (self.head.idempotent() || unread) {
+        if !self.began && self.request.pump.repeatable() && self.may_repeat(upstream) {
             Unanswered::Retry(failure)
         } else {
             Unanswered::Fail(failure)
@@ -325,8 +343,7 @@ impl<'a> Asking<'a> {
             && timer.as_mut().poll(cx).is_ready()
         {
             self.silence = None;
-            let unread = upstream.stream.far_end_has_read() == Some(false);
-            if !self.began && self.request.pump.untouched() && unread {
+            if !self.began && self.request.pump.repeatable() && unread(upstream) {
                 return Err(Unanswered::Retry(Failure::Silent));
             }
         }
@@ -342,6 +359,10 @@ impl<'a> Asking<'a> {
             self.request.is_moving() && self.request.pump.is_starved() && !self.expects_continue;
         Unanswered::Fail(if waits_for_visitor { Failure::BodyTimeout } else { Failure::Silent })
     }
+}
+
+fn unread(upstream: &Buffered) -> bool {
+    upstream.stream.far_end_has_read() == Some(false)
 }
 
 /// A reply on its way to the visitor.

@@ -238,6 +238,39 @@ async fn an_early_answer_does_not_cut_the_request() {
     task.await.unwrap();
 }
 
+/// A target that goes away in the middle of a request: the next one gets all of it where that may be and is kept.
+#[tokio::test]
+async fn a_body_is_sent_again_to_the_next_target() {
+    for (method, size, again) in [("PUT", 60_000, true), ("PUT", 100_000, false), ("POST", 60_000, false)] {
+        let (mut visitor, mut targets, task) = over_sockets(2, Settings::default()).await;
+        let (head, body) = Framed::Length(size).message(&format!("{method} / HTTP/1.1\r\nHost: a\r\n"));
+        let before = size - 10_000;
+        visitor.write_all(&[head.as_bytes(), &body[..before]].concat()).await.unwrap();
+        let mut first = targets.remove(0);
+        read_head(&mut first).await;
+        first.read_exact(&mut vec![0; before]).await.unwrap();
+        drop(first);
+        let second = &mut targets[0];
+        if again {
+            assert_eq!(read_head(second).await, head);
+            visitor.write_all(&[&body[before..], GET].concat()).await.unwrap();
+            let mut got = vec![0; size];
+            second.read_exact(&mut got).await.unwrap();
+            assert!(got == body);
+            second.write_all(OK).await.unwrap();
+            assert_eq!(read_head(second).await.as_bytes(), GET);
+            second.write_all(OK).await.unwrap();
+            let mut got = vec![0; 2 * OK.len()];
+            visitor.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, OK.repeat(2));
+        } else {
+            assert!(read_head(&mut visitor).await.starts_with("HTTP/1.1 503 "), "{method} {size}");
+        }
+        drop((visitor, targets));
+        task.await.unwrap();
+    }
+}
+
 /// A target that closed a kept connection costs a request nothing, whatever the method.
 #[tokio::test]
 async fn a_kept_upstream_that_has_ended_is_not_used() {

@@ -199,10 +199,13 @@ impl Flow {
         })
     }
 
-    /// Forgets what was received, when nobody will read it any more; says how much that was.
+    /// Forgets what was received, when nobody will read it any more; says how much that was. It counts as read: the peer may
+    /// wait for that before it reads what is still to be sent here.
     pub(super) fn discard_unread(&mut self, pinning: &mut usize) -> usize {
         while self.next_chunk(pinning).is_some() {}
-        std::mem::take(&mut self.unread)
+        let unread = self.unread;
+        self.consume(unread);
+        unread
     }
 
     /// Forgets what was received and not handed to the reader yet; says how much that was.

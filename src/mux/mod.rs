@@ -298,7 +298,7 @@ impl ByteStream for Stream {
     fn far_end_has_read(&self) -> Option<bool> {
         match &self.0 {
             AnyStream::Smux(stream) => stream.far_end_has_read(),
-            AnyStream::Yamux(_) => None,
+            AnyStream::Yamux(stream) => stream.far_end_has_read(),
         }
     }
 }

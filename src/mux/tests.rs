@@ -191,6 +191,24 @@ async fn buffered_data_is_read_after_fin_and_writing_fails() {
     expect(&mut peer, &v2(Command::Fin, 3, b"")).await;
 }
 
+/// The peer reads nothing before it has said all of its own, far more than a window.
+#[tokio::test]
+async fn a_dropped_stream_delivers_what_was_written_while_its_peer_goes_on_sending() {
+    const WINDOW: usize = 256 * 1024;
+    const MORE: usize = 100 * 1024;
+    let (opener, _acceptor, mut incoming) = pair(&settings(Kind::SmuxV2)).await;
+    let mut near = opener.open(Bytes::new()).unwrap();
+    near.write_all(&[1; WINDOW + MORE]).await.unwrap();
+    drop(near);
+    let mut far = incoming.accept().await.unwrap();
+    let exchanged = async {
+        far.write_all(&[2; 2 << 20]).await?;
+        far.read_to_end(&mut Vec::new()).await
+    };
+    let got = tokio::time::timeout(Duration::from_secs(10), exchanged).await.expect("no stall");
+    assert_eq!(got.unwrap(), WINDOW + MORE);
+}
+
 #[tokio::test]
 async fn first_bytes_travel_with_the_opening() {
     let (session, _incoming, mut peer) = half(Role::Client, &settings(Kind::SmuxV2));

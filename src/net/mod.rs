@@ -40,7 +40,7 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug 
     }
 
     /// Whether the far end is known to have read something of what was written here; `None` where the protocol does not tell.
-    /// smux version 2 tells by its first window update.
+    /// smux version 2 tells by its first window update, yamux by acknowledging a stream.
     fn far_end_has_read(&self) -> Option<bool> {
         None
     }

@@ -3,6 +3,7 @@
 //! What both ends of a relay handshake share is here: reading one message under a deadline and naming what went wrong.
 
 pub mod client;
+pub(crate) mod reach;
 pub mod registry;
 pub mod relay;
 pub mod server;

@@ -7,7 +7,9 @@ use super::TunnelId;
 use crate::mux;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 /// A connector with this weight takes all the traffic while it lives.
@@ -33,9 +35,10 @@ impl Connector {
         Self { id, weight, udp, session, silent: Mutex::default() }
     }
 
-    /// It did not read in time: others come first until something is heard from it.
-    pub(crate) fn mark_silent(&self) {
+    /// It has not read for as long as `tunnel.silence` says: others come first until something is heard from it.
+    pub(crate) fn pass_over(&self, service: &str, after: Duration) {
         *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        warn!(service, connector = %self.id, ?after, "connector passed over: no sign of reading (tunnel.silence)");
     }
 
     fn is_silent(&self) -> bool {
@@ -175,7 +178,7 @@ impl Registry {
             match connector.session.open(header.clone()) {
                 Ok(stream) => return Ok(Opened { stream, connector }),
                 Err(error) => {
-                    tracing::debug!(%tunnel, connector = %connector.id, %error, "connector passed over");
+                    debug!(%tunnel, connector = %connector.id, %error, "connector passed over");
                     none = NoConnector::Refused(tunnel, error);
                 }
             }
@@ -183,8 +186,8 @@ impl Registry {
         Err(none)
     }
 
-    /// Whether a TCP connector is left that was not tried.
-    pub(crate) fn has_other(&self, tunnel: TunnelId, tried: &[Uuid]) -> bool {
-        self.choose(tunnel, false, tried).is_some()
+    /// Whether a connector for that network is left that was not tried.
+    pub(crate) fn has_other(&self, tunnel: TunnelId, udp: bool, tried: &[Uuid]) -> bool {
+        self.choose(tunnel, udp, tried).is_some()
     }
 }

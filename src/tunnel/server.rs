@@ -3,6 +3,7 @@
 //! Section numbers are those of the wire specification. Public visitors come through `entrypoint`; the handler `relay`,
 //! which opens ports for its clients, is in `relay`.
 
+use super::reach::{Reached, Wanted};
 use super::registry::{Connector, Registry};
 use super::{HandshakeError, TunnelId, drain, read_message, write_message};
 use crate::addr::{Host, HostPort};
@@ -203,7 +204,16 @@ impl Server {
                 return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
             }
         };
-        let opened = match self.registry.open(tunnel, request.is_udp_network(), &header, &mut Vec::new()) {
+        let wanted = Wanted {
+            service: &self.service,
+            registry: &self.registry,
+            tunnel,
+            udp: request.is_udp_network(),
+            header,
+            silence: self.settings.silence,
+        };
+        let mut tried = Vec::new();
+        let opened = match wanted.open(&mut tried) {
             Ok(opened) => opened,
             Err(error) => {
                 record.failed("no_connector", &error).connection();
@@ -211,15 +221,19 @@ impl Server {
             }
         };
         reply(&mut conn, Status::Ok, Vec::new(), limit).await?;
-        let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
-        let target = pipe::Side { stream: Box::new(opened.stream), prefix: Bytes::new() };
-        let outcome = pipe::pipe(
-            visitor,
-            target,
-            pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout),
-        )
-        .await;
-        let connector = opened.connector.id.to_string();
+        let visitor = pipe::Side::new(conn.stream, conn.prefix);
+        let Reached { visitor, target, connector, sent } =
+            match wanted.reach(opened, &mut tried, visitor).await {
+                Ok(reached) => reached,
+                Err(error) => {
+                    record.failed(error.outcome(), &error).connection();
+                    return Ok(());
+                }
+            };
+        let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
+        let mut outcome = pipe::pipe(visitor, target, limits).await;
+        outcome.a_to_b += sent;
+        let connector = connector.id.to_string();
         let route = Route { tunnel: tunnel.to_string(), connector, ..Route::default() };
         record.route(route).piped(&outcome).connection();
         Ok(())

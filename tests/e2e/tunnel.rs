@@ -2,7 +2,7 @@
 
 use crate::support::Program::Ours;
 use crate::support::matrix::{self, Kind, TUNNEL};
-use crate::support::{Proc, backend, connect, curl, exchange, free_port, read_all};
+use crate::support::{Proc, backend, connect, curl, eventually, exchange, free_port, read_all, relay};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
@@ -20,6 +20,10 @@ const OTHER: &str = "ac74d9dd-3125-442a-a7c1-f9e49e05faca";
 
 /// A server with a public, a private, a wildcard and an unused rule; its tunnel port and its entrypoint.
 fn server() -> (Proc, u16, u16) {
+    server_with("")
+}
+
+fn server_with(metadata: &str) -> (Proc, u16, u16) {
     let (port, visit) = (free_port(), free_port());
     let server = Ours.start(&format!(
         "services:
@@ -28,7 +32,7 @@ fn server() -> (Proc, u16, u16) {
   handler:
     type: tunnel
     metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: i, sniffing.timeout: 300ms, handshakeTimeout: 1s, http.headTimeout: 1s,
-      sniffing.clientHelloTimeout: 1s }}
+      sniffing.clientHelloTimeout: 1s{metadata} }}
 ingresses:
 - name: i
   rules:
@@ -43,6 +47,10 @@ ingresses:
 }
 
 fn client(port: u16, tunnel: &str, weight: u8, target: u16) -> Proc {
+    client_with(port, &format!("tunnel.id: {tunnel}, tunnel.weight: {weight}"), target)
+}
+
+fn client_with(port: u16, metadata: &str, target: u16) -> Proc {
     let client = Ours.start(&format!(
         "services:
 - name: service-0
@@ -56,7 +64,7 @@ chains:
   - nodes:
     - name: server
       addr: 127.0.0.1:{port}
-      connector: {{ type: tunnel, metadata: {{ tunnel.id: {tunnel}, tunnel.weight: {weight} }} }}
+      connector: {{ type: tunnel, metadata: {{ {metadata} }} }}
 "
     ));
     client.wait_for(&["connected", "connector="]);
@@ -154,9 +162,38 @@ async fn a_hung_or_dead_connector_costs_no_request() {
     second.wait();
     assert!(answers(10).iter().all(|(status, _)| *status == 200));
     drop(first);
-    crate::support::eventually("503 without connectors", || {
-        (status(visit, "known.host") == 503).then_some(())
-    });
+    eventually("503 without connectors", || (status(visit, "known.host") == 503).then_some(()));
+}
+
+/// Weak point 14, for each way to a connector: requests and TLS at the entrypoint, visitors of the tunnel port; with either mux.
+#[test]
+fn every_visitor_passes_over_a_hung_connector() {
+    let (lively, hung) = (scripted("lively"), scripted("hung"));
+    for mux in ["", ", mux.type: yamux"] {
+        let (server, port, visit) = server_with(mux);
+        let _lively = client_with(port, &format!("tunnel.id: {TUNNEL}{mux}"), lively);
+        let request =
+            b"POST / HTTP/1.1\r\nHost: known.host\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+        let ways: [(&str, &dyn Fn() -> String); 3] = [
+            ("http", &|| exchange(visit, request).0),
+            ("tls", &|| exchange(visit, &relay::client_hello(b"known.host")).0),
+            ("private", &|| {
+                let (mut visitor, status) = relay::ask(port, relay::CONNECT, "known.host", false);
+                assert_eq!(status, 0);
+                visitor.write_all(b"first").unwrap();
+                read_all(&mut visitor).0
+            }),
+        ];
+        for (way, ask) in ways {
+            // While it lives it gets all the traffic.
+            let metadata = format!("tunnel.id: {TUNNEL}, tunnel.weight: 255{mux}");
+            let hung = client_with(port, &metadata, hung);
+            assert!(ask().ends_with("hung"), "{way}{mux}");
+            hung.signal("STOP");
+            assert!(ask().ends_with("lively"), "{way}{mux}");
+        }
+        assert_eq!(server.log().matches("connector passed over").count(), 3, "{mux}");
+    }
 }
 
 /// Weak points 4 and 5: a silent visitor or target holds up nobody else; weak point 10: a half-close loses nothing.
@@ -174,7 +211,7 @@ fn one_slow_stream_does_not_hold_up_the_others() {
             });
         }
     });
-    let web = scripted_ok();
+    let web = scripted("ok");
     let (_server, port, visit) = server();
     let client = client(port, TUNNEL, 0, web);
     let mut silent: Vec<_> = (0..20).map(|_| connect(visit)).collect();
@@ -193,15 +230,16 @@ fn one_slow_stream_does_not_hold_up_the_others() {
     assert!(visitor.read_to_end(&mut got).is_err() && got.is_empty());
 }
 
-/// A target that answers every connection's first bytes at once.
-fn scripted_ok() -> u16 {
+/// A target that answers every connection's first bytes at once, and ends.
+fn scripted(name: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || {
                 drop(stream.read(&mut [0; 4096]));
-                drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+                let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                drop(stream.write_all(reply.as_bytes()));
             });
         }
     });

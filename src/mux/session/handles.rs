@@ -165,8 +165,9 @@ impl Machine {
         let Some(flow) = self.flows.get_mut(&id) else { return };
         flow.dropped = true;
         flow.fin_due = true;
-        flow.update_due = false;
         self.unread -= flow.discard_unread(&mut self.pinning);
+        // FIN comes next.
+        flow.update_due &= flow.queued > 0;
         flow.full = false;
         self.full.remove(&id);
         if self.over.is_some() {

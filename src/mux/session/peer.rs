@@ -55,11 +55,15 @@ impl Machine {
 
     fn on_data(&mut self, now: Duration, id: u32, data: Bytes) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
-        if flow.dropped || flow.fin_received || flow.broken.is_some() {
+        if flow.fin_received || flow.broken.is_some() {
             return;
         }
         let len = data.len();
         match flow.receive(data, &mut self.pinning) {
+            Ok(()) if flow.dropped => {
+                flow.discard_unread(&mut self.pinning);
+                self.schedule(id);
+            }
             Ok(()) => {
                 self.unread += len;
                 self.wakes.extend(flow.read_waker.take());

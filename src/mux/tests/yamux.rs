@@ -132,3 +132,26 @@ async fn a_connection_that_breaks_is_not_the_end_of_a_stream() {
     let end = stream.read(&mut [0; 1]).await;
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
 }
+
+/// An accepted stream is acknowledged when it is first read, not only when there is something to say; a peer that refuses is not
+/// taken for one that reads.
+#[tokio::test]
+async fn reading_is_told_by_the_acknowledgement() {
+    let (opener, _acceptor, mut incoming) = pair(&settings(Kind::Yamux)).await;
+    let mut near = opener.open(Bytes::from_static(b"header")).unwrap();
+    let mut far = incoming.accept().await.unwrap();
+    // Something said before anything was read would acknowledge as well.
+    near.write_all(b"more").await.unwrap();
+    assert_eq!(near.far_end_has_read(), Some(false));
+    expect_read(&mut far, b"header").await;
+    let acknowledged = async {
+        while near.far_end_has_read() != Some(true) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), acknowledged).await.unwrap();
+    let mut refused = opener.open(Bytes::from_static(b"header")).unwrap();
+    drop(incoming.accept().await.unwrap());
+    assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(refused.far_end_has_read(), None);
+}

@@ -27,12 +27,15 @@ pub(in crate::mux) struct YamuxStream {
     state: State,
     /// Bytes read ahead.
     peeked: Bytes,
+    /// The peer's stream, and the peer was not told that it is read.
+    ack_due: bool,
 }
 
 impl YamuxStream {
     pub(super) fn new(shared: Arc<Shared>, state: State) -> Self {
         shared.streams.fetch_add(1, Ordering::Relaxed);
-        Self { shared, state, peeked: Bytes::new() }
+        let ack_due = matches!(state, State::Open(_));
+        Self { shared, state, peeked: Bytes::new(), ack_due }
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut Compat<yamux::Stream>>>> {
@@ -64,7 +67,27 @@ impl YamuxStream {
         if buf.remaining() == room && room > 0 && self.shared.lost.load(Ordering::Relaxed) {
             return Poll::Ready(Err(over()));
         }
+        self.acknowledge(cx);
         Poll::Ready(Ok(()))
+    }
+
+    /// Tells the peer by an empty frame that its stream is read. By itself the crate waits until it has something to say.
+    fn acknowledge(&mut self, cx: &mut Context<'_>) {
+        if self.ack_due
+            && let State::Open(stream) = &mut self.state
+        {
+            self.ack_due = Pin::new(stream).poll_write(cx, &[]).is_pending();
+        }
+    }
+
+    /// By the acknowledgement of the stream. Whether one that is closed was acknowledged the crate does not tell.
+    pub(in crate::mux) fn far_end_has_read(&self) -> Option<bool> {
+        let State::Open(stream) = &self.state else { return Some(false) };
+        let stream = stream.get_ref();
+        if stream.is_pending_ack() {
+            return Some(false);
+        }
+        (!stream.is_closed()).then_some(true)
     }
 
     pub(in crate::mux) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,7 +2,8 @@
 //!
 //! Here: 1 (the bound on connectors and its log line; binding an ID to a user comes with authentication), 3, 6, 7, 9, 10, 11, 12,
 //! 13, 15, 16, 18, 19, 22 and 24. In `tunnel`: 2 and 3 (`strangers_do_not_harm_a_connector`), 4 and 5
-//! (`one_slow_stream_does_not_hold_up_the_others`), 14 (`a_hung_or_dead_connector_costs_no_request`). In `http`: 9
+//! (`one_slow_stream_does_not_hold_up_the_others`), 14 (`a_hung_or_dead_connector_costs_no_request` and
+//! `every_visitor_passes_over_a_hung_connector`). In `http`: 9
 //! (`a_reply_without_length_ends`), 21 (`unasked_bytes_on_an_idle_upstream_end_it`), 22 (`descriptors_run_out_and_come_back`),
 //! 23 (`ambiguous_requests_are_refused`). Ingress files (8), TLS data channels (17) and plugins (25) come with those parts.
 
