@@ -92,6 +92,7 @@ impl App<'_> {
                     settings: settings.clone(),
                     hop,
                     forwarder,
+                    metadata: Arc::clone(&service.metadata),
                     since,
                     shutdown,
                 });
@@ -147,6 +148,7 @@ impl App<'_> {
                 service: service.name.clone(),
                 settings: settings_of_port.clone(),
                 ingress: ingress(&settings_of_port.ingress),
+                metadata: Arc::clone(&service.metadata),
                 registry: Arc::clone(&registry),
                 silence: settings.silence,
                 node: self.node,
@@ -161,6 +163,7 @@ impl App<'_> {
             service: service.name.clone(),
             settings: settings.clone(),
             ingress: ingress(&settings.ingress),
+            metadata: Arc::clone(&service.metadata),
             registry,
             shutdown: self.shutdown.clone(),
         });

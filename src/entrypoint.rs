@@ -3,18 +3,19 @@
 //! HTTP/1 is routed request by request, TLS once by its server name. Everything else is closed: without a host there is no
 //! tunnel to choose. Unlike the reference, a relay request here is closed too: it would pass by ingress and private marks.
 
-use crate::addr::{Host, HostPort};
+use crate::addr::HostPort;
 use crate::http::failure::Failure;
 use crate::http::{self, Asked, Fresh, Pool, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{BoxStream, Conn, pipe};
 use crate::record::{Record, Route};
-use crate::route::{Endpoint, Extra, HttpParts, Ingress, Protocol, Request, Verdict};
+use crate::route::{Endpoint, Extra, HttpParts, Ingress, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::reach::{Reached, Unreached, Wanted};
 use crate::tunnel::registry::{Connector, Opened, Registry};
 use crate::tunnel::server::{pipe_limits, stream_header};
+use crate::wire::tls::ClientHello;
 use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub(crate) struct Entrypoint {
     pub(crate) service: String,
     pub(crate) settings: Settings,
     pub(crate) ingress: Option<Arc<dyn Ingress>>,
+    /// What the service's `metadata` says, for plugins to ask for.
+    pub(crate) metadata: Arc<Pairs>,
     pub(crate) registry: Arc<Registry>,
     /// How long a connector may give no sign of reading before another is tried.
     pub(crate) silence: Duration,
@@ -68,9 +71,9 @@ impl Entrypoint {
                 permit.established();
                 self.http(conn.stream, prefix, conn.client, version == Sniffed::Http2).await;
             }
-            Ok(Sniffed::Tls(Some(name))) => {
+            Ok(Sniffed::Tls(hello)) if hello.server_name.is_some() => {
                 permit.established();
-                self.tls(conn.stream, prefix, conn.client, name).await;
+                self.tls(conn.stream, prefix, conn.client, hello).await;
             }
             Ok(_) => record.failed("no_host", NO_HOST).connection(),
             Err(error) => record.failed(error.outcome(), &error).connection(),
@@ -93,7 +96,8 @@ impl Entrypoint {
         }
     }
 
-    async fn tls(&self, stream: BoxStream, hello: Bytes, client: SocketAddr, name: Host) {
+    async fn tls(&self, stream: BoxStream, prefix: Bytes, client: SocketAddr, hello: ClientHello) {
+        let Some(name) = hello.server_name else { return };
         let record = Record::new(&self.service, client, Instant::now()).host(&name);
         let request = Request {
             hostname: name.clone(),
@@ -101,7 +105,7 @@ impl Entrypoint {
             client,
             service: &self.service,
             http: None,
-            extra: Extra::default(),
+            extra: Extra { alpn: Some(hello.alpn.into()), ..self.extra() },
         };
         let destination = HostPort::new(name, 443);
         let decided = self.decide(&request).await;
@@ -111,7 +115,7 @@ impl Entrypoint {
                 return record.protocol(Protocol::Tls).failed(failure.outcome(), &failure).connection();
             }
         };
-        let reached = self.reach(&mut choice, pipe::Side::new(stream, hello)).await;
+        let reached = self.reach(&mut choice, pipe::Side::new(stream, prefix)).await;
         let record = record.route(choice.route()).protocol(Protocol::Tls);
         let Reached { visitor, target, sent, .. } = match reached {
             Ok(reached) => reached,
@@ -136,6 +140,10 @@ impl Entrypoint {
         let reached = wanted.reach(opened, &mut choice.tried, visitor).await?;
         choice.last = Some(Arc::clone(&reached.connector));
         Ok(reached)
+    }
+
+    fn extra(&self) -> Extra {
+        Extra::of_service(&self.metadata, [])
     }
 
     fn pipe_limits(&self) -> pipe::Limits {
@@ -223,7 +231,7 @@ impl http::Router for Visitor<'_> {
             client: self.client,
             service: &entrypoint.service,
             http: Some(asked.parts),
-            extra: Extra::default(),
+            extra: entrypoint.extra(),
         };
         Choice::new(&entrypoint.decide(&request).await?, self.client, &destination)
     }

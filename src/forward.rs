@@ -12,7 +12,7 @@ use crate::net::listen::Permit;
 use crate::net::{Conn, Via, pipe};
 use crate::record::{Record, Route};
 use crate::route::hop::{Active, Hop, Tried};
-use crate::route::{Extra, Forwarder, Node, Protocol, Request, Verdict};
+use crate::route::{Extra, Forwarder, Node, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::server::pipe_limits;
@@ -46,6 +46,8 @@ pub(crate) struct Forward {
     pub(crate) hop: Hop,
     /// Asked before the hop's own strategy.
     pub(crate) forwarder: Option<Arc<dyn Forwarder>>,
+    /// What the service's `metadata` says, for whom `forwarder` asks.
+    pub(crate) metadata: Arc<Pairs>,
     /// When the hop was made: failure marks are counted from here.
     pub(crate) since: Instant,
     pub(crate) shutdown: Shutdown,
@@ -69,9 +71,12 @@ impl Forward {
         match sniffed {
             Ok(Sniffed::Http1) => self.http(conn, false).await,
             Ok(Sniffed::Http2) => self.http(conn, true).await,
-            Ok(Sniffed::Tls(name)) => self.raw(conn, Protocol::Tls, name.unwrap_or(asked)).await,
-            Ok(Sniffed::Ssh) => self.raw(conn, Protocol::Ssh, asked).await,
-            Ok(Sniffed::Unknown) => self.raw(conn, Protocol::Unknown, asked).await,
+            Ok(Sniffed::Tls(hello)) => {
+                let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra(conn.via.as_deref()) };
+                self.raw(conn, Protocol::Tls, hello.server_name.unwrap_or(asked), extra).await;
+            }
+            Ok(Sniffed::Ssh) => self.opaque(conn, Protocol::Ssh, asked).await,
+            Ok(Sniffed::Unknown) => self.opaque(conn, Protocol::Unknown, asked).await,
             Err(error) => {
                 let route = route_of(None, conn.via.as_deref());
                 record.route(route).failed(error.outcome(), &error).connection();
@@ -89,7 +94,8 @@ impl Forward {
             pipe: &limits,
             stop: &self.shutdown.stop,
         };
-        let router = Visitor { forward: self, client, via: via.as_deref() };
+        let extra = self.extra(via.as_deref());
+        let router = Visitor { forward: self, client, via: via.as_deref(), extra };
         if h2 {
             Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
         } else {
@@ -97,11 +103,15 @@ impl Forward {
         }
     }
 
-    async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host) {
+    async fn opaque(&self, conn: Conn, protocol: Protocol, hostname: Host) {
+        let extra = self.extra(conn.via.as_deref());
+        self.raw(conn, protocol, hostname, extra).await;
+    }
+
+    async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host, extra: Extra) {
         let client = conn.client;
         let record = Record::new(&self.service, client, Instant::now()).host(&hostname);
         let record = record.protocol(protocol);
-        let extra = self.extra(conn.via.as_deref());
         let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
         let mut node = None;
@@ -122,12 +132,15 @@ impl Forward {
         pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout)
     }
 
-    /// What a tunnel server told about a stream, where there is somebody to ask for it.
+    /// What is known of the service and was told by a tunnel server about a stream, where there is somebody to ask for it.
     fn extra(&self, via: Option<&Via>) -> Extra {
-        let (Some(via), Some(_)) = (via, &self.forwarder) else { return Extra::default() };
-        let ids = [("tunnel.id", via.tunnel), ("tunnel.connector", via.connector)];
-        let known = ids.into_iter().filter_map(|(name, id)| Some((name.into(), id?.to_string().into())));
-        Extra { metadata: Some(known.collect()), ..Extra::default() }
+        if self.forwarder.is_none() {
+            return Extra::default();
+        }
+        let ids = via.map(|via| [("tunnel.id", via.tunnel), ("tunnel.connector", via.connector)]);
+        let ids = ids.into_iter().flatten();
+        let told = ids.filter_map(|(name, id)| Some((name.into(), id?.to_string().into())));
+        Extra::of_service(&self.metadata, told)
     }
 
     /// The next node to try: the forwarder's choice where there is one and it has an opinion, else the hop's own.
@@ -213,6 +226,7 @@ struct Visitor<'a> {
     forward: &'a Forward,
     client: SocketAddr,
     via: Option<&'a Via>,
+    extra: Extra,
 }
 
 impl Visitor<'_> {
@@ -223,7 +237,7 @@ impl Visitor<'_> {
             client: self.client,
             service: &self.forward.service,
             http: Some(asked.parts),
-            extra: self.forward.extra(self.via),
+            extra: self.extra.clone(),
         }
     }
 }

@@ -3,10 +3,9 @@
 //! Everything read stays in the caller's buffer. Silence is an outcome, not an error: a protocol in which the server
 //! speaks first passes as [`Sniffed::Unknown`] after the time-out. Reading an HTTP head is `http`'s work.
 
-use crate::addr::Host;
 use crate::net::BoxStream;
 use crate::wire::Malformed;
-use crate::wire::tls::{ClientHelloReader, MAX_HELLO};
+use crate::wire::tls::{ClientHello, ClientHelloReader, MAX_HELLO};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
@@ -44,8 +43,8 @@ pub enum Sniffed {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
-    /// A complete ClientHello with its server name.
-    Tls(Option<Host>),
+    /// A complete ClientHello.
+    Tls(ClientHello),
     /// An SSH client.
     Ssh,
     /// Something else, or nothing until the time-out.
@@ -136,7 +135,7 @@ async fn client_hello(
     let deadline = Instant::now() + limit;
     loop {
         if let Some(hello) = reader.read(buf)? {
-            return Ok(Sniffed::Tls(hello.server_name));
+            return Ok(Sniffed::Tls(hello));
         }
         if buf.len() > MAX_HELLO_INPUT {
             return Err(Malformed("ClientHello in too many records").into());

@@ -21,12 +21,14 @@ pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
 
 use crate::net::listen;
+use crate::route::Pairs;
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
 use crate::tunnel::{client, relay, server};
 use crate::{entrypoint, forward, telemetry};
 use file::Place;
 use problem::Collector;
+use std::sync::Arc;
 
 /// A checked configuration.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,8 @@ pub struct Service {
     pub listener: Listener,
     /// `handler` (with the forwarder, where there is one).
     pub handler: Handler,
+    /// `metadata`, as written, and its `labels`: what plugins may ask for.
+    pub metadata: Arc<Pairs>,
 }
 
 /// `listener.type`.

@@ -288,6 +288,14 @@ impl<'a> Map<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// The keys that have a text, whoever reads them.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (Box<str>, Box<str>)> {
+        self.entries.iter().filter_map(|(key, tree, _)| match &tree.value {
+            Value::Scalar(Some(text)) => Some((key.text.as_str().into(), text.as_str().into())),
+            _ => None,
+        })
+    }
+
     /// Every key with its text, for mappings whose keys are their author's.
     pub(crate) fn into_texts(self) -> impl Iterator<Item = (Box<str>, Box<str>)> + use<'a> {
         let Map { problems, path, entries, .. } = self;

@@ -25,7 +25,6 @@ const NEEDED: &[&str] = &[
     "sockopts",
 ];
 const LATER_METADATA: &[&str] = &[
-    "labels",
     "enableStats",
     "observePeriod",
     "observer.period",
@@ -87,9 +86,11 @@ pub(crate) fn read(index: usize, field: &Field<'_>, scope: &Scope<'_>) -> Option
             None
         }
     };
+    let labels = metadata.filled(&["labels"]).and_then(|f| f.map()).map(Map::into_texts);
+    let pairs = labels.into_iter().flatten().chain(metadata.texts()).collect();
     metadata.finish(LATER_METADATA, NEEDED_METADATA);
     map.finish(LATER, NEEDED);
-    Some(Service { name, listener: listener?, handler: handler? })
+    Some(Service { name, listener: listener?, handler: handler?, metadata: pairs })
 }
 
 fn listener(

@@ -6,7 +6,7 @@ use super::ask::{Answered, Generation, Target, Tried};
 use super::bind::types::{Dependency, Reuse};
 use super::{InstallError, bind};
 use crate::route::Verdict;
-use question::Question;
+pub(crate) use question::Question;
 pub use question::{Asked, Candidate};
 use serde::{Deserialize, Serialize};
 use serde_saphyr::Spanned;

@@ -28,7 +28,7 @@ pub use folder::{Folder, FolderSettings};
 pub use load::{LoadError, Roles, Version};
 pub use pool::CallError;
 pub use stats::{BUCKETS, Counts};
-pub use workbench::{Inspection, Pace, Start, Workbench};
+pub use workbench::{Asking, Inspection, Pace, Start, Workbench};
 
 use arc_swap::ArcSwapOption;
 use ask::Generation;

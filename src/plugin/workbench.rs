@@ -1,7 +1,7 @@
 //! A plugin apart from traffic, for its author: what is in a file, what it answers, what a call costs.
 
-use super::ask::Generation;
-use super::cases::{Case, Outcome};
+use super::ask::{Generation, Tried};
+use super::cases::{Case, Outcome, Question};
 use super::load::{Compiled, Roles, Version};
 use super::{CompiledCache, InstallError, LoadError, Runtime, wasi, wrap};
 use std::sync::Arc;
@@ -35,6 +35,43 @@ pub struct Inspection {
 pub struct Workbench {
     runtime: Runtime,
     generation: Arc<Generation>,
+}
+
+/// One question to one plugin, to be asked as often as one likes.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    generation: &'a Arc<Generation>,
+    question: Question,
+}
+
+impl Asking<'_> {
+    fn call(&self) -> Tried {
+        let Question { nodes, now, .. } = &self.question;
+        self.generation.try_out(&self.question.request(), nodes, *now)
+    }
+
+    /// Asks the plugin, and says whether it answered.
+    pub fn ask(&self) -> bool {
+        self.call().answer.is_ok()
+    }
+
+    /// Asks as traffic does: the decision cache first.
+    pub fn ask_as_traffic(&self) {
+        let (request, nodes) = (self.question.request(), &self.question.nodes);
+        match nodes.is_empty() {
+            true => drop(self.generation.resolve(&request)),
+            false => drop(self.generation.select(&request, nodes)),
+        }
+    }
+
+    /// Whether an answer that was given once comes from the decision cache.
+    fn is_reusable(&self) -> bool {
+        let hits = || self.generation.pool.stats.snapshot().cache_hits;
+        self.ask_as_traffic();
+        let before = hits();
+        self.ask_as_traffic();
+        hits() > before
+    }
 }
 
 /// What calls cost: nanoseconds from the question to the checked answer, the decision cache left out.
@@ -130,36 +167,47 @@ impl Workbench {
         case.run(&self.generation)
     }
 
+    /// A question to be asked again and again; what its case puts into the store is there.
+    ///
+    /// # Errors
+    ///
+    /// When the question is none.
+    pub fn asking(&self, case: &Case) -> Result<Asking<'_>, String> {
+        Ok(Asking { generation: &self.generation, question: case.prepare(&self.generation)? })
+    }
+
     /// Asks one question again and again for about as long as `time`.
     ///
     /// # Errors
     ///
     /// When the question is none.
     pub fn pace(&self, case: &Case, time: Duration) -> Result<Pace, String> {
-        let question = case.prepare(&self.generation)?;
-        let (request, nodes) = (question.request(), &question.nodes);
-        let ask = || self.generation.try_out(&request, nodes, question.now);
+        let asking = self.asking(case)?;
         let until = Instant::now() + time;
         for _ in 0..WARM_UP {
-            if ask().answer.is_err() || Instant::now() >= until {
+            if !asking.ask() || Instant::now() >= until {
                 break;
             }
         }
         let (mut failed, mut memory) = (0, 0);
         let nanos = sample(until, || {
-            let tried = ask();
+            let tried = asking.call();
             failed += usize::from(tried.answer.is_err());
             memory = tried.trial.memory;
         });
-        let hits = || self.generation.pool.stats.snapshot().cache_hits;
-        let ask_as_traffic = || match nodes.is_empty() {
-            true => drop(self.generation.resolve(&request)),
-            false => drop(self.generation.select(&request, nodes)),
-        };
-        let before = hits();
-        ask_as_traffic();
-        let cached = (hits() > before).then(|| sample(Instant::now() + time / SMALL_SHARE, ask_as_traffic));
+        let cached = asking
+            .is_reusable()
+            .then(|| sample(Instant::now() + time / SMALL_SHARE, || asking.ask_as_traffic()));
         Ok(Pace { nanos, failed, memory, cached })
+    }
+
+    /// Makes one more instance, configures it and throws it away.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub fn instance(&self) -> Result<(), InstallError> {
+        Ok(self.generation.pool.instance().map(drop)?)
     }
 
     /// Starts the plugin in `code` anew for about as long as `time`, or as long as compiling takes.
@@ -179,10 +227,10 @@ impl Workbench {
         });
         let mut failure = None;
         let instances = sample(Instant::now() + time / 2, || {
-            failure = self.generation.pool.instance().err();
+            failure = self.instance().err();
         });
         match failure {
-            Some(error) => Err(error.into()),
+            Some(error) => Err(error),
             None => Ok(Start { compile, cached_load, instance: median(instances) }),
         }
     }

@@ -115,6 +115,16 @@ pub struct Extra {
 pub type Pairs = [(Box<str>, Box<str>)];
 
 impl Extra {
+    /// What the service says of itself, behind `more`: a key that stands in both means the latter.
+    pub fn of_service(service: &Arc<Pairs>, more: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {
+        let mut more = more.into_iter().peekable();
+        let metadata = match more.peek() {
+            None => Arc::clone(service),
+            Some(_) => more.chain(service.iter().cloned()).collect(),
+        };
+        Self { metadata: Some(metadata), alpn: None }
+    }
+
     /// What is known under that name, compared without case.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let metadata = self.metadata.as_deref()?;

@@ -11,7 +11,7 @@ use crate::mux;
 use crate::net::listen::Permit;
 use crate::net::{Conn, pipe};
 use crate::record::{Record, Route, seconds};
-use crate::route::{Endpoint, Extra, Ingress, Protocol, Request, Verdict};
+use crate::route::{Endpoint, Extra, Ingress, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Feature, Status, TunnelFeature};
 use bytes::{Bytes, BytesMut};
@@ -53,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) service: String,
     pub(crate) settings: Settings,
     pub(crate) ingress: Option<Arc<dyn Ingress>>,
+    /// What the service's `metadata` says, for plugins to ask for.
+    pub(crate) metadata: Arc<Pairs>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) shutdown: Shutdown,
 }
@@ -110,7 +112,7 @@ impl Server {
         let udp = request.is_udp_network();
         let id = Uuid::new_v4();
         let flags = if udp { FLAG_UDP } else { 0 };
-        let endpoint = self.endpoint(wanted, tunnel.id, &conn).await;
+        let endpoint = self.endpoint(wanted, tunnel.id, &conn, request).await;
         let features = vec![
             Feature::addr(&endpoint),
             Feature::Tunnel(TunnelFeature { id, flags, weight: tunnel.weight }),
@@ -133,7 +135,13 @@ impl Server {
     }
 
     /// The name that a BIND is answered with: what was asked for, unless it says nothing or belongs to another.
-    async fn endpoint(&self, wanted: &relay::RelayAddr, tunnel: TunnelId, conn: &Conn) -> HostPort {
+    async fn endpoint(
+        &self,
+        wanted: &relay::RelayAddr,
+        tunnel: TunnelId,
+        conn: &Conn,
+        request: &relay::Request,
+    ) -> HostPort {
         let own = || {
             HostPort::new(
                 Host::parse(&relay::endpoint_name(&tunnel)).unwrap_or_else(|_| Host::empty()),
@@ -145,20 +153,20 @@ impl Server {
         if unspecified || self.ingress.is_none() {
             return own();
         }
-        match self.lookup(&wanted.host, conn).await {
+        match self.lookup(&wanted.host, conn, request).await {
             Some(endpoint) if endpoint.tunnel != tunnel || endpoint.private => own(),
             _ => wanted,
         }
     }
 
-    async fn lookup(&self, host: &Host, conn: &Conn) -> Option<Endpoint> {
+    async fn lookup(&self, host: &Host, conn: &Conn, asked: &relay::Request) -> Option<Endpoint> {
         let request = Request {
             hostname: host.clone(),
             protocol: Protocol::Unknown,
             client: conn.client,
             service: &self.service,
             http: None,
-            extra: Extra::default(),
+            extra: Extra::of_service(&self.metadata, told(asked)),
         };
         match self.ingress.as_ref()?.resolve(&request).wait().await {
             Ok(Verdict::Use(endpoint)) => Some(endpoint),
@@ -187,7 +195,7 @@ impl Server {
         };
         let record = record.host(&destination.host);
         let record = record.route(Route { tunnel: asked.to_string(), ..Route::default() });
-        let tunnel = match self.authorise(&destination, asked, &conn).await {
+        let tunnel = match self.authorise(&destination, asked, &conn, request).await {
             Ok(tunnel) => tunnel,
             Err(status) => {
                 record
@@ -245,8 +253,9 @@ impl Server {
         destination: &HostPort,
         asked: TunnelId,
         conn: &Conn,
+        request: &relay::Request,
     ) -> Result<TunnelId, Status> {
-        let rule = self.lookup(&destination.host, conn).await;
+        let rule = self.lookup(&destination.host, conn, request).await;
         if self.settings.entrypoint_id == Some(asked) {
             return match rule {
                 None => Err(Status::NetworkUnreachable),
@@ -265,6 +274,16 @@ impl Server {
 /// that cannot be encoded costs nothing.
 pub(crate) fn stream_header(source: &HostPort, destination: &HostPort) -> Result<Bytes, relay::EncodeError> {
     encode(Status::Ok, vec![Feature::addr(source), Feature::addr(destination)])
+}
+
+/// The pairs of a request's Metadata feature, as `relay.KEY`.
+fn told(request: &relay::Request) -> impl Iterator<Item = (Box<str>, Box<str>)> {
+    let pairs = request.features.iter().filter_map(|feature| match feature {
+        Feature::Metadata(pairs) => Some(pairs),
+        _ => None,
+    });
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    pairs.flatten().map(move |(key, value)| (format!("relay.{}", text(key)).into(), text(value).into()))
 }
 
 pub(super) fn encode(status: Status, features: Vec<Feature>) -> Result<Bytes, relay::EncodeError> {

@@ -1,7 +1,8 @@
 //! The TLS ClientHello, over as many reads and records as it takes (RFC 8446, sections 4.1.2 and 5.1; RFC 6066, section 3).
 //!
 //! Nothing is decrypted and nothing is consumed: the reader looks at a growing buffer, remembers how far it came, and
-//! tells the server name. Which versions, ciphers or protocols (ALPN) are offered is no concern of ours.
+//! tells the server name and the application protocols (ALPN, RFC 7301). Which versions or ciphers are offered is no concern
+//! of ours.
 
 use super::Malformed;
 use crate::addr::Host;
@@ -17,6 +18,7 @@ const HANDSHAKE_HEADER: usize = 4;
 const TYPE_HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const EXTENSION_SERVER_NAME: u16 = 0;
+const EXTENSION_ALPN: u16 = 16;
 const NAME_TYPE_HOST: u8 = 0;
 
 /// What is learnt from a ClientHello.
@@ -24,6 +26,9 @@ const NAME_TYPE_HOST: u8 = 0;
 pub struct ClientHello {
     /// The `server_name` extension's host name.
     pub server_name: Option<Host>,
+    /// The protocols of the `application_layer_protocol_negotiation` extension, in their order; none where its list is broken,
+    /// which is for the server to say.
+    pub alpn: Vec<Box<str>>,
 }
 
 /// Collects the handshake bytes of one ClientHello out of its records.
@@ -97,7 +102,7 @@ fn parse(hello: &[u8]) -> Result<ClientHello, Malformed> {
     if session_id.len() > 32 || ciphers.is_empty() || ciphers.len() % 2 != 0 || compressions.is_empty() {
         return Err(Malformed("ClientHello with a field of a forbidden length"));
     }
-    let mut server_name = None;
+    let (mut server_name, mut alpn) = (None, Vec::new());
     if !rest.is_empty() {
         let mut extensions = vector16(&mut rest)?;
         while !extensions.is_empty() {
@@ -108,13 +113,24 @@ fn parse(hello: &[u8]) -> Result<ClientHello, Malformed> {
                     return Err(Malformed("two server_name extensions"));
                 }
                 server_name = Some(parse_server_name(data)?);
+            } else if kind == EXTENSION_ALPN {
+                alpn = parse_alpn(data).unwrap_or_default();
             }
         }
     }
     if !rest.is_empty() {
         return Err(Malformed("bytes behind the ClientHello's extensions"));
     }
-    Ok(ClientHello { server_name })
+    Ok(ClientHello { server_name, alpn })
+}
+
+fn parse_alpn(mut data: &[u8]) -> Result<Vec<Box<str>>, Malformed> {
+    let mut list = vector16(&mut data)?;
+    let mut protocols = Vec::new();
+    while !list.is_empty() {
+        protocols.push(String::from_utf8_lossy(vector8(&mut list)?).into());
+    }
+    Ok(protocols)
 }
 
 fn parse_server_name(mut data: &[u8]) -> Result<Host, Malformed> {
@@ -204,6 +220,24 @@ mod tests {
             }
             assert_eq!(reader.read(&input).unwrap().unwrap().server_name, Some(expected.clone()));
             assert_eq!(name_of(&input), Ok(Some(Some(expected.clone()))));
+        }
+    }
+
+    #[test]
+    fn protocols_are_told_in_their_order_and_a_broken_list_tells_none() {
+        let read = |extension: &[u8]| {
+            let mut message = hello(b"a.b", 0);
+            message.extend([&[0, 16, 0, extension.len() as u8], extension].concat());
+            let added = extension.len() as u8 + 4;
+            // The lengths of message and extensions.
+            message[3] += added;
+            message[46] += added;
+            ClientHelloReader::default().read(&records(&message, 4000)).unwrap().unwrap().alpn
+        };
+        assert_eq!(read(b"\0\x0c\x02h2\x08http/1.1"), ["h2".into(), "http/1.1".into()]);
+        assert_eq!(read(b"\0\x03\x02\xff\xfe"), ["\u{fffd}\u{fffd}".into()]);
+        for broken in [&b""[..], b"\0", b"\0\x03\x02h", b"\0\x03\x09h2"] {
+            assert!(read(broken).is_empty(), "{broken:?}");
         }
     }
 

@@ -115,6 +115,33 @@ async fn an_ingress_asks_the_plugin_that_it_names() {
     assert!(status("e.example") >= 500, "a named plugin that fails refuses");
 }
 
+/// What the core knows beyond the request: the service's metadata, and of TLS visitors the protocols that they offer.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_are_told_metadata_and_offered_protocols() {
+    let (_, ca, _ca_dir) = backend::https("tls", "a.example").await;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("plugins.d");
+    fs::create_dir(&folder).unwrap();
+    put(&folder, "tells.wasm", &guest("tells"));
+    let (port, visit) = (free_port(), free_port());
+    let server = Ours.start(&format!(
+        "{}services:
+- name: service-0
+  addr: 127.0.0.1:{port}
+  metadata: {{ labels: {{ region: north }} }}
+  handler: {{ type: tunnel, metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: i }} }}
+ingresses: [{{ name: i, rules: [] }}]
+",
+        plugins(dir.path())
+    ));
+    server.wait_for(&["listening", "role=\"service\""]);
+    let (status, body) = curl("d.example", visit, "/", &[]);
+    assert!(status == 401 && body.contains("north"), "{status} {body}");
+    let curl_offers = ["--cacert", ca.to_str().unwrap()];
+    assert_eq!(curl("a.example", visit, "/", &curl_offers).0, 0);
+    server.wait_for(&["outcome=\"refused\"", "host=\"a.example\"", "http/1.1"]);
+}
+
 /// A reverse proxy whose forwarder asks `picks`.
 fn forwarder(dir: &Path, nodes: &[(&str, u16)]) -> (Proc, u16) {
     let folder = dir.join("plugins.d");
