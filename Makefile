@@ -18,6 +18,7 @@ plugins: | plugin-tools
 tools:
 	command -v curl >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y curl; }
 	command -v go >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y golang-go; }
+	@go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' || { echo "$$(go version): too old. Go 1.21 or later is needed (it fetches the version that tests/interop/gost-peer/go.mod asks for); install it from go.dev/dl or your system's backports" >&2; exit 1; }
 	test -x /usr/sbin/nginx || command -v nginx >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y nginx-light; }
 
 # The languages that the plugins are written in, beside Rust; their compilers come from the languages' own registries.

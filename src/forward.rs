@@ -194,6 +194,7 @@ impl Forward {
                     let (stream, route) = (Box::new(stream), Route::default());
                     return Ok(Way::Fresh(Fresh { stream, key, route, silence: None }));
                 }
+                Err(error) if error.is_exhausted() => return Err(Failure::Exhausted(error.to_string())),
                 Err(error) => {
                     node.health.failed(self.since.elapsed());
                     warn!(service = self.service, node = &*node.name, %error, "node failed");

@@ -32,6 +32,9 @@ pub(crate) enum Failure {
     /// Dialling failed, or the connection ended before a reply.
     #[error("upstream down: {0}")]
     Down(String),
+    /// This process has no descriptor left for a connection to the target.
+    #[error("cannot connect, for want of descriptors: {0}")]
+    Exhausted(String),
     /// No reply head in time.
     #[error("upstream silent: no reply in time (readTimeout, at an entrypoint entrypoint.readTimeout)")]
     Silent,
@@ -58,7 +61,7 @@ impl Failure {
             Self::NoRoute(_) | Self::BadReply(_) => 502,
             Self::Refused(_, status) => *status,
             Self::Routing(_) => 500,
-            Self::NoConnector(_) | Self::Down(_) => 503,
+            Self::NoConnector(_) | Self::Down(_) | Self::Exhausted(_) => 503,
             Self::Silent => 504,
             Self::Loop => 508,
         }
@@ -67,6 +70,11 @@ impl Failure {
     /// Whether it was the visitor's doing, and says nothing about the target.
     pub(crate) fn is_visitors(&self) -> bool {
         matches!(self, Self::Request(_) | Self::HeadTimeout | Self::BodyTimeout)
+    }
+
+    /// Whether the visitor is to let go of its connection, for others.
+    pub(crate) fn ends_connection(&self) -> bool {
+        matches!(self, Self::Exhausted(_))
     }
 
     /// The word for logs and metrics: whose doing it was.
@@ -80,6 +88,7 @@ impl Failure {
             Self::Routing(_) => "routing_failed",
             Self::NoConnector(_) => "no_connector",
             Self::Down(_) => "upstream_down",
+            Self::Exhausted(_) => "out_of_descriptors",
             Self::Silent => "upstream_silent",
             Self::BadReply(_) => "bad_reply",
             Self::Loop => "loop",
@@ -90,6 +99,7 @@ impl Failure {
     fn public_text(&self) -> String {
         match self {
             Self::Down(_) => "upstream down".to_owned(),
+            Self::Exhausted(_) => "too many connections".to_owned(),
             Self::NoConnector(_) => "no connector: the tunnel is not connected".to_owned(),
             Self::Routing(_) => "routing failed".to_owned(),
             Self::Silent => "upstream silent".to_owned(),

@@ -306,11 +306,9 @@ async fn refuse_request(
     started: Instant,
 ) -> Next {
     let whole = head.framing() == Framing::None && head.upgrade().is_none();
-    let next = if whole && head.keep_alive() && context.settings.keepalive && !context.stop.is_cancelled() {
-        Next::Request
-    } else {
-        Next::Close { linger: !whole }
-    };
+    let keeps = context.settings.keepalive && !failure.ends_connection() && !context.stop.is_cancelled();
+    let next =
+        if whole && head.keep_alive() && keeps { Next::Request } else { Next::Close { linger: !whole } };
     refuse(client, Some((head, route)), failure, context, started, next).await
 }
 

@@ -3,7 +3,7 @@
 //! Every address of a name is tried, IPv6 and IPv4 in turn, the next one starting when the one before fails or has said
 //! nothing for a while. Which host to dial, and what a failure means for it, is the caller's business.
 
-use super::listen::tune;
+use super::listen::{out_of_resources, tune};
 use crate::addr::HostPort;
 use std::io;
 use std::net::SocketAddr;
@@ -30,6 +30,16 @@ pub enum DialError {
     /// No answer in time.
     #[error("cannot connect to {0}: no answer within {1:?} (connectTimeout)")]
     Timeout(HostPort, Duration),
+}
+
+impl DialError {
+    /// Whether it was this process that had nothing left to connect with: that says nothing about the target.
+    pub fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Resolve(_, error) | Self::Connect(_, error) => out_of_resources(error),
+            Self::Timeout(..) => false,
+        }
+    }
 }
 
 /// Connects to the first address of the target that answers.

@@ -6,9 +6,9 @@
 use crate::addr::HostPort;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
@@ -36,6 +36,13 @@ impl Settings {
 
 /// Waits between tries when accepting fails for want of descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
+
+/// Descriptors held back for turning connections away. More than one, for whoever connects to a target at that moment may be
+/// quicker to take what was given up.
+const SPARES: usize = 4;
+
+/// Connections closed one after another before the spare descriptor is taken back.
+const MAX_SHED: usize = 64;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -84,8 +91,8 @@ pub struct Listener {
     local: SocketAddr,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
-    /// Given up for a moment when there are no descriptors left, to accept and close what is waiting.
-    spare: Option<File>,
+    /// One is given up for a moment when there are no descriptors left, to accept and close what is waiting.
+    spares: Vec<OwnedFd>,
     warned: Option<Instant>,
 }
 
@@ -94,14 +101,16 @@ impl Listener {
     pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
         let error = |source| BindError { addr: settings.addr.clone(), source };
         let socket = bind(&settings.addr).await.map_err(error)?;
-        Ok(Self {
+        let mut listener = Self {
             local: socket.local_addr().map_err(error)?,
             socket,
             connections: Arc::new(Semaphore::new(settings.max_connections)),
             handshakes: Arc::new(Semaphore::new(settings.max_handshakes)),
-            spare: File::open("/dev/null").ok(),
+            spares: Vec::new(),
             warned: None,
-        })
+        };
+        listener.refill().map_err(error)?;
+        Ok(listener)
     }
 
     /// The address that was bound, with the port that the kernel chose for 0.
@@ -113,6 +122,11 @@ impl Listener {
     pub async fn accept(&mut self) -> (TcpStream, SocketAddr, Permit) {
         loop {
             match self.socket.accept().await {
+                Ok((stream, _)) if self.refill().is_err() => {
+                    // The first descriptors that come back are for turning others away.
+                    drop(stream);
+                    let _ = self.refill();
+                }
                 Ok((stream, peer)) => match self.permit() {
                     Ok(permit) => {
                         tune(&stream);
@@ -136,14 +150,26 @@ impl Listener {
         Ok(Permit { _connection: connection, handshake: Some(handshake) })
     }
 
-    /// Out of descriptors: closes one waiting connection by way of the spare one, then lets others give theirs back.
+    /// Out of descriptors: closes waiting connections by way of a spare one, then lets others give theirs back.
     async fn shed(&mut self) {
-        if self.spare.take().is_some() {
-            let waiting = tokio::time::timeout(ACCEPT_BACKOFF, self.socket.accept()).await;
-            drop(waiting);
+        if self.spares.pop().is_some() {
+            for _ in 0..MAX_SHED {
+                let waiting = tokio::time::timeout(ACCEPT_BACKOFF, self.socket.accept()).await;
+                if !matches!(waiting, Ok(Ok(_))) {
+                    break;
+                }
+            }
         }
         sleep(ACCEPT_BACKOFF).await;
-        self.spare = File::open("/dev/null").ok();
+        // What cannot be had now is had when the next connection is accepted.
+        let _ = self.refill();
+    }
+
+    fn refill(&mut self) -> io::Result<()> {
+        while self.spares.len() < SPARES {
+            self.spares.push(self.socket.as_fd().try_clone_to_owned()?);
+        }
+        Ok(())
     }
 
     fn warn(&mut self, what: std::fmt::Arguments<'_>) {
@@ -154,7 +180,7 @@ impl Listener {
     }
 }
 
-fn out_of_resources(error: &io::Error) -> bool {
+pub(super) fn out_of_resources(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
 }

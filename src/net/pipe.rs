@@ -272,7 +272,8 @@ impl Run {
     /// Ready when nothing has moved for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let half_closed = self.first.map(|which| match (which, self.b_to_a.state) {
-            (Which::B, State::Ended(Cause::KeptBack)) => {
+            // While bytes of the visitor wait to be written, it is the target that is slow.
+            (Which::B, State::Ended(Cause::KeptBack)) if self.a_to_b.copy.is_empty() => {
                 (DRAIN.min(self.limits.half_close_timeout), End::ClosedBy(which))
             }
             _ => (self.limits.half_close_timeout, End::HalfClosedIdle(which)),

@@ -1,7 +1,7 @@
 //! HTTP/1 through the reverse proxy: routing per request, strictness, failures.
 
 use crate::support::{Proc, Program, backend, connect, curl, exchange, free_port, read_all, wait_for_port};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 
 fn reverse_proxy(nodes: &[(&str, u16)]) -> (Proc, u16) {
@@ -271,6 +271,48 @@ async fn the_process_stops_gently_and_leaks_nothing() {
     open.read_to_end(&mut rest).unwrap();
     assert!(rest.len() > len - 1000 && rest.ends_with(b"0\r\n\r\n"), "{}", rest.len());
     assert_eq!(proxy.wait(), Some(0));
+}
+
+/// A crowd that asks: everybody gets an answer or an end, and that this process was short of descriptors is held against no node.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_hangs_while_descriptors_are_short_and_no_node_is_blamed() {
+    let mut nodes = String::new();
+    for name in ["a", "b", "c"] {
+        let port = backend::http(name).await;
+        nodes += &format!("    - {{ name: {name}, addr: 127.0.0.1:{port} }}\n");
+    }
+    let port = free_port();
+    let proxy = Program::Ours.start(&format!(
+        "services:
+- name: service-0
+  addr: 127.0.0.1:{port}
+  handler: {{ type: tcp, metadata: {{ sniffing: true }} }}
+  forwarder:
+    nodes:
+{nodes}"
+    ));
+    wait_for_port(port);
+    let before = proxy.descriptors();
+    proxy.limit_descriptors(before + 12);
+    let mut crowd: Vec<_> = (0..60).map(|_| connect(port)).collect();
+    for visitor in &mut crowd {
+        // One that was turned away already may say so here.
+        drop(visitor.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+    }
+    for visitor in &mut crowd {
+        let heard = visitor.read(&mut [0; 4096]);
+        let silent =
+            heard.as_ref().is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        assert!(!silent, "{heard:?}");
+    }
+    drop(crowd);
+    crate::support::eventually("descriptors are given back", || {
+        (proxy.descriptors() <= before).then_some(())
+    });
+    let mut served: Vec<_> = (0..6).map(|_| curl("h", port, "/", &[]).1[..1].to_owned()).collect();
+    served.sort();
+    assert_eq!(served, ["a", "a", "b", "b", "c", "c"]);
+    assert!(!proxy.log().contains("node failed"));
 }
 
 /// Out of descriptors the proxy keeps what it has, and is itself again when they return (weak point 22).

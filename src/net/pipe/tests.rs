@@ -153,6 +153,26 @@ async fn the_end_of_the_target_reaches_a_visitor_without_half_close() {
     assert_eq!(task.await.unwrap().end, End::ClosedBy(Which::B));
 }
 
+/// Between the target's end and its reading lies more time than a visitor may be silent.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_has_ended_and_reads_late_gets_everything() {
+    let (a, mut visitor) = duplex(64);
+    let (b, mut target) = duplex(64);
+    let task = tokio::spawn(pipe(side(Memory::new(a, false)), side(Memory::new(b, true)), LIMITS));
+    target.shutdown().await.unwrap();
+    let question = pattern(100_000);
+    let reading = async {
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        let mut got = Vec::new();
+        target.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    let (sent, got) = tokio::join!(visitor.write_all(&question), reading);
+    sent.unwrap();
+    assert!(got == question, "{} bytes", got.len());
+    assert_eq!(task.await.unwrap().end, End::ClosedBy(Which::B));
+}
+
 #[tokio::test]
 async fn the_end_of_a_stream_without_half_close_is_the_end_of_both() {
     let (mut visitor, a) = tcp_pair().await;

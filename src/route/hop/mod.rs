@@ -182,7 +182,8 @@ impl Hop {
         eligible.nodes.get(index).map(|node| tried.add(node))
     }
 
-    /// Like [`Hop::choose`], asking `forwarder` first and the hop's own strategy where it has no opinion. `Pass`: no node is left.
+    /// Like [`Hop::choose`], asking `forwarder` first and the hop's own strategy where it has no opinion; an address that was tried
+    /// already is none. `Pass`: no node is left.
     pub async fn choose_with(
         &self,
         forwarder: &dyn Forwarder,
@@ -196,10 +197,12 @@ impl Hop {
         };
         let index = match forwarder.select(request, &eligible.nodes).wait().await? {
             Verdict::Use(Choice::Candidate(index)) => index,
-            Verdict::Use(Choice::Address(address)) => {
+            Verdict::Use(Choice::Address(address)) if tried.add_address(&address) => {
                 return Ok(Verdict::Use(tried.add(&Arc::new(Node::at(address)))));
             }
-            Verdict::Pass => eligible.selector.index(request, &eligible.nodes),
+            Verdict::Use(Choice::Address(_)) | Verdict::Pass => {
+                eligible.selector.index(request, &eligible.nodes)
+            }
             Verdict::Refuse(refusal) => return Ok(Verdict::Refuse(refusal)),
         };
         match eligible.nodes.get(index) {

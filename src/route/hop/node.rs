@@ -154,6 +154,8 @@ pub struct Tried {
     /// a request takes. An array, so that the first choice costs no allocation.
     nodes: [usize; MAX_TRIES],
     count: usize,
+    /// Those that a forwarder named itself.
+    addresses: Vec<HostPort>,
 }
 
 impl Tried {
@@ -173,6 +175,15 @@ impl Tried {
 
     pub(super) fn contains(&self, node: &Arc<Node>) -> bool {
         self.nodes[..self.count].contains(&Arc::as_ptr(node).addr())
+    }
+
+    /// Whether this address is a new one.
+    pub(super) fn add_address(&mut self, address: &HostPort) -> bool {
+        let new = !self.addresses.contains(address);
+        if new {
+            self.addresses.push(address.clone());
+        }
+        new
     }
 
     /// Counts `node` as tried and returns it.

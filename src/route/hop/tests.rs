@@ -536,3 +536,27 @@ proptest! {
         }
     }
 }
+
+/// Names an address, whatever was tried before.
+#[derive(Debug)]
+struct Stubborn;
+
+impl Forwarder for Stubborn {
+    fn select(&self, _: &Request<'_>, _: &[Arc<Node>]) -> Answer<Choice> {
+        Answer::Now(Ok(Verdict::Use(Choice::Address(HostPort::parse("192.0.2.1:80", 0).unwrap()))))
+    }
+}
+
+#[test]
+fn an_address_that_was_tried_is_no_opinion() {
+    let (hop, asked, mut tried) = (hop(&["a", "b"]), request("x", None), Tried::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut choose = || match runtime.block_on(hop.choose_with(&Stubborn, &asked, &mut tried, Duration::ZERO))
+    {
+        Ok(Verdict::Use(node)) => Some(node.name.to_string()),
+        Ok(Verdict::Pass) => None,
+        other => panic!("{other:?}"),
+    };
+    let tries: Vec<_> = std::iter::from_fn(&mut choose).collect();
+    assert_eq!(tries, ["192.0.2.1:80", "a", "b"]);
+}
