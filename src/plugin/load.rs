@@ -19,8 +19,16 @@ pub(super) const MAX_FILE: usize = 64 << 20;
 /// The package of the interface.
 const PACKAGE: &str = "pointsman:routing/";
 
-/// What a plugin may import of it.
-const IMPORTS: &[&str] = &["types", "host", "request-info", "store"];
+/// What a plugin may import of it: the interfaces and their functions.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("host", &["log", "now-ms", "random", "count"]),
+    (
+        "request-info",
+        &["header", "cookie", "method", "path", "query", "alpn", "metadata", "node-address", "node-label"],
+    ),
+    ("store", &["get", "set", "compare-and-set", "delete"]),
+];
 
 /// Why a file is no plugin.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -55,7 +63,7 @@ pub enum LoadError {
 }
 
 fn offered() -> String {
-    let own: Vec<_> = IMPORTS.iter().map(|name| format!("{PACKAGE}{name}@{}", bind::VERSION)).collect();
+    let own: Vec<_> = IMPORTS.iter().map(|(name, _)| format!("{PACKAGE}{name}@{}", bind::VERSION)).collect();
     format!("{}, and of wasi 0.2 clocks, random numbers and standard output", own.join(", "))
 }
 
@@ -194,8 +202,14 @@ fn invalid(error: &wasmtime::Error) -> LoadError {
 fn roles(engine: &Engine, component: &Component) -> Result<Roles, LoadError> {
     let ty = component.component_type();
     let mut roles = Roles::default();
-    for (name, _) in ty.imports(engine) {
+    for (name, item) in ty.imports(engine) {
         check_import(name)?;
+        if let ComponentItem::ComponentInstance(instance) = item.ty {
+            instance.exports(engine).try_for_each(|(function, item)| match item.ty {
+                ComponentItem::ComponentFunc(_) => check_function(name, function),
+                _ => Ok(()),
+            })?;
+        }
         roles.request_info |= own(name).is_some_and(|(interface, _)| interface == "request-info");
     }
     let mut others = Vec::new();
@@ -213,18 +227,24 @@ fn roles(engine: &Engine, component: &Component) -> Result<Roles, LoadError> {
     if roles.ingress || roles.forwarder {
         return Ok(roles);
     }
-    let found = if others.is_empty() {
-        "; it exports nothing".to_owned()
-    } else {
-        format!(", but {}", others.join(", "))
-    };
-    Err(LoadError::NoRole { found })
+    Err(no_role(&others))
 }
 
-fn check_import(name: &str) -> Result<(), LoadError> {
+/// A file that exports these and nothing that is asked for.
+pub(super) fn no_role(exports: &[String]) -> LoadError {
+    let found = if exports.is_empty() {
+        "; it exports nothing".to_owned()
+    } else {
+        format!(", but {}", bind::one_line(&exports.join(", "), 1024))
+    };
+    LoadError::NoRole { found }
+}
+
+/// Whether an interface is offered.
+pub(super) fn check_import(name: &str) -> Result<(), LoadError> {
     let refuse = |built_for: String| Err(LoadError::Import { import: name.to_owned(), built_for });
     match own(name) {
-        Some((interface, version)) if IMPORTS.contains(&interface) => {
+        Some((interface, version)) if functions(interface).is_some() => {
             if compatible(version) {
                 Ok(())
             } else {
@@ -238,6 +258,21 @@ fn check_import(name: &str) -> Result<(), LoadError> {
             None => refuse(String::new()),
         },
     }
+}
+
+/// Whether an interface that is offered has the function.
+pub(super) fn check_function(name: &str, function: &str) -> Result<(), LoadError> {
+    let known = own(name).and_then(|(interface, _)| functions(interface));
+    if known.is_none_or(|functions| functions.contains(&function)) {
+        return Ok(());
+    }
+    let built_for = ", which that version has not: the plugin was built for another one".to_owned();
+    Err(LoadError::Import { import: format!("{name}#{function}"), built_for })
+}
+
+/// The functions of an interface that is offered.
+fn functions(interface: &str) -> Option<&'static [&'static str]> {
+    IMPORTS.iter().find(|(name, _)| *name == interface).map(|(_, functions)| *functions)
 }
 
 /// Interface and version of a name in our package.
@@ -276,5 +311,15 @@ mod tests {
         let error = check_import("wasi:http/types@0.3.0").unwrap_err().to_string();
         assert!(error.contains("WASI 0.3.0"), "{error}");
         assert!(check_import("other:thing/x").is_err());
+    }
+
+    #[test]
+    fn the_functions_offered_are_those_of_the_interface() {
+        let mut resolve = wit_parser::Resolve::default();
+        let package = resolve.push_str("routing.wit", wrap::WIT).unwrap();
+        for (name, functions) in IMPORTS {
+            let interface = &resolve.interfaces[resolve.packages[package].interfaces[*name]];
+            assert!(interface.functions.keys().eq(functions.iter()), "{name}");
+        }
     }
 }

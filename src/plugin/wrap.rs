@@ -3,7 +3,7 @@
 //! A module says with its export names what it is: `pointsman:routing/ingress@1.0.0#resolve`, or in languages that cannot
 //! spell that `resolve`, `select` and `configure`. A module for `wasip1` gets an adapter that keeps the outside away.
 
-use super::load::LoadError;
+use super::load::{self, LoadError};
 use super::{adapter, bind};
 use wasm_encoder::reencode::{self, Reencode};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
@@ -11,7 +11,7 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 /// The interface's text, to be put into modules that do not carry it.
-const WIT: &str = include_str!("../../wit/1.0.0/routing.wit");
+pub(super) const WIT: &str = include_str!("../../wit/1.0.0/routing.wit");
 
 /// Exports in plain words, and what they stand for.
 const PLAIN: [(&str, &str); 3] =
@@ -26,6 +26,8 @@ pub(super) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
             Validator::new_with_features(WasmFeatures::all())
                 .validate_all(bytes)
                 .map_err(|e| LoadError::NotWasm(format!("not a whole WebAssembly module: {e}")))?;
+            check_imports(bytes)?;
+            check_exports(bytes)?;
             encode(bytes).map_err(|e| LoadError::Invalid(bind::one_line(&format!("{e:#}"), 2048)))
         }
     }
@@ -51,6 +53,43 @@ fn encode(module: &[u8]) -> anyhow::Result<Vec<u8>> {
         .module(&module)?
         .adapter(adapter::NAME, &adapter::preview1(WIT)?)?
         .encode()
+}
+
+/// Whether all that the module imports is offered, by its adapter or by the host.
+fn check_imports(module: &[u8]) -> Result<(), LoadError> {
+    for payload in Parser::new(0).parse_all(module).flatten() {
+        let Payload::ImportSection(section) = payload else { continue };
+        for import in section.into_imports().flatten() {
+            if import.module == adapter::NAME {
+                continue;
+            }
+            if !import.module.contains(':') {
+                let import = format!("{}.{}", import.module, import.name);
+                return Err(LoadError::Import { import, built_for: String::new() });
+            }
+            load::check_import(import.module)?;
+            load::check_function(import.module, import.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a module without a description of its component exports a decision.
+fn check_exports(module: &[u8]) -> Result<(), LoadError> {
+    let exports = exports(module);
+    let decides = |export: &String| {
+        let plain = &PLAIN[..2];
+        plain
+            .iter()
+            .any(|(function, interface)| export == function || *export == full_name(function, interface))
+    };
+    if has_component_type(module) || exports.iter().any(decides) {
+        return Ok(());
+    }
+    let of_the_abi = |name: &str| name == "memory" || name.starts_with("cabi_") || name.starts_with('_');
+    let others: Vec<_> =
+        exports.iter().filter(|name| !of_the_abi(name)).map(|name| format!("{name:?}")).collect();
+    Err(load::no_role(&others))
 }
 
 /// Whether the module carries the description of its component.

@@ -122,7 +122,23 @@ async fn files_that_are_no_plugins_are_refused_with_a_reason() {
             "it imports \"acme:db/redis@0.3.1\"; offered are ",
         ),
         (component("(component (import \"wasi:http/types@0.3.0\" (instance)))"), "built for WASI 0.3.0"),
-        (component("(module (import \"env\" \"x\" (func)))"), "env"),
+        (
+            component("(component (import \"pointsman:routing/host@1.0.0\" (instance (export \"fresh\" (func)))))"),
+            "it imports \"pointsman:routing/host@1.0.0#fresh\", which that version has not",
+        ),
+        (
+            component("(module (import \"env\" \"abort\" (func)))"),
+            "it imports \"env.abort\"; offered are pointsman:routing/types@1.0.0",
+        ),
+        (
+            component("(module (import \"pointsman:routing/host@1.2.0\" \"now-ms\" (func (result i64))))"),
+            "it imports \"pointsman:routing/host@1.2.0\": the plugin was built for version 1.2.0",
+        ),
+        (
+            component("(module (func (export \"pointsman:routing/ingress@2.0.0#resolve\")))"),
+            "it exports neither pointsman:routing/ingress@1.0.0 nor pointsman:routing/forwarder@1.0.0, \
+            but \"pointsman:routing/ingress@2.0.0#resolve\"",
+        ),
         (
             component("(module (memory 4096) (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) i32.const 0)
                 (func (export \"resolve\") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32) i32.const 0))"),
