@@ -53,11 +53,8 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     for part in parts.into_iter().flatten() {
         shutdown.tasks.spawn(part);
     }
-    let stop = shutdown.stop.clone();
-    shutdown.tasks.spawn(async move {
-        stop.cancelled().await;
-        drop(plugins);
-    });
+    let every = config.plugins.status_interval;
+    shutdown.tasks.spawn(plugins::tell(plugins, every, shutdown.stop.clone()));
     Ok(())
 }
 

@@ -1,13 +1,19 @@
 //! The plugins of a configuration: the folder, files elsewhere, and what is bound to them.
 
 use crate::config::{self, PluginFile};
-use crate::plugin::{Binding, BoundForwarder, Chain, CompiledCache, Folder, FolderSettings, Plugin, Runtime};
+use crate::plugin::{
+    Binding, BoundForwarder, Chain, CompiledCache, Counts, Folder, FolderSettings, Plugin, Runtime, Status,
+};
 use crate::route::ingress::Table;
 use crate::route::{Forwarder, Ingress};
 use anyhow::{Context, Result, bail};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use tracing::warn;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 /// What there is of plugins in one process. Dropping it ends the watching.
 #[derive(Debug)]
@@ -75,10 +81,59 @@ impl Plugins {
         Ok(plugin)
     }
 
+    /// What there is to say about each plugin.
+    pub(super) fn status(&self) -> Vec<Status> {
+        self.folder.iter().chain(&self.elsewhere).flat_map(|folder| folder.status()).collect()
+    }
+
     /// Loads what is there and begins to watch; takes as long as compiling does.
     pub(super) fn watch(&self) {
         self.folder.iter().chain(&self.elsewhere).for_each(Folder::watch);
     }
+}
+
+/// Writes what the plugins have done to the log, every so often and at the end.
+pub(super) async fn tell(plugins: Plugins, every: Duration, stop: CancellationToken) {
+    let mut told = HashMap::new();
+    loop {
+        let ended = timeout(every, stop.cancelled()).await.is_ok();
+        for status in plugins.status() {
+            // One that was not asked meanwhile says nothing new.
+            let key = (status.name.clone(), status.own_config);
+            if told.insert(key, status.clone()).as_ref() != Some(&status) {
+                log(&status);
+            }
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+fn log(status: &Status) {
+    let Status { name, own_config, version, kinds, last_swap, last_error, counts, counters } = status;
+    let Counts { calls, errors, traps, overruns, recycled, cache_hits, swaps, .. } = counts;
+    let mean = if *calls == 0 { 0.0 } else { counts.call_seconds / *calls as f64 };
+    info!(
+        plugin = name,
+        own_config,
+        version,
+        ?kinds,
+        calls,
+        errors,
+        traps,
+        overruns,
+        cache_hits,
+        recycled,
+        swaps,
+        mean_seconds = mean,
+        latency = ?counts.latency,
+        memory = counts.memory,
+        last_swap,
+        last_error,
+        ?counters,
+        "plugin status"
+    );
 }
 
 fn cache(dir: Option<&Path>) -> CompiledCache {

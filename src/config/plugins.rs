@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The `plugins` section.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plugins {
     /// `dir`; without one only plugins bound by `path` are there.
     pub folder: Option<FolderSettings>,
@@ -15,6 +15,17 @@ pub struct Plugins {
     pub limits: Limits,
     /// `cache`: where compiled code is kept; absent: the user's cache folder.
     pub cache: Option<PathBuf>,
+    /// `statusInterval`: how often what each plugin has done is written to the log.
+    pub status_interval: Duration,
+}
+
+/// Often enough to see a trend, seldom enough for hundreds of plugins.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Self { folder: None, limits: Limits::default(), cache: None, status_interval: STATUS_INTERVAL }
+    }
 }
 
 /// `plugin: { type: wasm, ... }`.
@@ -45,6 +56,9 @@ pub(crate) fn section(map: Map<'_>) -> Plugins {
     let poll = map.get(&["poll"]).and_then(|f| f.wait(Bare::Seconds));
     if let (Some(folder), Some(poll)) = (&mut plugins.folder, poll) {
         folder.poll = poll;
+    }
+    if let Some(interval) = map.get(&["statusInterval"]).and_then(|f| f.wait(Bare::Seconds)) {
+        plugins.status_interval = interval;
     }
     plugins.cache = map.get(&["cache"]).and_then(|f| path(&f));
     if let Some(limits) = map.get(&["limits"]).and_then(|f| f.map()) {

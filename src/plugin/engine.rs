@@ -3,7 +3,7 @@
 //! Everything a guest can grow has a bound here; what a guest can reach is in `bind` and `wasi`.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -67,6 +67,11 @@ const MAX_TICKS: u64 = 1 << 40;
 /// Instances of all plugins together. The pool sets aside addresses, not memory, for each.
 const TOTAL_INSTANCES: u32 = 1000;
 
+/// The same for what instances are made of: those of slow languages have many parts.
+const TOTAL_CORE_INSTANCES: u32 = TOTAL_INSTANCES * 4;
+const TOTAL_MEMORIES: u32 = TOTAL_INSTANCES;
+const TOTAL_TABLES: u32 = TOTAL_INSTANCES * 8;
+
 /// Core instances in one component: Python's have 38.
 const CORE_INSTANCES: u32 = 64;
 
@@ -88,14 +93,13 @@ const KEEP_RESIDENT: usize = 256 * 1024;
 pub(super) struct Host {
     pub(super) engine: Engine,
     clock: Clock,
-    instances: AtomicUsize,
 }
 
 impl Host {
     /// An engine whose instances may have at most `memory` bytes in one memory.
     pub(super) fn new(memory: usize) -> Result<Arc<Self>> {
         let engine = Engine::new(&config(memory))?;
-        Ok(Arc::new(Self { clock: Clock::start(&engine), engine, instances: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self { clock: Clock::start(&engine), engine }))
     }
 
     /// Has `store` ask its budget after so long at the least, and up to one tick later.
@@ -114,7 +118,12 @@ impl Host {
 
     /// Whether instances may be made that nobody waits for; the others are for new plugins and for calls.
     pub(super) fn has_room(&self) -> bool {
-        self.instances.load(Ordering::Relaxed) < TOTAL_INSTANCES as usize / 2
+        self.engine.pooling_allocator_metrics().is_none_or(|used| {
+            used.component_instances() < u64::from(TOTAL_INSTANCES / 2)
+                && used.core_instances() < u64::from(TOTAL_CORE_INSTANCES / 2)
+                && used.memories() < TOTAL_MEMORIES as usize / 2
+                && used.tables() < TOTAL_TABLES as usize / 2
+        })
     }
 }
 
@@ -165,31 +174,14 @@ fn thread_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Counts one instance as long as it is there.
-#[derive(Debug)]
-pub(super) struct Counted(Arc<Host>);
-
-impl Counted {
-    pub(super) fn new(host: &Arc<Host>) -> Self {
-        host.instances.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(host))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.instances.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 fn config(memory: usize) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(TOTAL_INSTANCES)
-        .total_core_instances(TOTAL_INSTANCES * 4)
+        .total_core_instances(TOTAL_CORE_INSTANCES)
         .max_core_instances_per_component(CORE_INSTANCES)
-        .total_memories(TOTAL_INSTANCES)
+        .total_memories(TOTAL_MEMORIES)
         .max_memories_per_component(MEMORIES)
-        .total_tables(TOTAL_INSTANCES * 8)
+        .total_tables(TOTAL_TABLES)
         .max_tables_per_component(TABLES)
         .table_elements(TABLE_ELEMENTS)
         .max_component_instance_size(4 << 20)

@@ -123,8 +123,9 @@ impl Folder {
 
     /// What there is to say about each plugin.
     pub fn status(&self) -> Vec<Status> {
-        let plugins: Vec<_> = self.plugins().values().cloned().collect();
-        plugins.iter().map(|plugin| plugin.status()).collect()
+        let plugins = self.plugins().clone();
+        let status = plugins.iter().map(|((_, config), plugin)| (config, plugin.status()));
+        status.map(|(config, status)| Status { own_config: config.is_some(), ..status }).collect()
     }
 
     fn plugins(&self) -> MutexGuard<'_, Named> {

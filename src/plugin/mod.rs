@@ -154,6 +154,8 @@ pub struct Status {
     pub name: String,
     /// The hash of the file in use; absent while there is none.
     pub version: Option<String>,
+    /// Whether it is bound with a configuration of its own, in place of the one beside its file.
+    pub own_config: bool,
     /// `ingress`, `forwarder` or both.
     pub kinds: Vec<&'static str>,
     /// Seconds since 1970 of the last change of version or configuration.
@@ -266,6 +268,7 @@ impl Plugin {
         let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|d| d.as_secs());
         Status {
             name: self.name().to_owned(),
+            own_config: false,
             version: current.as_ref().map(|generation| generation.pool.compiled.version.to_string()),
             kinds: [(roles.ingress, "ingress"), (roles.forwarder, "forwarder")]
                 .into_iter()

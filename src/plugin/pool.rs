@@ -4,7 +4,7 @@
 //! of its own, so that it cannot hold those that serve connections for more than its deadline.
 
 use super::bind::{Asked, Shared, State, forwarder, ingress, lifecycle, one_line};
-use super::engine::{Budget, Counted, Host, Limits};
+use super::engine::{Budget, Host, Limits};
 use super::load::Compiled;
 use super::stats::Stats;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -74,7 +74,6 @@ pub(super) struct Instance {
     calls: u64,
     /// Bytes of its memory when it was new.
     born_with: usize,
-    _counted: Counted,
 }
 
 impl std::fmt::Debug for Instance {
@@ -246,8 +245,8 @@ impl Pool {
         store.data_mut().end();
         match made {
             Ok(Ok(exports)) => {
-                let (born_with, _counted) = (store.data().meter.memory, Counted::new(&self.host));
-                Ok(Instance { store, exports, calls: 0, born_with, _counted })
+                let born_with = store.data().meter.memory;
+                Ok(Instance { store, exports, calls: 0, born_with })
             }
             Ok(Err(text)) => Err(CallError::Returned(format!("configure: {}", one_line(&text, MAX_ERROR)))),
             Err(error) if is_overrun(&error) => {
@@ -275,7 +274,9 @@ impl Pool {
             return;
         }
         let mut idle = self.idle();
-        if idle.len() < self.limits.instances {
+        // One made for a call is kept like one of `fill`'s: only where there is room for it.
+        let is_kept = instance.calls != 1 || idle.is_empty() || self.host.has_room();
+        if is_kept && idle.len() < self.limits.instances {
             idle.push(instance);
         }
     }

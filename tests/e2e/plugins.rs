@@ -142,6 +142,39 @@ ingresses: [{{ name: i, rules: [] }}]
     server.wait_for(&["outcome=\"refused\"", "host=\"a.example\"", "http/1.1"]);
 }
 
+/// The counts of each plugin are fields of a line in the log, now and then while it is asked and at the end.
+#[test]
+fn what_plugins_did_is_told_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("plugins.d");
+    fs::create_dir(&folder).unwrap();
+    put(&folder, "tells.wasm", &guest("tells"));
+    let (port, visit) = (free_port(), free_port());
+    let mut server = Ours.start(&format!(
+        "{}services:
+- name: service-0
+  addr: 127.0.0.1:{port}
+  handler: {{ type: tunnel, metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: i }} }}
+ingresses: [{{ name: i, rules: [] }}]
+",
+        plugins(dir.path()).replace("limits:", "statusInterval: 50ms, limits:")
+    ));
+    server.wait_for(&[
+        "plugin status",
+        "plugin=\"tells\"",
+        "calls=0",
+        "version=",
+        "[\"ingress\"]",
+        "swaps=0",
+    ]);
+    assert_eq!(curl("h.example", visit, "/", &[]).0, 400);
+    let line = server.wait_for(&["plugin status", "calls=1 ", "errors=0", "traps=0", "cache_hits=0"]);
+    assert!(line.contains("latency=[") && line.contains("memory=131072"), "{line}");
+    server.signal("TERM");
+    server.wait();
+    assert_eq!(server.log().matches("plugin status").count(), 2, "only what is new");
+}
+
 /// A reverse proxy whose forwarder asks `picks`.
 fn forwarder(dir: &Path, nodes: &[(&str, u16)]) -> (Proc, u16) {
     let folder = dir.join("plugins.d");
