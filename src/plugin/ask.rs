@@ -69,15 +69,19 @@ impl Generation {
             return Called::Now(Ok(kept));
         }
         let asked = self.asked(request, &[]);
-        if let Some(instance) = self.pool.ready() {
-            let answer = self.pool.call(instance, asked, |exports, store| resolve(exports, store, request));
-            return Called::Now(answer.and_then(|answer| self.tunnel(request, answer)));
-        }
+        let aside = match self.pool.ready(request) {
+            Ok(instance) => {
+                let call = |exports: &Exports, store: &mut _| resolve(exports, store, request);
+                let answer = self.pool.call(instance, request, asked, call);
+                return Called::Now(answer.and_then(|answer| self.tunnel(request, answer)));
+            }
+            Err(aside) => aside,
+        };
         let (generation, request) = (Arc::clone(self), request.to_owned());
         Called::Later(Box::pin(async move {
             let question = request.clone();
             let call = move |exports: &Exports, store: &mut _| resolve(exports, store, &question.request());
-            let answer = Arc::clone(&generation.pool).call_aside(asked, call).await?;
+            let answer = Arc::clone(&generation.pool).call_aside(aside, &request, asked, call).await?;
             generation.tunnel(&request.request(), answer)
         }))
     }
@@ -114,11 +118,14 @@ impl Generation {
             return Called::Now(Ok(kept));
         }
         let asked = self.asked(request, nodes);
-        if let Some(instance) = self.pool.ready() {
-            let call = |exports: &Exports, store: &mut _| select(exports, store, request, nodes);
-            let answer = self.pool.call(instance, asked, call);
-            return Called::Now(answer.and_then(|answer| self.target(request, nodes, answer)));
-        }
+        let aside = match self.pool.ready(request) {
+            Ok(instance) => {
+                let call = |exports: &Exports, store: &mut _| select(exports, store, request, nodes);
+                let answer = self.pool.call(instance, request, asked, call);
+                return Called::Now(answer.and_then(|answer| self.target(request, nodes, answer)));
+            }
+            Err(aside) => aside,
+        };
         let (generation, request) = (Arc::clone(self), request.to_owned());
         let nodes: Arc<[Arc<Node>]> = nodes.into();
         Called::Later(Box::pin(async move {
@@ -126,7 +133,7 @@ impl Generation {
             let call = move |exports: &Exports, store: &mut _| {
                 select(exports, store, &question.request(), &candidates)
             };
-            let answer = Arc::clone(&generation.pool).call_aside(asked, call).await?;
+            let answer = Arc::clone(&generation.pool).call_aside(aside, &request, asked, call).await?;
             generation.target(&request.request(), &nodes, answer)
         }))
     }

@@ -14,6 +14,7 @@ mod engine;
 mod folder;
 mod load;
 mod pool;
+mod probation;
 mod stats;
 mod store;
 mod wasi;

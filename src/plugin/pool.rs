@@ -1,13 +1,15 @@
 //! Warm instances of one version of a plugin: taken for a call, given back after it, replaced when they are worn or broken.
 //!
-//! A call runs on the thread that asks while the plugin behaves. One that has overrun or trapped lately is asked on threads
-//! of its own, so that it cannot hold those that serve connections for more than its deadline.
+//! A call runs on the thread that asks. What `probation` holds is asked on threads of its own, so that it cannot hold those that
+//! serve connections, and so are questions for which an instance has to be made, on others.
 
 use super::bind::{Asked, Shared, State, forwarder, ingress, lifecycle, one_line};
 use super::engine::{Budget, Host, Limits};
 use super::load::Compiled;
+use super::probation::Probation;
 use super::stats::Stats;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use crate::route::{OwnedRequest, Request};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -20,11 +22,11 @@ const MAX_ANSWER: usize = 1 << 20;
 /// Bytes of an error's text that are kept.
 const MAX_ERROR: usize = 1024;
 
-/// After a trap or an overrun so many calls are made on threads of their own before the plugin is trusted again.
-const PROBATION: u32 = 100;
+/// Threads that one plugin may hold with questions on probation, and as many with the making of instances.
+const THREADS: usize = 2;
 
-/// Threads that one plugin on probation may hold.
-const PROBATION_THREADS: usize = 2;
+/// How many deadlines a question on probation waits for a thread.
+const PATIENCE: u32 = 20;
 
 /// Why a plugin gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -45,8 +47,8 @@ pub enum CallError {
     #[error("{0} decisions wait for this plugin already (plugins.limits.queue)")]
     QueueFull(usize),
     /// It waited for others that take too long.
-    #[error("the decisions before this one took {0:?} (plugins.limits.configureDeadline)")]
-    QueueSlow(Duration),
+    #[error("the decisions before this one took {0:?} (plugins.limits.{1})")]
+    QueueSlow(Duration, &'static str),
 }
 
 /// One version of a plugin, ready to be called.
@@ -59,12 +61,14 @@ pub(super) struct Pool {
     pub(super) shared: Arc<Shared>,
     pub(super) stats: Arc<Stats>,
     idle: Mutex<Vec<Instance>>,
-    /// Calls still to be made on threads of their own.
-    probation: AtomicU32,
+    probation: Probation,
     /// It has answered: what `onError: last-good` calls good.
     answered: AtomicBool,
     waiting: Arc<AtomicUsize>,
-    threads: Arc<Semaphore>,
+    /// For questions on probation.
+    suspect: Arc<Semaphore>,
+    /// For those that wait for an instance.
+    making: Arc<Semaphore>,
 }
 
 /// An instance that has been configured.
@@ -100,10 +104,11 @@ impl Pool {
             shared,
             stats,
             idle: Mutex::default(),
-            probation: AtomicU32::new(0),
+            probation: Probation::new(),
             answered: AtomicBool::new(false),
             waiting: Arc::default(),
-            threads: Arc::new(Semaphore::new(PROBATION_THREADS)),
+            suspect: Arc::new(Semaphore::new(THREADS)),
+            making: Arc::new(Semaphore::new(THREADS)),
         };
         let first = pool.instance()?;
         pool.give_back(first);
@@ -126,16 +131,35 @@ impl Pool {
         }
     }
 
-    /// An instance to call on this thread; `None` where one would have to be made, or the plugin is on probation.
-    pub(super) fn ready(&self) -> Option<Instance> {
-        if self.probation.load(Ordering::Relaxed) > 0 {
-            return None;
+    /// An instance to call on this thread.
+    ///
+    /// # Errors
+    ///
+    /// Where none is there, or the question is on probation: how it is to be asked instead.
+    pub(super) fn ready(&self, request: &Request<'_>) -> Result<Instance, Aside> {
+        if self.probation.holds(request) {
+            return Err(Aside::Suspect);
         }
-        self.idle().pop()
+        self.idle().pop().ok_or(Aside::Waits)
+    }
+
+    /// Calls on this thread, for traffic.
+    pub(super) fn call<T>(
+        &self,
+        instance: Instance,
+        request: &Request<'_>,
+        asked: Asked,
+        call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Result<T, CallError> {
+        let answer = self.call_with(instance, asked, call);
+        if is_failure(&answer) {
+            self.probation.failed(self.probation.place(request), false);
+        }
+        answer
     }
 
     /// Calls on this thread. The outer error of `call` is a trap, the inner one the plugin's own.
-    pub(super) fn call<T>(
+    fn call_with<T>(
         &self,
         mut instance: Instance,
         asked: Asked,
@@ -152,38 +176,48 @@ impl Pool {
         self.stats.called(elapsed);
         match answer {
             Ok(answer) => {
-                self.behaved(answer.is_ok());
+                if answer.is_ok() && !self.has_answered() {
+                    self.answered.store(true, Ordering::Relaxed);
+                }
                 self.give_back(instance);
                 answer.map_err(|text| CallError::Returned(one_line(&text, MAX_ERROR)))
             }
-            Err(error) => {
-                self.probation.store(PROBATION, Ordering::Relaxed);
-                if is_overrun(&error) {
-                    self.stats.overran();
-                    return Err(CallError::Overrun(self.limits.deadline, "deadline"));
-                }
-                Err(self.trap(&error, &instance.store, ""))
+            Err(error) if is_overrun(&error) => {
+                self.stats.overran();
+                Err(CallError::Overrun(self.limits.deadline, "deadline"))
             }
+            Err(error) => Err(self.trap(&error, &instance.store, "")),
         }
     }
 
     /// Calls on a thread of its own, making an instance if there is none. At most `plugins.limits.queue` may wait for that.
     pub(super) async fn call_aside<T: Send + 'static>(
         self: Arc<Self>,
+        aside: Aside,
+        request: &OwnedRequest,
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>> + Send + 'static,
     ) -> Result<T, CallError> {
-        let place = self.place()?;
-        let wait = self.limits.configure_deadline;
-        let thread = tokio::time::timeout(wait, Arc::clone(&self.threads).acquire_owned()).await;
-        let thread = thread.map_err(|_| CallError::QueueSlow(wait))?;
+        let (queued, place) = (self.queue()?, self.probation.place(&request.request()));
+        let (threads, wait, setting) = match aside {
+            Aside::Suspect => (&self.suspect, self.limits.deadline * PATIENCE, "deadline"),
+            Aside::Waits => (&self.making, self.limits.configure_deadline, "configureDeadline"),
+        };
+        let thread = tokio::time::timeout(wait, Arc::clone(threads).acquire_owned()).await;
+        let thread = thread.map_err(|_| CallError::QueueSlow(wait, setting))?;
         let pool = Arc::clone(&self);
         let called = tokio::task::spawn_blocking(move || {
             // The call goes on when nobody waits for it any more, and so does what it holds.
-            let _held = (place, thread);
-            let idle = pool.idle().pop();
+            let _held = (queued, thread);
+            // The last warm one is not for a question that it may not survive.
+            let spared = usize::from(aside == Aside::Suspect);
+            let idle = pool.idle_above(spared);
             let instance = idle.map_or_else(|| pool.instance(), Ok)?;
-            pool.call(instance, asked, call)
+            let answer = pool.call_with(instance, asked, call);
+            if is_failure(&answer) {
+                pool.probation.failed(place, true);
+            }
+            answer
         });
         called.await.unwrap_or_else(|error| Err(CallError::Trapped(error.to_string())))
     }
@@ -202,7 +236,7 @@ impl Pool {
         };
         instance.store.data_mut().captured = Some(Vec::new());
         let mut trial = Trial::default();
-        let answer = self.call(instance, asked, |exports, store| {
+        let answer = self.call_with(instance, asked, |exports, store| {
             let started = Instant::now();
             let answer = call(exports, store);
             trial = Trial {
@@ -215,12 +249,18 @@ impl Pool {
         (answer, trial)
     }
 
-    fn place(&self) -> Result<Place, CallError> {
-        let place = Place(Arc::clone(&self.waiting));
+    fn queue(&self) -> Result<Queued, CallError> {
+        let queued = Queued(Arc::clone(&self.waiting));
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.limits.queue {
             return Err(CallError::QueueFull(self.limits.queue));
         }
-        Ok(place)
+        Ok(queued)
+    }
+
+    /// A warm instance, if there are more than so many.
+    fn idle_above(&self, spared: usize) -> Option<Instance> {
+        let mut idle = self.idle();
+        if idle.len() > spared { idle.pop() } else { None }
     }
 
     /// A new, configured instance.
@@ -286,16 +326,6 @@ impl Pool {
         self.answered.load(Ordering::Relaxed)
     }
 
-    fn behaved(&self, answered: bool) {
-        if answered && !self.has_answered() {
-            self.answered.store(true, Ordering::Relaxed);
-        }
-        if self.probation.load(Ordering::Relaxed) > 0 {
-            let less = |left: u32| left.checked_sub(1);
-            let _ = self.probation.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        }
-    }
-
     fn trap(&self, error: &wasmtime::Error, store: &Store<State>, during: &str) -> CallError {
         self.stats.trapped();
         let advice = if store.data().meter.refused {
@@ -312,6 +342,11 @@ impl Pool {
     fn idle(&self) -> MutexGuard<'_, Vec<Instance>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the instance is lost, and time with it.
+fn is_failure<T>(answer: &Result<T, CallError>) -> bool {
+    matches!(answer, Err(CallError::Trapped(_) | CallError::Overrun(..)))
 }
 
 fn is_overrun(error: &wasmtime::Error) -> bool {
@@ -335,10 +370,19 @@ pub(super) struct Exports {
     pub(super) lifecycle: Option<lifecycle::Guest>,
 }
 
-/// A place in the queue.
-struct Place(Arc<AtomicUsize>);
+/// Why a question is asked on a thread of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// It is on probation.
+    Suspect,
+    /// No instance is free.
+    Waits,
+}
 
-impl Drop for Place {
+/// A place in the queue.
+struct Queued(Arc<AtomicUsize>);
+
+impl Drop for Queued {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

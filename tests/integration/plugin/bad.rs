@@ -224,6 +224,9 @@ async fn endless_loops_do_not_hold_up_other_traffic() {
     let runtime = runtime_with(Limits { deadline, ..Limits::default() });
     let chain = bound(&bad(&runtime), OnError::Refuse);
     let good = bound(&plugin(&runtime, "fixed"), OnError::Refuse);
+    // The same plugin answers other hosts as if nothing were the matter.
+    let others = [(good, "a.example"), (chain.clone(), "o.example")];
+    let mut others = others.into_iter().cycle();
     let loops: Vec<_> = (0..64)
         .map(|_| {
             let chain = chain.clone();
@@ -232,8 +235,8 @@ async fn endless_loops_do_not_hold_up_other_traffic() {
         .collect();
     let mut waits = Vec::new();
     while !loops.iter().all(tokio::task::JoinHandle::is_finished) {
-        let (good, began) = (good.clone(), Instant::now());
-        let other = tokio::spawn(async move { answer(&good, "a.example").await });
+        let ((chain, host), began) = (others.next().unwrap(), Instant::now());
+        let other = tokio::spawn(async move { answer(&chain, host).await });
         assert_eq!(other.await.unwrap(), "tunnel");
         waits.push(began.elapsed());
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -246,7 +249,7 @@ async fn endless_loops_do_not_hold_up_other_traffic() {
     let (usual, worst) = (waits[waits.len() * 9 / 10], waits[waits.len() - 1]);
     // The rest goes to a machine on which others work too; calls on these threads would hold them for 3.2 s together.
     assert!(
-        worst < deadline * 4 && usual < deadline / 2,
+        worst < deadline * 8 && usual < deadline / 2,
         "requests waited for {usual:?}, at worst {worst:?}"
     );
     harmless(&chain).await;
@@ -258,7 +261,7 @@ async fn calls_that_nobody_waits_for_are_bounded_too() {
     let limits = Limits { deadline: Duration::from_millis(300), queue: 3, ..Limits::default() };
     let plugin = bad(&runtime_with(limits));
     let chain = bound(&plugin, OnError::Refuse);
-    assert!(answer(&chain, "t.example").await.contains("trap"));
+    assert!(answer(&chain, "l.example").await.contains("no answer within"));
     for _ in 0..5 {
         let asked = ask(&chain, "l.example");
         drop(tokio::time::timeout(Duration::from_millis(20), asked).await);
