@@ -136,7 +136,7 @@ mod tests {
                 probation.failed(Place(n), false);
                 tokio::time::advance(pause).await;
             }
-            let free = (0..).map(|n| request_to(n)).find(|r| probation.place(r).0 >= SPREAD).unwrap();
+            let free = (0..).map(request_to).find(|r| probation.place(r).0 >= SPREAD).unwrap();
             assert_eq!(probation.holds(&free), expected);
             tokio::time::advance(TERM).await;
             assert!(!probation.holds(&free));
