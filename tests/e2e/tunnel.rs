@@ -196,6 +196,29 @@ fn every_visitor_passes_over_a_hung_connector() {
     }
 }
 
+/// A client that stops takes no new streams while it finishes its last: they go elsewhere, with their bodies.
+#[test]
+fn a_client_that_drains_costs_no_request() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_server, port, visit) = server();
+    // While it lives it is always tried first.
+    let mut leaving = client(port, TUNNEL, 255, held.local_addr().unwrap().port());
+    let mut slow = connect(visit);
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n").unwrap();
+    let (mut target, _) = held.accept().unwrap();
+    let _staying = client(port, TUNNEL, 1, scripted("staying"));
+    leaving.signal("TERM");
+    leaving.wait_for(&["stopping"]);
+    let request = b"POST / HTTP/1.1\r\nHost: known.host\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+    for _ in 0..20 {
+        let reply = exchange(visit, request).0;
+        assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("staying"), "{reply}");
+    }
+    target.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow").unwrap();
+    assert!(read_all(&mut slow).0.ends_with("slow"));
+    assert_eq!(leaving.wait(), Some(0));
+}
+
 /// Weak points 4 and 5: a silent visitor or target holds up nobody else; weak point 10: a half-close loses nothing.
 #[test]
 fn one_slow_stream_does_not_hold_up_the_others() {
