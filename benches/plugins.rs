@@ -1,6 +1,7 @@
 //! What decisions by plugins cost: `make plugins`, then `PLUGINS=target/plugins cargo bench --bench plugins`.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot go on panics")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pointsman::addr::Host;
@@ -12,7 +13,7 @@ use pointsman::route::{Ingress, Protocol, Request};
 use std::fmt::Write;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const RULES: usize = 10_000;
 const TUNNEL: &str = "4d21094e-b74c-4916-86c1-d9fa36ea677b";
@@ -38,6 +39,20 @@ fn decisions(c: &mut Criterion) {
     let cached = self::component(&runtime(&CompiledCache::default()));
     let one = hosts.next().unwrap();
     group.bench_function("cached verdict", |b| b.iter(|| resolve(&cached, one)));
+    // With an instance for each core the time of a call falls by their number.
+    let serving = tokio::runtime::Runtime::new().unwrap();
+    group.bench_function("64 connections at once", |b| {
+        b.iter_custom(|calls| {
+            let each = calls.div_ceil(64);
+            let ask = |n: u64| {
+                let (component, host) = (component.clone(), hosts.clone().nth(n as usize).unwrap().clone());
+                async move { (0..each).for_each(|_| resolve(&component, &host)) }
+            };
+            let began = Instant::now();
+            serving.block_on(futures_util::future::join_all((0..64).map(|n| serving.spawn(ask(n)))));
+            began.elapsed().mul_f64(calls as f64 / (each * 64) as f64)
+        });
+    });
 }
 
 fn resolve(ingress: &dyn Ingress, hostname: &Host) {
