@@ -93,8 +93,10 @@ pub struct Again {
 impl Cases {
     /// Reads a table; the error says what is wrong in it, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let table: Option<Self> =
-            serde_saphyr::from_str(text).map_err(|e| format!("the decision table is none: {e}"))?;
+        // Without the lines around the place: the message becomes one line of a log.
+        let options = serde_saphyr::options! { with_snippet: false };
+        let table: Option<Self> = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|e| format!("the decision table is none: {e}"))?;
         let table = table.unwrap_or_default();
         if table.cases.is_empty() {
             return Err("the decision table has no cases: it would hold whatever the plugin does".to_owned());
@@ -292,10 +294,12 @@ mod tests {
         for (wrong, told) in [
             ("cases:\n- reqest: {}\n", &["reqest", "2"][..]),
             ("cases:\n- request: { hostname: a }\n  expect: { tunel: x }\n", &["tunel", "3"]),
+            ("cases:\n- request: [\n", &["line 2"]),
             ("cases: []", &["no cases"]),
             ("", &["cases"]),
         ] {
             let error = Cases::parse(wrong).unwrap_err();
+            assert!(!error.contains('\n'), "{error}");
             assert!(told.iter().all(|told| error.contains(told)), "{error}");
         }
     }
