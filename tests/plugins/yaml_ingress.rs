@@ -95,9 +95,44 @@ fn source() -> Source {
     Source { code: std::fs::read(built("yaml-ingress")).unwrap(), ..Source::default() }
 }
 
+/// YAML has many ways to say the same.
+#[test]
+fn yaml_is_told_from_two_columns() {
+    let id = "4d21094e-b74c-4916-86c1-d9fa36ea677b";
+    let rule = format!("{{ hostname: a.example, endpoint: {id} }}");
+    for config in [
+        format!("rules: [{rule}]"),
+        format!("---\nrules:\n- {rule}\n"),
+        format!("--- # rules\nrules: [{rule}]\n...\n"),
+        format!("%YAML 1.2\n---\nrules: [{rule}]\n"),
+        format!("\u{feff}# why\r\n\r\nrules:\r\n- {rule}\r\n"),
+        format!("{{ rules: [{rule}] }}"),
+        format!("{{\"rules\": [{{\"hostname\": \"a.example\", \"endpoint\": \"{id}\"}}]}}"),
+        format!("'rules': [{rule}]"),
+        format!("a.example {id}"),
+        format!("\u{feff}# why\n2001:db8:: {id}\n\ta.example\t{id}"),
+    ] {
+        let plugin = plugin();
+        plugin.install(&Source { config: config.clone(), ..source() }).unwrap();
+        let chain = Chain::bound(Binding::new(plugin, OnError::Refuse), Table::new(&[]).0);
+        assert!(answer(&chain, "a.example").is_some(), "{config}");
+    }
+}
+
 #[test]
 fn a_configuration_that_is_none_is_refused() {
-    let error =
-        plugin().install(&Source { config: "rules: [{ hostname: x }]".to_owned(), ..source() }).unwrap_err();
-    assert!(error.to_string().contains("endpoint"), "{error}");
+    for (config, told) in [
+        ("rules: [{ hostname: x }]", "endpoint"),
+        ("rule: []", "rule"),
+        ("rules:\n- { hostname: x, endpoint: y, port: 80 }", "port"),
+        ("- hostname: a.example\n  endpoint: x\n", "line 1"),
+        ("[{ hostname: a.example, endpoint: x }]", "line 1"),
+        ("rules : []", "line 1"),
+        ("a.example 4d21094e-b74c-4916-86c1-d9fa36ea677b\nb.example\n", "line 2"),
+        ("a.example b c", "line 1"),
+    ] {
+        let refused = plugin().install(&Source { config: config.to_owned(), ..source() });
+        let error = refused.expect_err(config).to_string();
+        assert!(error.contains(told), "{config}: {error}");
+    }
 }

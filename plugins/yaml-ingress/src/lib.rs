@@ -31,11 +31,13 @@ struct Plugin;
 export!(Plugin);
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Config {
     rules: Option<Vec<Line>>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
     hostname: String,
     endpoint: String,
@@ -64,12 +66,24 @@ impl ingress::Guest for Plugin {
 }
 
 fn rules(config: &str) -> Result<Vec<Rule>, String> {
-    let first = config.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    // A key ends with a colon; the first column of the other form is a host name.
-    if first.is_some_and(|line| !line.split_whitespace().next().is_some_and(|word| word.ends_with(':'))) {
-        return Ok(parse_lines(config));
+    if !is_yaml(config) {
+        return parse_lines(config).map_err(|e| e.to_string());
     }
-    let config: Option<Config> = serde_saphyr::from_str(config).map_err(|e| e.to_string())?;
+    // Without the lines around the place: the message becomes one line of a log.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let config: Option<Config> =
+        serde_saphyr::from_str_with_options(config, options).map_err(|e| e.to_string())?;
     let lines = config.and_then(|config| config.rules).unwrap_or_default();
     Ok(lines.into_iter().map(|Line { hostname, endpoint }| Rule { hostname, endpoint }).collect())
+}
+
+/// Which form it is, by the first word. In two columns that is a host name, and `2001:db8::` is one, while a key has one colon.
+fn is_yaml(config: &str) -> bool {
+    let mut lines = config.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    let word = first.and_then(|line| line.split_whitespace().next());
+    word.is_none_or(|word| {
+        let key = word.ends_with(':') && !word.ends_with("::");
+        key || word == "-" || word.starts_with("---") || word.starts_with(['{', '[', '%'])
+    })
 }

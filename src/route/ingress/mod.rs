@@ -7,7 +7,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{Endpoint, Problem, Rule, Table, parse_endpoint, parse_lines};
+pub use table::{Endpoint, NotTwoColumns, Problem, Rule, Table, parse_endpoint, parse_lines};
 
 use super::{Answer, Request, Verdict};
 

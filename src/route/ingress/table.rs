@@ -176,15 +176,24 @@ pub fn parse_endpoint(text: &str) -> Option<(Uuid, bool)> {
     Some((tunnel, private))
 }
 
-/// Reads GOST's two-column form: lines `hostname endpoint`, `#` begins a comment. Lines that are empty, or have one column
-/// only, say nothing.
-pub fn parse_lines(text: &str) -> Vec<Rule> {
-    let rule = |line: &str| {
-        let line = line.split('#').next()?;
-        let mut columns = line.split_whitespace();
-        Some(Rule { hostname: columns.next()?.to_owned(), endpoint: columns.next()?.to_owned() })
+/// A line that is not of two columns, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("line {0}: expected two columns, a host name and a tunnel ID")]
+pub struct NotTwoColumns(pub usize);
+
+/// Reads GOST's two-column form: lines `hostname endpoint`, `#` begins a comment. GOST leaves out a line that it cannot read, and
+/// its hosts go nowhere without a word; here it is an error.
+pub fn parse_lines(text: &str) -> Result<Vec<Rule>, NotTwoColumns> {
+    let lines = (1..).zip(text.trim_start_matches('\u{feff}').lines());
+    let columns = lines.map(|(number, line)| {
+        let line = line.split_once('#').map_or(line, |(line, _)| line);
+        (number, line.split_whitespace().collect::<Vec<_>>())
+    });
+    let rule = |(number, columns): (usize, Vec<&str>)| match columns[..] {
+        [hostname, endpoint] => Ok(Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() }),
+        _ => Err(NotTwoColumns(number)),
     };
-    text.trim_start_matches('\u{feff}').lines().filter_map(rule).collect()
+    columns.filter(|(_, columns)| !columns.is_empty()).map(rule).collect()
 }
 
 #[cfg(test)]

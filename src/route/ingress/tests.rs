@@ -199,8 +199,16 @@ proptest! {
 
 #[test]
 fn two_columns_with_comments_and_blank_lines() {
-    let text = "\u{feff}# comment\r\n\r\nexample.com\t11111111-2222-4333-8444-555555555555 # why\r\nshort\n  *.x.org   $abc  more\n#\n";
-    let lines: Vec<_> = parse_lines(text).into_iter().map(|rule| (rule.hostname, rule.endpoint)).collect();
+    let text = "\u{feff}# comment\r\n\r\nexample.com\t11111111-2222-4333-8444-555555555555 # why\r\n  *.x.org   $abc  \n#\n";
+    let lines: Vec<_> =
+        parse_lines(text).unwrap().into_iter().map(|rule| (rule.hostname, rule.endpoint)).collect();
     let expected = [("example.com", "11111111-2222-4333-8444-555555555555"), ("*.x.org", "$abc")];
     assert_eq!(lines, expected.map(|(h, e)| (h.to_owned(), e.to_owned())));
+}
+
+#[test]
+fn a_line_of_one_column_or_three_is_told() {
+    for (text, line) in [("a.com 1\n# why\nshort # 2\n", 3), ("a.com 1 more", 1), ("\n\n- hostname: a", 3)] {
+        assert_eq!(parse_lines(text), Err(NotTwoColumns(line)), "{text}");
+    }
 }
