@@ -49,7 +49,7 @@ fn runtime() -> Runtime {
     Runtime::new(limits, CompiledCache::default()).unwrap()
 }
 
-fn install(runtime: &Runtime, folder: &Path) -> Result<Arc<Plugin>, String> {
+pub(super) fn install(runtime: &Runtime, folder: &Path) -> Result<Arc<Plugin>, String> {
     let name = folder.file_name().unwrap().to_str().unwrap();
     let text = |ending: &str| std::fs::read_to_string(folder.join(format!("{name}{ending}"))).ok();
     let source = Source {
@@ -63,7 +63,7 @@ fn install(runtime: &Runtime, folder: &Path) -> Result<Arc<Plugin>, String> {
 }
 
 /// The folders in `plugins/` that hold a decision table.
-fn examples() -> Vec<PathBuf> {
+pub(super) fn examples() -> Vec<PathBuf> {
     let folders = std::fs::read_dir(folder("")).unwrap().map(|entry| entry.unwrap().path());
     folders
         .filter(|folder| folder.join(folder.file_name().unwrap()).with_extension("cases.yaml").exists())

@@ -35,15 +35,15 @@ impl forwarder::Guest for Canary {
             // A cookie is nothing that the host can compare before it calls, so such an answer is for this request only.
             let cookie = config.cookie.as_deref().and_then(request_info::cookie);
             let by_address = config.cookie.is_none();
-            let reuse = by_address.then_some(Reuse { ttl_ms: REUSE_MS, depends_on: Dependency::CLIENT });
+            let reuse = Reuse { ttl_ms: REUSE_MS, depends_on: Dependency::CLIENT };
             let visitor = cookie.unwrap_or(req.client);
 
             let canary = config.takes(&visitor);
-            let verdict = match choose(config, &nodes, canary, &visitor) {
-                Some(index) => Verdict::Node(index),
-                None => Verdict::Pass,
-            };
-            Ok(Answer { verdict, reuse })
+            // Without a healthy node the next request is asked about anew: one may be back by then.
+            Ok(match choose(config, &nodes, canary, &visitor) {
+                Some(index) => Answer { verdict: Verdict::Node(index), reuse: by_address.then_some(reuse) },
+                None => Answer { verdict: Verdict::Pass, reuse: None },
+            })
         })
     }
 }
