@@ -16,6 +16,7 @@ mod http;
 mod logs;
 mod plugin_cli;
 mod plugins;
+mod readme;
 mod select;
 mod settings;
 mod shutdown;
