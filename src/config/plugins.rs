@@ -2,7 +2,7 @@
 
 use super::reader::{Bare, Field, Map};
 use super::settings::{read_size, word};
-use crate::plugin::{Allow, FolderSettings, Limits, OnError};
+use crate::plugin::{Allow, Folder, FolderSettings, Limits, OnError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,8 +104,7 @@ pub(crate) fn binding(field: &Field<'_>, folder: bool) -> Option<Plugin> {
     if kind.is_none() {
         map.error("plugin without a type".to_owned(), "expected plugin: { type: wasm, name: NAME }");
     }
-    let name = map.text(&["name"]).map(str::to_owned);
-    let at = map.get(&["path", "addr"]).and_then(|f| path(&f));
+    let (name, at) = (map.filled(&["name"]), map.filled(&["path", "addr"]));
     let config = map.get(&["config"]).and_then(|f| f.text()).map(str::to_owned);
     let on_error = match map.get(&["onError"]).and_then(|f| word(&f, &["refuse", "next", "last-good"])) {
         Some("next") => OnError::Next,
@@ -113,14 +112,14 @@ pub(crate) fn binding(field: &Field<'_>, folder: bool) -> Option<Plugin> {
         _ => OnError::Refuse,
     };
     let allow = map.get(&["allowAddresses"]).map(|f| allow(&f)).unwrap_or_default();
-    let file = match (name, at) {
-        (Some(name), None) if folder => PluginFile::Named(name),
+    let file = match (&name, &at) {
+        (Some(name), None) if folder => PluginFile::Named(plugin_name(name)?),
         (Some(_), None) => {
             let help = "expected a section plugins: { dir: plugins.d }, or path: FILE.wasm here";
             map.error("a plugin's name without a plugin folder".to_owned(), help);
             return None;
         }
-        (None, Some(path)) => PluginFile::At(path),
+        (None, Some(at)) => PluginFile::At(path(at)?),
         (Some(_), Some(_)) => {
             map.error("name and path".to_owned(), "keep one of the two");
             return None;
@@ -133,7 +132,40 @@ pub(crate) fn binding(field: &Field<'_>, folder: bool) -> Option<Plugin> {
     };
     map.finish(&[], &["token", "timeout", "tls"]);
     wasm?;
+    if let (PluginFile::At(path), Some(at)) = (&file, &at) {
+        look_at(path, at);
+    }
     Some(Plugin { file, config, on_error, allow })
+}
+
+/// A name, to which the folder adds the ending.
+fn plugin_name(field: &Field<'_>) -> Option<String> {
+    let text = field.text()?.trim();
+    let file = text.rsplit('/').next().unwrap_or(text);
+    let bare = file.strip_suffix(".wasm").unwrap_or(file);
+    if text == bare && Folder::takes(text) {
+        return Some(text.to_owned());
+    }
+    let help = match Folder::takes(bare) {
+        true if text == file => format!("write {bare}"),
+        true => {
+            format!("write {bare} for {bare}.wasm in the plugin folder, or path: FILE.wasm for one elsewhere")
+        }
+        false => "expected letters, digits, dot, dash and underscore, and no dot in front".to_owned(),
+    };
+    field.error(format!("{text:?} is no plugin's name"), help);
+    None
+}
+
+/// What can be said now about a file elsewhere. One that is not there may come later.
+fn look_at(path: &Path, field: &Field<'_>) {
+    let shown = path.display();
+    if path.extension().is_none_or(|ending| ending != "wasm") {
+        field.error(format!("{shown} is no plugin"), "expected the path of a file NAME.wasm");
+    } else if !path.exists() {
+        let help = "it is taken into use when it comes; until then it fails as `onError` says";
+        field.warn(format!("there is no file {shown}"), help);
+    }
 }
 
 fn allow(field: &Field<'_>) -> Allow {

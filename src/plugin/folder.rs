@@ -78,6 +78,12 @@ impl Folder {
         Arc::new(Self { runtime, settings, plugins: Mutex::default(), ingress, wake: OnceLock::new() })
     }
 
+    /// Whether `NAME.wasm` is taken for a plugin, going by its name.
+    pub fn takes(name: &str) -> bool {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !name.is_empty() && !name.starts_with('.') && name.bytes().all(fits)
+    }
+
     /// Loads what lies in the folder, then watches it until the value is dropped. A file that cannot be loaded is logged
     /// and shown in its status; a folder that is not there yet is waited for.
     pub fn watch(self: &Arc<Self>) {

@@ -189,11 +189,47 @@ fn call_takes_its_question_from_a_file_and_flags_stand_above_it() {
         (&["--host", "a.example", "--protocol", "gopher"], "none of http1"),
         (&["--host", "a.example", "--now", "noon"], "no time such as"),
         (&["--header", "cookie"], "expected NAME:VALUE"),
+        (&[], "no question: give --host NAME"),
     ] {
         let said = desk.run(&[&["call", "fixed.wasm"], arguments].concat());
         assert!(said.code == 2 && said.err.contains(told), "{arguments:?}: {} {}", said.code, said.err);
     }
     assert_eq!(desk.run(&["call", "missing.wasm", "--host", "a.example"]).code, 2);
+}
+
+/// A script reads standard output, whatever is wrong.
+#[test]
+fn without_a_result_json_says_why() {
+    let desk = Desk::new(&["fixed"]);
+    desk.write("typo.yaml", "hostnam: p.example\n");
+    std::fs::create_dir(desk.path("taken")).unwrap();
+    for (arguments, told) in [
+        (&["check", "missing.wasm"][..], "cannot read missing.wasm"),
+        (&["test", "fixed.wasm", "missing.yaml"], "cannot read missing.yaml"),
+        (&["call", "fixed.wasm", "--request", "typo.yaml"], "hostnam"),
+        (&["call", "fixed.wasm"], "no question"),
+        (&["bench", "fixed.wasm", "--config", "missing.yaml"], "cannot read missing.yaml"),
+        (&["new", "taken", "--lang", "wat"], "is there already"),
+    ] {
+        let (code, json) = desk.json(arguments);
+        assert_eq!((code, &json["ok"]), (2, &false.into()), "{arguments:?}: {json}");
+        assert!(json["error"].as_str().unwrap().contains(told), "{arguments:?}: {json}");
+    }
+}
+
+#[test]
+fn log_lines_are_plain_and_bench_leaves_them_out() {
+    let desk = Desk::new(&[]);
+    let guest = std::fs::read_to_string("tests/data/guests/fixed.wat").unwrap();
+    let configure = "(func (export \"configure\") (param $config i32) (param $len i32) (result i32)";
+    let logs = guest
+        .replace(configure, &format!("{configure}\n(call $log (i32.const 2) (i32.const 128) (i32.const 9))"));
+    assert_ne!(logs, guest);
+    desk.write("logs.wasm", wat::parse_str(logs).unwrap());
+    let said = desk.run(&["check", "logs.wasm"]);
+    assert_eq!(said.err, " INFO plugin says plugin=\"logs\" not today\n");
+    let said = desk.run(&["bench", "logs.wasm", "--host", "a.example", "--seconds", "0.1"]);
+    assert_eq!((said.code, &*said.err), (0, ""), "{}", said.out);
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 pub(super) const HELP: &str = "\
 A call is measured as the proxy makes it, on one core and with a warm instance: from the question to the checked answer. The
-decision cache is left out; what it saves is told beside it, if the plugin's answer may be given again.
+decision cache is left out; what it saves is told beside it, if the plugin's answer may be given again. What the plugin logs is
+not shown.
 
 Exit status: 0 measured, 1 the plugin failed, 2 wrong command line.
 

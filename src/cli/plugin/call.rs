@@ -3,6 +3,7 @@
 use super::question::Question;
 use super::{Failure, Form, PluginFile, Report, line, log_json, log_lines, nanos, short, size, unasked};
 use crate::plugin::{Again, Outcome};
+use anyhow::anyhow;
 use clap::Args;
 use serde_json::json;
 use std::time::Duration;
@@ -37,6 +38,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    if arguments.question.is_empty() {
+        let help = "no question: give --host NAME, --request FILE or another part of a request";
+        return Err(anyhow!("{help}").into());
+    }
     let case = arguments.question.case()?;
     let plugin = arguments.plugin.open()?;
     Ok(report(&plugin.ask(&case).map_err(unasked)?))

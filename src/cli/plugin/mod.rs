@@ -15,7 +15,7 @@ use crate::plugin::{CompiledCache, InstallError, Limits, Runtime, Workbench};
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,6 +23,9 @@ use tracing_subscriber::EnvFilter;
 
 /// What the tools show of the log, which goes to standard error.
 const LOG: &str = "pointsman::plugin=trace,off";
+
+/// The same without what plugins say themselves: a hundred new instances a second have nothing new to say.
+const QUIET_LOG: &str = "pointsman::plugin=trace,pointsman::plugin::bind=off,off";
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -70,7 +73,7 @@ fn deadline(text: &str) -> Result<Duration, String> {
 /// How a report is printed.
 #[derive(Debug, Clone, Copy, Args)]
 struct Form {
-    /// Prints one JSON object instead of text; what keys it has, --help tells
+    /// Prints one JSON object instead of text; what keys it has, --help tells. Without a result: "ok" and "error"
     #[arg(long)]
     json: bool,
 }
@@ -103,7 +106,9 @@ impl From<InstallError> for Failure {
 }
 
 pub(super) fn run(command: &Command) -> ExitCode {
-    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(LOG)).with_writer(std::io::stderr);
+    let filter = if matches!(command.tool, Tool::Bench(_)) { QUIET_LOG } else { LOG };
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     // Whoever has set one up already sees the lines there.
     drop(log.without_time().with_target(false).try_init());
     let (form, report) = match &command.tool {
@@ -119,17 +124,22 @@ pub(super) fn run(command: &Command) -> ExitCode {
             ExitCode::from(u8::from(!ok))
         }
         Err(Failure::Plugin(problem)) => {
-            if form.json {
-                print(&format!("{}\n", serde_json::json!({ "ok": false, "error": problem })));
-            } else {
-                super::print(&format!("pointsman: {problem}\n"));
-            }
+            fail(form, &problem);
             ExitCode::FAILURE
         }
         Err(Failure::Usage(error)) => {
-            super::print(&format!("pointsman: {error:#}\n"));
+            fail(form, &format!("{error:#}"));
             ExitCode::from(2)
         }
+    }
+}
+
+/// Says why there is no report.
+fn fail(form: Form, problem: &str) {
+    if form.json {
+        print(&format!("{}\n", serde_json::json!({ "ok": false, "error": problem })));
+    } else {
+        super::print(&format!("pointsman: {problem}\n"));
     }
 }
 

@@ -124,7 +124,7 @@ impl Scan {
             if other || name.is_empty() || name.starts_with('.') {
                 continue;
             }
-            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            if !Folder::takes(name) {
                 if self.names_told.insert(name.to_owned()) {
                     warn!(file = ?file, "not a plugin's name: letters, digits, dot, dash and underscore are taken");
                 }
