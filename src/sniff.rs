@@ -33,6 +33,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SSH_BANNER: &[u8] = b"SSH-2";
 /// The longest method that is taken for HTTP; registered ones have at most 17 letters.
 const MAX_METHOD: usize = 32;
+/// Line ends in front of a method that are waited through; servers skip them (RFC 9112, section 2.2), and without a bound a
+/// visitor could send nothing else for as long as the sniff lasts.
+const MAX_LINE_ENDS: usize = 32;
 /// What a hello in records of one byte each would take; far more than any real one.
 const MAX_HELLO_INPUT: usize = 6 * MAX_HELLO;
 
@@ -93,14 +96,25 @@ fn guess(bytes: &[u8]) -> Guess {
         _ if bytes.starts_with(SSH_BANNER) => Guess::Is(Sniffed::Ssh),
         _ if starts(HTTP2_PREFACE) || starts(SSH_BANNER) => Guess::More,
         _ => {
-            let method =
-                bytes.iter().take_while(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')).count();
-            match bytes.get(method) {
-                Some(b' ') if (1..=MAX_METHOD).contains(&method) => Guess::Is(Sniffed::Http1),
-                None if method <= MAX_METHOD => Guess::More,
-                _ => Guess::Is(Sniffed::Unknown),
+            let line_ends = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+            if line_ends > MAX_LINE_ENDS {
+                return Guess::Is(Sniffed::Http1);
             }
+            guess_method(&bytes[line_ends..])
         }
+    }
+}
+
+/// More than a strict parser takes: what a lenient one behind us could read as a request has to come before ours, which
+/// refuses it, and must not pass unrouted.
+fn guess_method(text: &[u8]) -> Guess {
+    let method = text.iter().take_while(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_')).count();
+    match text.get(method) {
+        Some(b' ' | b'\t' | b'\x0b' | b'\x0c') if (1..=MAX_METHOD).contains(&method) => {
+            Guess::Is(Sniffed::Http1)
+        }
+        None if method <= MAX_METHOD => Guess::More,
+        _ => Guess::Is(Sniffed::Unknown),
     }
 }
 
@@ -170,6 +184,17 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n", More),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0", Is(Sniffed::Http2)),
             (b"PRI /", Is(Sniffed::Http1)),
+            (b"GET\t/", Is(Sniffed::Http1)),
+            (b"GET\x0b/", Is(Sniffed::Http1)),
+            (b"\r", More),
+            (b"\r\n\r\nGE", More),
+            (b"\r\nGET ", Is(Sniffed::Http1)),
+            (b"\n\n\nGET ", Is(Sniffed::Http1)),
+            (b"\r\nPRI * HTTP/2.0\r\n\r\n", Is(Sniffed::Http1)),
+            (&[b'\n'; 32], More),
+            (&[b'\n'; 33], Is(Sniffed::Http1)),
+            (b"\r\nhello", Is(Sniffed::Unknown)),
+            (b"PING\r\n", Is(Sniffed::Unknown)),
             (b"PROPFIND /", Is(Sniffed::Http1)),
             (b"SSH-2.0-x", Is(Sniffed::Ssh)),
             (b"SSH-", More),

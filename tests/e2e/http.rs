@@ -89,6 +89,29 @@ async fn ambiguous_requests_are_refused() {
     assert!(reply.starts_with("HTTP/1.1 431 ") && closed, "{reply}");
 }
 
+/// What only a lenient server would take for HTTP does not pass as raw to a node that takes everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_looks_like_http_is_no_raw_connection() {
+    let web = backend::http("web").await;
+    let port = free_port();
+    let _proxy = Program::Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{port}
+  handler: {{ type: tcp, metadata: {{ sniffing: true }} }}
+  forwarder: {{ nodes: [{{ name: all, addr: '127.0.0.1:{web}' }}] }}
+"
+    ));
+    wait_for_port(port);
+    for start in ["GET\t/", "\r\n\r\nGET /", "\n\nGET /"] {
+        let request = format!("{start} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        let (reply, closed) = exchange(port, request.as_bytes());
+        assert!(
+            reply.starts_with("HTTP/1.1 400 ") && reply.contains("request ID ") && closed,
+            "{start:?}: {reply}"
+        );
+    }
+}
+
 /// A server that sends `reply` to whoever connects, then keeps the connection.
 fn scripted(reply: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
