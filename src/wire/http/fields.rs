@@ -149,7 +149,7 @@ impl Meaning {
         for option in tokens(value) {
             let is = |known: &[u8]| option.eq_ignore_ascii_case(known);
             // A next hop that obeys would drop the field and read another message than we did.
-            if is(b"content-length") || is(b"host") {
+            if is(b"content-length") || is(b"transfer-encoding") || is(b"host") {
                 return Err("Connection names a field that frames or routes the message");
             }
             self.close |= is(b"close");

@@ -178,6 +178,7 @@ fn fields_that_are_refused() {
         b"Host: a\r\nTransfer-Encoding: \x0bchunked",
         b"Host: a\r\nConnection: close, Content-Length",
         b"Host: a\r\nConnection: host",
+        b"Host: a\r\nTransfer-Encoding: chunked\r\nConnection: transfer-encoding",
         b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1",
         b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked",
         b"Host: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nUpgrade: x",
