@@ -225,7 +225,7 @@ where
             };
             let conn = conn(Box::new(stream), client, local);
             let serve = serve.clone();
-            shutdown.tasks.spawn(async move { serve(conn, permit).await });
+            shutdown.spawn_connection(async move { serve(conn, permit).await });
         }
     })
 }

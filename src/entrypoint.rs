@@ -69,11 +69,12 @@ impl Entrypoint {
         match sniffed {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 permit.established();
+                record.discard();
                 self.http(conn.stream, prefix, conn.client, version == Sniffed::Http2).await;
             }
             Ok(Sniffed::Tls(hello)) if hello.server_name.is_some() => {
                 permit.established();
-                self.tls(conn.stream, prefix, conn.client, hello).await;
+                self.tls(conn.stream, prefix, conn.client, hello, record).await;
             }
             Ok(_) => record.failed("no_host", NO_HOST).connection(),
             Err(error) => record.failed(error.outcome(), &error).connection(),
@@ -96,9 +97,16 @@ impl Entrypoint {
         }
     }
 
-    async fn tls(&self, stream: BoxStream, prefix: Bytes, client: SocketAddr, hello: ClientHello) {
+    async fn tls(
+        &self,
+        stream: BoxStream,
+        prefix: Bytes,
+        client: SocketAddr,
+        hello: ClientHello,
+        record: Record<'_>,
+    ) {
         let Some(name) = hello.server_name else { return };
-        let record = Record::new(&self.service, client, Instant::now()).host(&name);
+        let record = record.host(&name).protocol(Protocol::Tls);
         let request = Request {
             hostname: name.clone(),
             protocol: Protocol::Tls,
@@ -112,18 +120,16 @@ impl Entrypoint {
         let mut choice = match decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination)) {
             Ok(choice) => choice,
             Err(failure) => {
-                return record.protocol(Protocol::Tls).failed(failure.outcome(), &failure).connection();
+                return record.failed(failure.outcome(), &failure).connection();
             }
         };
         let reached = self.reach(&mut choice, pipe::Side::new(stream, prefix)).await;
-        let record = record.route(choice.route()).protocol(Protocol::Tls);
+        let record = record.route(choice.route());
         let Reached { visitor, target, sent, .. } = match reached {
             Ok(reached) => reached,
             Err(error) => return record.failed(error.outcome(), &error).connection(),
         };
-        let mut outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
-        outcome.a_to_b += sent;
-        record.piped(&outcome).connection();
+        record.pipe(visitor, target, self.pipe_limits(), sent).await;
     }
 
     /// A stream for a raw visitor.

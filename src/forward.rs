@@ -69,14 +69,16 @@ impl Forward {
         let asked = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map(|d| d.host.clone());
         let asked = asked.unwrap_or_else(Host::empty);
         match sniffed {
-            Ok(Sniffed::Http1) => self.http(conn, false).await,
-            Ok(Sniffed::Http2) => self.http(conn, true).await,
+            Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
+                record.discard();
+                self.http(conn, version == Sniffed::Http2).await;
+            }
             Ok(Sniffed::Tls(hello)) => {
                 let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra(conn.via.as_deref()) };
-                self.raw(conn, Protocol::Tls, hello.server_name.unwrap_or(asked), extra).await;
+                self.raw(conn, Protocol::Tls, hello.server_name.unwrap_or(asked), extra, record).await;
             }
-            Ok(Sniffed::Ssh) => self.opaque(conn, Protocol::Ssh, asked).await,
-            Ok(Sniffed::Unknown) => self.opaque(conn, Protocol::Unknown, asked).await,
+            Ok(Sniffed::Ssh) => self.opaque(conn, Protocol::Ssh, asked, record).await,
+            Ok(Sniffed::Unknown) => self.opaque(conn, Protocol::Unknown, asked, record).await,
             Err(error) => {
                 let route = route_of(None, conn.via.as_deref());
                 record.route(route).failed(error.outcome(), &error).connection();
@@ -103,15 +105,14 @@ impl Forward {
         }
     }
 
-    async fn opaque(&self, conn: Conn, protocol: Protocol, hostname: Host) {
+    async fn opaque(&self, conn: Conn, protocol: Protocol, hostname: Host, record: Record<'_>) {
         let extra = self.extra(conn.via.as_deref());
-        self.raw(conn, protocol, hostname, extra).await;
+        self.raw(conn, protocol, hostname, extra, record).await;
     }
 
-    async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host, extra: Extra) {
+    async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host, extra: Extra, record: Record<'_>) {
         let client = conn.client;
-        let record = Record::new(&self.service, client, Instant::now()).host(&hostname);
-        let record = record.protocol(protocol);
+        let record = record.host(&hostname).protocol(protocol);
         let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
         let mut node = None;
@@ -124,8 +125,7 @@ impl Forward {
         let _active = node.as_ref().map(Active::new);
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
-        let outcome = pipe::pipe(visitor, target, self.pipe_limits()).await;
-        record.piped(&outcome).connection();
+        record.pipe(visitor, target, self.pipe_limits(), 0).await;
     }
 
     fn pipe_limits(&self) -> pipe::Limits {

@@ -2,10 +2,11 @@
 //!
 //! The fields are the same for all, so that one query finds them: service, client, host, protocol, route, node, tunnel,
 //! connector, bytes each way, elapsed, outcome, and for failures the error. What is not known is left out. Text that a
-//! stranger chose is bounded here and escaped by the log's own format.
+//! stranger chose is bounded here and escaped by the log's own format. A line that nobody has written when its task is
+//! dropped is written then.
 
 use crate::addr::Host;
-use crate::net::pipe;
+use crate::net::pipe::{self, Side};
 use crate::route::Protocol;
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,19 +32,23 @@ pub(crate) struct Route {
 
 /// The line while it is being collected.
 #[derive(Debug)]
+#[must_use = "dropped unwritten, the record says that its connection or request was cut"]
 pub(crate) struct Record<'a> {
     service: &'a str,
     client: SocketAddr,
     started: Instant,
     host: Option<Host>,
     protocol: Protocol,
+    /// Of a request.
+    method: Option<&'a str>,
     route: Route,
-    bytes_in: u64,
-    bytes_out: u64,
+    /// From the visitor and to the visitor.
+    bytes: Option<(u64, u64)>,
     /// One word; `ok` when all went well.
     outcome: &'static str,
     /// What went wrong, where and by which setting.
     error: Option<String>,
+    written: bool,
 }
 
 impl<'a> Record<'a> {
@@ -54,83 +59,117 @@ impl<'a> Record<'a> {
             started,
             host: None,
             protocol: Protocol::Unknown,
+            method: None,
             route: Route::default(),
-            bytes_in: 0,
-            bytes_out: 0,
+            bytes: Some((0, 0)),
             outcome: "ok",
             error: None,
+            written: false,
         }
     }
 
     /// The host that was asked for; an empty one is none.
-    pub(crate) fn host(self, host: &Host) -> Self {
-        Self { host: Some(host.clone()).filter(|host| !host.is_empty()), ..self }
+    pub(crate) fn host(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone()).filter(|host| !host.is_empty());
+        self
     }
 
     /// What the first bytes were.
-    pub(crate) fn protocol(self, protocol: Protocol) -> Self {
-        Self { protocol, ..self }
+    pub(crate) fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    /// It is a request's.
+    pub(crate) fn method(mut self, method: &'a str) -> Self {
+        self.method = Some(method);
+        self
     }
 
     /// Where it went, or how far it came.
-    pub(crate) fn route(self, route: Route) -> Self {
-        Self { route, ..self }
+    pub(crate) fn route(mut self, route: Route) -> Self {
+        self.route = route;
+        self
     }
 
     /// Body bytes from the visitor and to the visitor.
-    pub(crate) fn bytes(self, (bytes_in, bytes_out): (u64, u64)) -> Self {
-        Self { bytes_in, bytes_out, ..self }
+    pub(crate) fn bytes(mut self, bytes: (u64, u64)) -> Self {
+        self.bytes = Some(bytes);
+        self
     }
 
     /// It came to nothing.
-    pub(crate) fn failed(self, outcome: &'static str, error: impl fmt::Display) -> Self {
-        Self { outcome, error: Some(error.to_string()), ..self }
+    pub(crate) fn failed(mut self, outcome: &'static str, error: impl fmt::Display) -> Self {
+        self.outcome = outcome;
+        self.error = Some(error.to_string());
+        self
     }
 
-    /// It was piped, and this is how that ended.
-    pub(crate) fn piped(self, done: &pipe::Outcome) -> Self {
-        let ok = matches!(done.end, pipe::End::ClosedBy(_));
-        Self {
-            bytes_in: done.a_to_b,
-            bytes_out: done.b_to_a,
-            outcome: done.end.outcome(),
-            error: (!ok).then(|| done.end.to_string()),
-            ..self
-        }
+    /// Pipes a raw connection and writes its line. `sent` has gone from the visitor to the target already.
+    pub(crate) async fn pipe(mut self, visitor: Side, target: Side, limits: pipe::Limits, sent: u64) {
+        let bytes = &mut self.bytes;
+        let count = |from_visitor, to_visitor| *bytes = Some((sent + from_visitor, to_visitor));
+        let end = pipe::pipe_counted(visitor, target, limits, count).await.end;
+        self.outcome = end.outcome();
+        self.error = (!matches!(end, pipe::End::ClosedBy(_))).then(|| end.to_string());
+        self.connection();
     }
 
     /// Writes the line of a raw connection.
-    pub(crate) fn connection(&self) {
-        self.write("connection", None, None, None);
+    pub(crate) fn connection(mut self) {
+        self.write("connection", None, None);
     }
 
     /// Writes the line of a request. `request_id` names a refused one to its visitor.
-    pub(crate) fn request(&self, method: Option<&str>, status: u16, request_id: Option<&dyn fmt::Display>) {
+    pub(crate) fn request(mut self, status: u16, request_id: Option<&dyn fmt::Display>) {
         let request_id = request_id.map(ToString::to_string);
-        self.write("request", method.map(bounded), Some(status), request_id.as_deref());
+        self.write("request", Some(status), request_id.as_deref());
     }
 
-    fn write(&self, what: &str, method: Option<&str>, status: Option<u16>, request_id: Option<&str>) {
+    /// There is more to say than this line has room for: whoever goes on writes other ones.
+    pub(crate) fn discard(mut self) {
+        self.written = true;
+    }
+
+    fn write(&mut self, what: &str, status: Option<u16>, request_id: Option<&str>) {
+        self.written = true;
         let Route { rule, node, tunnel, connector } = &self.route;
         info!(
             service = self.service,
             client = %self.client,
             host = self.host.as_ref().map(Host::as_str),
             protocol = known(self.protocol.as_str()),
-            method,
+            method = self.method.map(bounded),
             status,
             request_id,
             route = known(rule),
             node = known(node),
             tunnel = known(tunnel),
             connector = known(connector),
-            bytes_in = self.bytes_in,
-            bytes_out = self.bytes_out,
+            bytes_in = self.bytes.map(|(bytes_in, _)| bytes_in),
+            bytes_out = self.bytes.map(|(_, bytes_out)| bytes_out),
             elapsed = seconds(self.started.elapsed()),
             outcome = self.outcome,
             error = self.error.as_deref().map(bounded),
             "{what}"
         );
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if self.written {
+            return;
+        }
+        self.outcome = "cut";
+        self.error = Some("given up before its end".to_owned());
+        if self.method.is_some() {
+            // How far its bodies have come is not known here.
+            self.bytes = None;
+            self.write("request", None, None);
+        } else {
+            self.write("connection", None, None);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way out: a first signal stops accepting, open connections get a grace period, a second signal ends at once.
 
+use std::future::Future;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -7,32 +8,54 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// What every task needs to end well: a token that says "stop", and a tracker that counts who has not.
+/// How long connections that are cut may take to write their lines in the log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What every task needs to end well: a token that says "stop", and trackers that count who has not.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     /// Cancelled by the first signal.
     pub stop: CancellationToken,
-    /// Every task that the grace period waits for.
+    /// Tasks beside those of connections that the grace period waits for: listeners, sessions with servers.
     pub tasks: TaskTracker,
+    connections: TaskTracker,
+    /// Cancelled when no more is waited for.
+    cut: CancellationToken,
 }
 
 impl Shutdown {
+    /// Starts the task of one connection. It is dropped where it stands when the time is up.
+    pub(crate) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let (cut, connection) = (self.cut.clone(), Box::pin(connection));
+        self.connections.spawn(async move {
+            // In this order: what a connection meets of the end of others is not its visitor's business.
+            tokio::select! { biased; () = cut.cancelled() => {}, () = connection => {} }
+        });
+    }
+
     /// Waits for a signal, then for the tasks, at most `grace` long.
     pub async fn run(self, grace: Duration) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        info!(connections = self.tasks.len(), ?grace, "stopping");
+        info!(connections = self.connections.len(), ?grace, "stopping");
         self.stop.cancel();
         self.tasks.close();
+        self.connections.close();
+        let ended = async { tokio::join!(self.tasks.wait(), self.connections.wait()) };
         tokio::select! {
-            ended = timeout(grace, self.tasks.wait()) => match ended {
-                Ok(()) => info!("stopped"),
-                Err(_) => warn!(connections = self.tasks.len(), "grace period over: open connections are cut"),
+            ended = timeout(grace, ended) => match ended {
+                Ok(_) => {
+                    info!("stopped");
+                    return Ok(());
+                }
+                Err(_) => warn!(connections = self.connections.len(), "grace period over: open connections are cut"),
             },
-            _ = terminate.recv() => warn!(connections = self.tasks.len(), "second signal: open connections are cut"),
-            _ = interrupt.recv() => warn!(connections = self.tasks.len(), "second signal: open connections are cut"),
+            _ = terminate.recv() => warn!(connections = self.connections.len(), "second signal: open connections are cut"),
+            _ = interrupt.recv() => warn!(connections = self.connections.len(), "second signal: open connections are cut"),
         }
+        self.cut.cancel();
+        drop(timeout(LAST_WORDS, self.connections.wait()).await);
         Ok(())
     }
 }

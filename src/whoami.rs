@@ -52,9 +52,10 @@ impl Whoami {
                 let len = skip_body(&mut io, &head).await?;
                 Some((head, len))
             };
-            let record = Record::new(&self.service, client, started).route(route.clone());
             // Without a request in time there is nobody to answer.
-            let Ok(Some((head, len))) = timeout(self.settings.head_timeout, request).await else {
+            let read = timeout(self.settings.head_timeout, request).await;
+            let record = Record::new(&self.service, client, started).route(route.clone());
+            let Ok(Some((head, len))) = read else {
                 record.failed("bad_request", "no whole request (http.headTimeout)").connection();
                 break;
             };
@@ -69,7 +70,7 @@ impl Whoami {
                 Some(asked) => record.host(&asked.host),
                 None => record,
             };
-            record.bytes((len, body as u64)).request(Some(head.method()), 200, None);
+            record.bytes((len, body as u64)).method(head.method()).request(200, None);
             if sent.is_err() || close {
                 break;
             }

@@ -1,5 +1,6 @@
 //! Why a request got no answer from its target, and what the visitor is told instead.
 
+use crate::record::Record;
 use crate::route::Refusal;
 use crate::wire::http::Rejected;
 use bytes::Bytes;
@@ -149,6 +150,13 @@ impl Cut {
             Self::Stalled => "stalled",
             Self::Target(_) => "cut",
         }
+    }
+}
+
+impl Record<'_> {
+    /// Its reply was cut, if it was.
+    pub(crate) fn cut(self, cut: Option<Cut>) -> Self {
+        cut.into_iter().fold(self, |record, why| record.failed(why.outcome(), why))
     }
 }
 

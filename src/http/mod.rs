@@ -159,8 +159,8 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
                 break;
             }
             Err(failure) => {
-                refuse(&mut client, None, failure, context, Instant::now(), Next::Close { linger: true })
-                    .await
+                let record = Record::new(context.service, context.client, Instant::now());
+                refuse(&mut client, None, failure, record, Next::Close { linger: true }, context).await
             }
         };
         match next {
@@ -209,14 +209,12 @@ async fn one_request<R: Router>(
     router: &R,
     context: &Context<'_>,
 ) -> Next {
-    let started = Instant::now();
+    let mut record = record_of(head, context);
     let settings = context.settings;
     let asked = Asked::new(head);
     let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
-        Err(failure) => {
-            return refuse_request(client, head, failure, Route::default(), context, started).await;
-        }
+        Err(failure) => return refuse_request(client, head, failure, record, context).await,
     };
     idle.repeatable = head.idempotent();
     let (mut attempt, mut last) = (0, None);
@@ -227,10 +225,11 @@ async fn one_request<R: Router>(
             Ok(Way::Fresh(fresh)) => fresh.into(),
             Err(failure) => {
                 // That no other target is left does not say what was wrong with the last one.
-                let (failure, route) = (last.unwrap_or(failure), router.route(&choice));
-                return refuse_request(client, head, failure, route, context, started).await;
+                let (failure, record) = (last.unwrap_or(failure), record.route(router.route(&choice)));
+                return refuse_request(client, head, failure, record, context).await;
             }
         };
+        record = record.route(upstream.route.clone());
         let sent = outgoing(head, router.request_fields(&asked, &upstream.route));
         match exchange::ask(client, &mut upstream.io, head, sent, settings, upstream.silence).await {
             Ok(answer) => {
@@ -245,29 +244,25 @@ async fn one_request<R: Router>(
                 if !failure.is_visitors() {
                     router.report(&mut choice, Err(&failure));
                 }
-                return refuse_request(client, head, failure, upstream.route, context, started).await;
+                return refuse_request(client, head, failure, record, context).await;
             }
             Err(Unanswered::Gone) => {
-                log_request(head, &upstream.route, 0, (0, 0), started, Some(Cut::Visitor), context);
+                record.cut(Some(Cut::Visitor)).request(0, None);
                 return Next::Close { linger: false };
             }
         }
     };
     let status = answer.head.status();
     if answer.head.switches() {
-        let sent = client.stream.write_all(answer.head.raw()).await;
-        log_request(head, &upstream.route, status, (0, 0), started, None, context);
-        return if sent.is_ok() {
-            Next::Pipe(Box::new(upstream), host(head))
-        } else {
-            Next::Close { linger: false }
-        };
+        let sent = send(client, answer.head.raw(), context).await;
+        record.cut((!sent).then_some(Cut::Visitor)).request(status, None);
+        return if sent { Next::Pipe(Box::new(upstream), host(head)) } else { Next::Close { linger: false } };
     }
     let keep_alive = head.keep_alive() && answer.head.keep_alive();
     let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
     let sent = reply_head(&answer.head, keep_alive && !keep_client);
     let done = exchange::answer(client, &mut upstream.io, answer, sent, settings).await;
-    log_request(head, &upstream.route, status, (done.bytes_in, done.bytes_out), started, done.cut, context);
+    record.bytes((done.bytes_in, done.bytes_out)).cut(done.cut).request(status, None);
     let complete = done.request_complete && done.reply_complete;
     if complete && keep_alive && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
         idle.keep(upstream);
@@ -301,54 +296,45 @@ async fn refuse_request(
     client: &mut Buffered,
     head: &RequestHead,
     failure: Failure,
-    route: Route,
+    record: Record<'_>,
     context: &Context<'_>,
-    started: Instant,
 ) -> Next {
     let whole = head.framing() == Framing::None && head.upgrade().is_none();
     let keeps = context.settings.keepalive && !failure.ends_connection() && !context.stop.is_cancelled();
     let next =
         if whole && head.keep_alive() && keeps { Next::Request } else { Next::Close { linger: !whole } };
-    refuse(client, Some((head, route)), failure, context, started, next).await
+    refuse(client, Some(head), failure, record, next, context).await
 }
 
 async fn refuse(
     client: &mut Buffered,
-    asked: Option<(&RequestHead, Route)>,
+    head: Option<&RequestHead>,
     failure: Failure,
-    context: &Context<'_>,
-    started: Instant,
+    record: Record<'_>,
     next: Next,
+    context: &Context<'_>,
 ) -> Next {
     let id = RequestId::random();
     let close = !matches!(next, Next::Request);
-    let (head, route) = asked.unzip();
     let head_only = head.is_some_and(|h| h.method() == "HEAD");
-    let record = Record::new(context.service, context.client, started)
-        .host(&head.map_or_else(Host::empty, host))
-        .failed(failure.outcome(), &failure);
-    let record = record.route(route.unwrap_or_default());
-    record.request(head.map(RequestHead::method), failure.status(), Some(&id));
+    record.failed(failure.outcome(), &failure).request(failure.status(), Some(&id));
     let reply = failure.reply(&id, close, head_only);
-    match client.stream.write_all(&reply).await {
-        Ok(()) => next,
-        Err(_) => Next::Close { linger: false },
-    }
+    if send(client, &reply, context).await { next } else { Next::Close { linger: false } }
 }
 
-/// One line per request.
-fn log_request(
-    head: &RequestHead,
-    route: &Route,
-    status: u16,
-    bytes: (u64, u64),
-    started: Instant,
-    cut: Option<Cut>,
-    context: &Context<'_>,
-) {
-    let record = Record::new(context.service, context.client, started).host(&host(head));
-    let record = cut.into_iter().fold(record, |record, why| record.failed(why.outcome(), why));
-    record.route(route.clone()).bytes(bytes).request(Some(head.method()), status, None);
+/// Writes bytes of our own; `false` when the visitor does not take them, or not in time.
+async fn send(client: &mut Buffered, bytes: &[u8], context: &Context<'_>) -> bool {
+    let sent = async {
+        client.stream.write_all(bytes).await?;
+        client.stream.flush().await
+    };
+    matches!(timeout(context.settings.stall_timeout, sent).await, Ok(Ok(())))
+}
+
+/// The line of one request, from now on.
+fn record_of<'a>(head: &'a RequestHead, context: &Context<'a>) -> Record<'a> {
+    let record = Record::new(context.service, context.client, Instant::now());
+    record.host(&host(head)).method(head.method())
 }
 
 fn host(head: &RequestHead) -> Host {
@@ -357,13 +343,10 @@ fn host(head: &RequestHead) -> Host {
 
 /// After 101 the connection is a byte pipe.
 async fn switch(client: Buffered, upstream: Upstream, host: &Host, context: &Context<'_>) {
-    let started = Instant::now();
-    let route = upstream.route;
+    let record = Record::new(context.service, context.client, Instant::now()).host(host);
     let visitor = pipe::Side { stream: client.stream, prefix: client.buf.freeze() };
     let target = pipe::Side { stream: upstream.io.stream, prefix: upstream.io.buf.freeze() };
-    let outcome = pipe::pipe(visitor, target, *context.pipe).await;
-    let record = Record::new(context.service, context.client, started).host(host);
-    record.route(route).piped(&outcome).connection();
+    record.route(upstream.route).pipe(visitor, target, *context.pipe, 0).await;
 }
 
 /// Ends a connection whose visitor may still be sending: closing at once would reset it and could take the reply along.

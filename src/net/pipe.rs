@@ -126,10 +126,25 @@ pub struct Outcome {
 }
 
 /// Connects the two until both directions are over, then closes both.
-pub async fn pipe(mut a: Side, mut b: Side, limits: Limits) -> Outcome {
+pub async fn pipe(a: Side, b: Side, limits: Limits) -> Outcome {
+    pipe_counted(a, b, limits, |_, _| {}).await
+}
+
+/// The same; `count` is told the bytes from A and from B as they move, for whoever may be cut off before the outcome.
+pub async fn pipe_counted(
+    mut a: Side,
+    mut b: Side,
+    limits: Limits,
+    mut count: impl FnMut(u64, u64),
+) -> Outcome {
     let mut run = Run::new(std::mem::take(&mut a.prefix), std::mem::take(&mut b.prefix), limits);
     let (a, b) = (&mut *a.stream, &mut *b.stream);
-    let end = poll_fn(|cx| run.poll(cx, a, b)).await;
+    let end = poll_fn(|cx| {
+        let end = run.poll(cx, a, b);
+        count(run.a_to_b.copy.moved(), run.b_to_a.copy.moved());
+        end
+    })
+    .await;
     if run.is_broken(Which::A) {
         b.abort();
     }

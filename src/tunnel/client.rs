@@ -269,7 +269,7 @@ async fn session<S, F>(
             }
             let conn = conn(Box::new(stream), local, tunnel, connector, settings.handshake_timeout);
             let serve = serve.clone();
-            shutdown.tasks.spawn(async move {
+            shutdown.spawn_connection(async move {
                 match conn.await {
                     Ok(conn) => serve(conn).await,
                     Err(error) => debug!(%error, "stream"),

@@ -56,7 +56,10 @@ impl Server {
         let refused = match request.command {
             Command::Bind if self.settings.bind && !request.udp && !request.is_udp_network() => {
                 match request.address().and_then(|addr| addr.to_bind()) {
-                    Some(addr) => return self.bind(conn, addr).await,
+                    Some(addr) => {
+                        record.discard();
+                        return self.bind(conn, addr).await;
+                    }
                     None => Status::BadRequest,
                 }
             }
@@ -104,7 +107,7 @@ impl Server {
             permit.established();
             let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
             let visitor = visit(self.service.clone(), session.clone(), stream, peer, limits);
-            self.shutdown.tasks.spawn(async move {
+            self.shutdown.spawn_connection(async move {
                 visitor.await;
                 drop(permit);
             });
@@ -128,6 +131,5 @@ async fn visit(
     };
     let visitor = pipe::Side { stream: Box::new(stream), prefix: Bytes::new() };
     let target = pipe::Side { stream: Box::new(target), prefix: Bytes::new() };
-    let outcome = pipe::pipe(visitor, target, limits).await;
-    record.piped(&outcome).connection();
+    record.pipe(visitor, target, limits, 0).await;
 }

@@ -75,6 +75,7 @@ impl Server {
         conn.prefix = buf.freeze();
         let outcome = match (request.command, request.tunnel()) {
             (relay::Command::Bind, Some(tunnel)) if !tunnel.id.is_nil() => {
+                record.discard();
                 self.bind(conn, &request, *tunnel).await
             }
             (relay::Command::Connect, Some(tunnel)) if !tunnel.id.is_nil() => {
@@ -239,11 +240,9 @@ impl Server {
                 }
             };
         let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
-        let mut outcome = pipe::pipe(visitor, target, limits).await;
-        outcome.a_to_b += sent;
         let connector = connector.id.to_string();
         let route = Route { tunnel: tunnel.to_string(), connector, ..Route::default() };
-        record.route(route).piped(&outcome).connection();
+        record.route(route).pipe(visitor, target, limits, sent).await;
         Ok(())
     }
 

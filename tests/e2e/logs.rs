@@ -100,6 +100,30 @@ async fn requests_connections_and_refusals_have_the_same_fields() {
     }
 }
 
+/// The clock of a connection runs from its beginning, not from when it was known what it is.
+#[test]
+fn the_time_that_sniffing_takes_counts() {
+    let target = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free_port();
+    let process = Ours.start(&format!(
+        "log: {{ format: json }}
+services:
+- name: s
+  addr: 127.0.0.1:{port}
+  handler: {{ type: tcp, metadata: {{ sniffing: true, sniffing.timeout: 500ms }} }}
+  forwarder: {{ nodes: [{{ addr: '{}' }}] }}
+",
+        target.local_addr().unwrap()
+    ));
+    process.wait_for(&["listening"]);
+    let visitor = connect(port);
+    drop(target.accept().unwrap());
+    let client = visitor.local_addr().unwrap().to_string();
+    drop(visitor);
+    let raw = record(&process, "s", &client, "connection");
+    assert!(raw["elapsed"].as_f64().is_some_and(|seconds| seconds >= 0.5), "{raw}");
+}
+
 /// What a stranger writes can neither end a line nor fill the disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn text_of_strangers_is_bounded_and_escaped() {

@@ -104,6 +104,49 @@ fn a_second_signal_ends_at_once() {
     process.wait_for(&["second signal"]);
 }
 
+/// Every connection and request leaves its line, also when it is cut; tasks that serve no connection are not counted.
+#[test]
+fn what_is_cut_is_logged() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free_port();
+    let mut process = Ours.start_with(
+        &format!(
+            "services:
+- addr: 127.0.0.1:{port}
+  handler: {{ type: tcp, metadata: {{ sniffing: true }} }}
+  forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{}' }}] }}
+",
+            target.local_addr().unwrap().port()
+        ),
+        &["--grace", "10m"],
+        &[],
+    );
+    process.wait_for(&["listening"]);
+    let mut raw = connect(port);
+    raw.write_all(b"\xffraw").unwrap();
+    let (mut accepted, _) = target.accept().unwrap();
+    accepted.read_exact(&mut [0; 4]).unwrap();
+    accepted.write_all(b"hello").unwrap();
+    raw.read_exact(&mut [0; 5]).unwrap();
+    let (visitor, _accepted) = under_way(&target, port);
+    process.signal("TERM");
+    process.wait_for(&["stopping", "connections=2"]);
+    process.signal("TERM");
+    assert_eq!(process.wait(), Some(0));
+    let client = |stream: &TcpStream| format!("client={}", stream.local_addr().unwrap());
+    process.wait_for(&[" connection ", &client(&raw), "outcome=\"cut\"", "bytes_in=4 bytes_out=5"]);
+    process.wait_for(&[" request ", &client(&visitor), "outcome=\"cut\"", "host=\"h\"", "node=\"n\""]);
+}
+
+#[test]
+fn without_connections_none_is_counted() {
+    let process = Ours
+        .start(&format!("services: [{{ addr: '127.0.0.1:{}', handler: {{ type: whoami }} }}]", free_port()));
+    process.wait_for(&["listening"]);
+    process.signal("TERM");
+    process.wait_for(&["stopping", "connections=0"]);
+}
+
 /// A WebSocket goes on until its own end, through tunnel and proxy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_gets_the_grace_period() {

@@ -159,19 +159,18 @@ async fn one_request<R: Router>(
     let authority = authority(&parts).map(|text| HostPort::parse(text, 80)).and_then(Result::ok);
     let host = authority.as_ref().map_or_else(Host::empty, |asked| asked.host.clone());
     let method = parts.method.clone();
-    let record = Record::new(context.service, context.client, started).host(&host);
+    let record = Record::new(context.service, context.client, started).host(&host).method(method.as_str());
     let asked = Asked { authority: authority.as_ref(), protocol: Protocol::Http2, parts: &parts };
     let mut journey =
         Journey { source: Source::new(body), lease: connections.lease(), route: Route::default() };
     match Box::pin(forward(&parts, &asked, &mut journey, &mut respond, router, context)).await {
         Ok(Done { status, bytes, cut }) => {
-            let record = cut.into_iter().fold(record, |record, why| record.failed(why.outcome(), why));
-            record.route(journey.route).bytes(bytes).request(Some(method.as_str()), status, None);
+            record.route(journey.route).bytes(bytes).cut(cut).request(status, None);
         }
         Err(failure) => {
             let id = RequestId::random();
             let record = record.failed(failure.outcome(), &failure);
-            record.route(journey.route).request(Some(method.as_str()), failure.status(), Some(&id));
+            record.route(journey.route).request(failure.status(), Some(&id));
             // A visitor that has gone away does not want to know.
             drop(refuse(&mut respond, &failure, &id));
         }
