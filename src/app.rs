@@ -99,9 +99,8 @@ impl App<'_> {
                 })
                 .await
             }
-            Handler::Whoami => {
-                let whoami =
-                    Arc::new(Whoami { service: name, settings: crate::http::Settings::default(), shutdown });
+            Handler::Whoami(settings) => {
+                let whoami = Arc::new(Whoami { service: name, settings: settings.clone(), shutdown });
                 self.either(service, move |conn, permit| {
                     let whoami = Arc::clone(&whoami);
                     async move { whoami.serve(conn, permit).await }

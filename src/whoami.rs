@@ -1,19 +1,28 @@
 //! The handler `whoami`: answers every request with what arrived, to see what a route does to it.
 //!
 //! Host, path, fields and client are those of the request as it came; tunnel, connector and node are known when the proxies
-//! on the way add `Pointsman-Route` (`http.routeHeader: true`), or when this handler sits on a tunnel itself.
+//! on the way add `Pointsman-Route` (`http.routeHeader: true`), or when this handler sits on a tunnel itself. How requests
+//! are read, bounded and refused is `http`'s business, as for every handler.
 
+use crate::addr::{Host, HostPort};
+use crate::http::exchange::Unanswered;
+use crate::http::failure::{Cut, Failure, RequestId};
 use crate::http::pump::Buffered;
-use crate::http::{ROUTE_FIELD, Settings, text_of};
-use crate::net::Conn;
+use crate::http::{self, Context, Next, ROUTE_FIELD, Settings, h2c, text_of};
 use crate::net::listen::Permit;
+use crate::net::{Conn, pipe};
 use crate::record::{Record, Route};
+use crate::route::HttpParts;
 use crate::shutdown::Shutdown;
-use crate::wire::http::{Body, RequestHead};
-use bytes::Buf;
+use crate::sniff::{self, Sniffed};
+use crate::wire::http::{Body, Framing, RequestHead};
+use ::http::Request;
+use bytes::{Buf, Bytes, BytesMut};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use std::fmt::Write;
 use std::future::poll_fn;
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// The service's name and times.
@@ -24,110 +33,196 @@ pub(crate) struct Whoami {
     pub(crate) shutdown: Shutdown,
 }
 
+/// For the context: no connection is switched to another protocol here.
+const NO_PIPE: pipe::Limits = pipe::Limits { half_close_timeout: Duration::ZERO, idle_timeout: None };
+
 impl Whoami {
     /// Answers the requests of one connection.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
-        let prefix = std::mem::take(&mut conn.prefix);
-        let (client, via) = (conn.client, conn.via.take());
-        let mut io = Buffered::new(conn.stream, prefix);
-        let mut seen = vec![("service", self.service.clone()), ("client", client.to_string())];
-        let mut route = Route { node: self.service.clone(), ..Route::default() };
-        if let Some(via) = via {
+        let record = Record::new(&self.service, conn.client, Instant::now());
+        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
+        let limit = self.settings.head_timeout;
+        let settings = sniff::Settings { timeout: limit, client_hello_timeout: limit };
+        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &settings).await;
+        if let Some(permit) = &mut permit {
+            permit.established();
+        }
+        let context = Context {
+            service: &self.service,
+            client: conn.client,
+            settings: &self.settings,
+            pipe: &NO_PIPE,
+            stop: &self.shutdown.stop,
+        };
+        let mut mirror = Mirror::new(&self.service, &conn);
+        match sniffed {
+            Err(error) => record.failed(error.outcome(), &error).connection(),
+            Ok(Sniffed::Http2) => {
+                record.discard();
+                h2c::serve_with(conn.stream, buf.freeze(), &mirror, &context).await;
+            }
+            Ok(_) if buf.is_empty() => {
+                record.failed("head_timeout", "no request in time (http.headTimeout)").connection();
+            }
+            // What is no HTTP either is told so.
+            Ok(_) => {
+                record.discard();
+                http::serve_with(conn.stream, buf.freeze(), &mut mirror, &context).await;
+            }
+        }
+    }
+}
+
+/// What there is to say about one connection.
+struct Mirror {
+    seen: Vec<(&'static str, String)>,
+    route: Route,
+}
+
+impl Mirror {
+    fn new(service: &str, conn: &Conn) -> Self {
+        let mut seen = vec![("service", service.to_owned()), ("client", conn.client.to_string())];
+        let mut route = Route { node: service.to_owned(), ..Route::default() };
+        if let Some(via) = &conn.via {
             let ids = [("tunnel", via.tunnel), ("connector", via.connector)];
             seen.extend(ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_string()))));
             let text = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
             (route.tunnel, route.connector) = (text(via.tunnel), text(via.connector));
         }
-        loop {
-            if !self.wait_for_request(&mut io).await {
-                break;
-            }
-            // A connection that ends between two requests ends in order.
-            if io.buf.is_empty() && !poll_fn(|cx| io.poll_fill(cx)).await.is_ok_and(|n| n > 0) {
-                break;
-            }
-            let started = Instant::now();
-            let request = async {
-                let head = io.read_request(&self.settings.limits).await.ok().flatten()?;
-                let len = skip_body(&mut io, &head).await?;
-                Some((head, len))
-            };
-            // Without a request in time there is nobody to answer.
-            let read = timeout(self.settings.head_timeout, request).await;
-            let record = Record::new(&self.service, client, started).route(route.clone());
-            let Ok(Some((head, len))) = read else {
-                record.failed("bad_request", "no whole request (http.headTimeout)").connection();
-                break;
-            };
-            if let Some(permit) = &mut permit {
-                permit.established();
-            }
-            let close = !head.keep_alive() || self.shutdown.stop.is_cancelled();
-            let reply = reply(&head, &seen, close);
-            let sent = io.stream.write_all(reply.as_bytes()).await;
-            let body = reply.split_once("\r\n\r\n").map_or(0, |(_, body)| body.len());
-            let record = match &head.authority() {
-                Some(asked) => record.host(&asked.host),
-                None => record,
-            };
-            record.bytes((len, body as u64)).method(head.method()).request(200, None);
-            if sent.is_err() || close {
-                break;
-            }
-            io.release();
-        }
-        drop(io.stream.shutdown().await);
-        drop(permit);
+        Self { seen, route }
     }
 
-    /// Whether another request is coming: not when the process stops, nor after too long a silence.
-    async fn wait_for_request(&self, io: &mut Buffered) -> bool {
-        if !io.buf.is_empty() {
-            return true;
+    /// What is said of one request.
+    fn text<'f>(
+        &self,
+        parts: &dyn HttpParts,
+        asked: Option<&HostPort>,
+        target: &str,
+        fields: impl Iterator<Item = (&'f str, &'f [u8])>,
+    ) -> String {
+        let host = asked.map(|asked| asked.host.to_string()).unwrap_or_default();
+        let mut text = format!("host: {host}\nmethod: {}\npath: {target}\n", parts.method());
+        let route = text_of(parts, ROUTE_FIELD).unwrap_or_default();
+        let route: Vec<_> = route.split("; ").filter_map(|part| part.split_once('=')).collect();
+        let named = |name: &str| route.iter().any(|(k, _)| *k == name);
+        let own = self.seen.iter().filter(|(name, _)| !named(name));
+        let own = own.map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in own.chain(route.iter().copied()) {
+            // Writing to a String does not fail.
+            _ = writeln!(text, "{name}: {value}");
         }
-        let readable = timeout(self.settings.idle_timeout, poll_fn(|cx| io.stream.poll_readable(cx)));
-        tokio::select! {
-            biased;
-            ready = readable => matches!(ready, Ok(Ok(()))),
-            () = self.shutdown.stop.cancelled() => false,
+        text.push('\n');
+        for (name, value) in fields {
+            _ = writeln!(text, "{name}: {}", String::from_utf8_lossy(value));
         }
+        text
+    }
+}
+
+impl http::Responder for Mirror {
+    async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
+        let record = http::record_of(head, context).route(self.route.clone());
+        let len = match read_body(client, head, context).await {
+            Ok(len) => len,
+            Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
+                return http::refuse_request(client, head, failure, record, context).await;
+            }
+            Err(Unanswered::Gone) => {
+                record.cut(Some(Cut::Visitor)).request(0, None);
+                return Next::Close { linger: false };
+            }
+        };
+        let close = !(head.keep_alive() && context.settings.keepalive) || context.stop.is_cancelled();
+        let text = self.text(head, head.authority(), head.target(), head.fields());
+        let reply = http1_reply(&text, close, head.method() == "HEAD");
+        let cut = (!http::send(client, reply.as_bytes(), context).await).then_some(Cut::Visitor);
+        record.bytes((len, text.len() as u64)).cut(cut).request(200, None);
+        if close || cut.is_some() { Next::Close { linger: false } } else { Next::Request }
     }
 }
 
 /// Reads a body and keeps nothing of it; its length on the wire.
-async fn skip_body(io: &mut Buffered, head: &RequestHead) -> Option<u64> {
-    let mut len = 0;
+async fn read_body(
+    client: &mut Buffered,
+    head: &RequestHead,
+    context: &Context<'_>,
+) -> Result<u64, Unanswered> {
     let mut body = Body::new(head.framing());
+    if head.expects_continue()
+        && head.framing() != Framing::None
+        && client.buf.is_empty()
+        && !http::send(client, b"HTTP/1.1 100 Continue\r\n\r\n", context).await
+    {
+        return Err(Unanswered::Gone);
+    }
+    let mut len = 0;
     while !body.is_done() {
-        if io.buf.is_empty() && poll_fn(|cx| io.poll_fill(cx)).await.ok()? == 0 {
-            return None;
+        if client.buf.is_empty() {
+            let read = timeout(context.settings.stall_timeout, poll_fn(|cx| client.poll_fill(cx))).await;
+            let read = read.map_err(|_| Unanswered::Fail(Failure::BodyTimeout))?;
+            read.ok().filter(|n| *n > 0).ok_or(Unanswered::Gone)?;
         }
-        let n = body.advance(&io.buf).ok()?;
-        io.buf.advance(n);
+        let n = body.advance(&client.buf).map_err(|e| Unanswered::Fail(Failure::Request(e)))?;
+        client.buf.advance(n);
         len += n as u64;
     }
-    Some(len)
+    Ok(len)
 }
 
-fn reply(head: &RequestHead, seen: &[(&str, String)], close: bool) -> String {
-    let host = head.authority().map(|a| a.host.to_string()).unwrap_or_default();
-    let mut body = format!("host: {host}\nmethod: {}\npath: {}\n", head.method(), head.target());
-    let route = text_of(head, ROUTE_FIELD).unwrap_or_default();
-    let route: Vec<_> = route.split("; ").filter_map(|part| part.split_once('=')).collect();
-    let named = |name: &str| route.iter().any(|(k, _)| *k == name);
-    let own = seen.iter().filter(|(name, _)| !named(name)).map(|(name, value)| (*name, value.as_str()));
-    for (name, value) in own.chain(route.iter().copied()) {
-        // Writing to a String does not fail.
-        _ = writeln!(body, "{name}: {value}");
-    }
-    body.push('\n');
-    for (name, value) in head.fields() {
-        _ = writeln!(body, "{name}: {}", String::from_utf8_lossy(value));
-    }
+fn http1_reply(text: &str, close: bool, head_only: bool) -> String {
     let connection = if close { "Connection: close\r\n" } else { "" };
-    let sent = if head.method() == "HEAD" { "" } else { &body };
-    let length = body.len();
+    let sent = if head_only { "" } else { text };
+    let length = text.len();
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n{connection}\r\n{sent}"
     )
+}
+
+impl h2c::Responder for Mirror {
+    async fn respond(
+        &self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        context: &Context<'_>,
+    ) {
+        let started = Instant::now();
+        let (parts, mut body) = request.into_parts();
+        let asked = h2c::asked_authority(&parts);
+        let host = asked.as_ref().map_or_else(Host::empty, |asked| asked.host.clone());
+        let record = Record::new(context.service, context.client, started).host(&host);
+        let record = record.method(parts.method.as_str()).route(self.route.clone());
+        let read = match h2c::check_fields(&parts, context.settings) {
+            Ok(()) => read_stream(&mut body, context.settings.stall_timeout).await,
+            Err(failure) => Err(Unanswered::Fail(failure)),
+        };
+        // That the visitor has gone away meanwhile, `h2` knows to take care of.
+        match read {
+            Ok(len) => {
+                let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+                let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+                let text = self.text(&parts, asked.as_ref(), target, fields);
+                record.bytes((len, text.len() as u64)).request(200, None);
+                let sent = if parts.method == "HEAD" { String::new() } else { text };
+                drop(h2c::send_text(&mut respond, 200, sent));
+            }
+            Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
+                let id = RequestId::random();
+                record.failed(failure.outcome(), &failure).request(failure.status(), Some(&id));
+                drop(h2c::refuse(&mut respond, &failure, &id));
+            }
+            Err(Unanswered::Gone) => record.cut(Some(Cut::Visitor)).request(0, None),
+        }
+    }
+}
+
+/// The same of an HTTP/2 stream.
+async fn read_stream(body: &mut RecvStream, limit: Duration) -> Result<u64, Unanswered> {
+    let mut len = 0;
+    loop {
+        let data = timeout(limit, body.data()).await;
+        let Some(data) = data.map_err(|_| Unanswered::Fail(Failure::BodyTimeout))? else { return Ok(len) };
+        let n = data.map_err(|_| Unanswered::Gone)?.len();
+        body.flow_control().release_capacity(n).map_err(|_| Unanswered::Gone)?;
+        len += n as u64;
+    }
 }

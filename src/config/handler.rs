@@ -4,8 +4,8 @@ use super::check::Scope;
 use super::reader::{Field, Map};
 use super::service::Bounds;
 use super::settings::{
-    CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http, read_idle, read_mux, read_sniff,
-    read_wait, word,
+    CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http, read_http_forwarding, read_idle,
+    read_mux, read_sniff, read_wait, word,
 };
 use super::{Handler, Listener, forwarder, tunnel};
 use crate::addr::{Host, HostPort};
@@ -84,7 +84,7 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         Some("tcp" | "rtcp") => forward(&metadata, part),
         Some("tunnel") => tunnel::read(&metadata, part),
         Some("relay") => relay(&metadata, part),
-        Some("whoami") => Some(Handler::Whoami),
+        Some("whoami") => Some(Handler::Whoami(read_http(&metadata, &["http.keepalive"]))),
         _ => None,
     };
     // Which keys there are depends on the type.
@@ -121,7 +121,7 @@ fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let sniff = read_sniff(metadata);
     let mut settings = forward::Settings {
         sniff: sniffing.then_some(sniff),
-        http: read_http(metadata, &["http.keepalive"], &["readTimeout"]),
+        http: read_http_forwarding(metadata, &["http.keepalive"], &["readTimeout"]),
         connect_timeout: CONNECT_TIMEOUT,
         half_close_timeout: HALF_CLOSE_TIMEOUT,
         idle_timeout: read_idle(metadata),

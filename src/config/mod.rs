@@ -25,7 +25,7 @@ use crate::route::Pairs;
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
 use crate::tunnel::{client, relay, server};
-use crate::{entrypoint, forward, telemetry};
+use crate::{entrypoint, forward, http, telemetry};
 use file::Place;
 use problem::Collector;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ pub enum Handler {
     /// `relay`.
     Relay(relay::Settings),
     /// `whoami`: answers with what it saw.
-    Whoami,
+    Whoami(http::Settings),
 }
 
 /// `ingresses[]`.

@@ -62,16 +62,27 @@ pub(crate) fn read_sniff(map: &Map<'_>) -> sniff::Settings {
     settings
 }
 
-pub(crate) fn read_http(map: &Map<'_>, keepalive: &[&'static str], reply: &[&'static str]) -> http::Settings {
+/// What whoever answers requests has to know.
+pub(crate) fn read_http(map: &Map<'_>, keepalive: &[&'static str]) -> http::Settings {
     let mut settings = http::Settings::default();
     settings.keepalive = flag(map, keepalive).unwrap_or(settings.keepalive);
-    settings.route_header = flag(map, &["http.routeHeader"]).unwrap_or(false);
     read_wait(map, &["http.headTimeout"], &mut settings.head_timeout);
     read_wait(map, &["http.idleTimeout"], &mut settings.idle_timeout);
     read_wait(map, &["http.stallTimeout"], &mut settings.stall_timeout);
-    read_wait(map, reply, &mut settings.reply_timeout);
     read_size(map, &["http.maxHeadSize"], 1024, &mut settings.limits.max_bytes);
     read_size(map, &["http.maxHeadFields"], 16, &mut settings.limits.max_fields);
+    settings
+}
+
+/// The same, and what whoever passes requests on has to know.
+pub(crate) fn read_http_forwarding(
+    map: &Map<'_>,
+    keepalive: &[&'static str],
+    reply: &[&'static str],
+) -> http::Settings {
+    let mut settings = read_http(map, keepalive);
+    settings.route_header = flag(map, &["http.routeHeader"]).unwrap_or(false);
+    read_wait(map, reply, &mut settings.reply_timeout);
     settings
 }
 

@@ -5,8 +5,8 @@ use super::handler::Part;
 use super::ingress::inline_rules;
 use super::reader::{Bare, Map};
 use super::settings::{
-    HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http, read_idle, read_mux, read_size, read_sniff,
-    read_wait, tunnel_id,
+    HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http_forwarding, read_idle, read_mux, read_size,
+    read_sniff, read_wait, tunnel_id,
 };
 use crate::addr::HostPort;
 use crate::tunnel::server::Settings;
@@ -61,7 +61,7 @@ fn ingress(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
 fn entrypoints(metadata: &Map<'_>, part: &Part<'_, '_>, server: &Settings) -> Vec<entrypoint::Settings> {
     let sniff = read_sniff(metadata);
     let keepalive = ["entrypoint.keepalive", "http.keepalive"];
-    let http = read_http(metadata, &keepalive, &["entrypoint.readTimeout"]);
+    let http = read_http_forwarding(metadata, &keepalive, &["entrypoint.readTimeout"]);
     let forwarded_node = flag(metadata, &["entrypoint.forwardedNode"]).unwrap_or(false);
     let entrypoint = |addr: HostPort, ingress: Option<String>| entrypoint::Settings {
         listen: part.bounds.of(addr),

@@ -209,8 +209,7 @@ impl<'a> Asking<'a> {
         settings: &'a Settings,
         silence: Option<Duration>,
     ) -> Self {
-        let expects_continue = !head.is_http10()
-            && head.field("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        let expects_continue = head.expects_continue();
         let limit = if expects_continue { settings.reply_timeout } else { settings.stall_timeout };
         Self {
             head,

@@ -128,7 +128,7 @@ pub(crate) struct Context<'a> {
 }
 
 /// What follows after one request.
-enum Next {
+pub(crate) enum Next {
     /// Another request.
     Request,
     /// Nothing; `linger` when the visitor may still be sending.
@@ -139,10 +139,42 @@ enum Next {
     Pipe(Box<Upstream>, Host),
 }
 
-/// Answers the requests of one connection until it ends.
+/// Answers one request at a time; what comes before and after is [`serve_with`]'s business.
+pub(crate) trait Responder: Send {
+    /// Reads what is left of the request, answers it, logs it.
+    fn respond(
+        &mut self,
+        client: &mut Buffered,
+        head: &RequestHead,
+        context: &Context<'_>,
+    ) -> impl Future<Output = Next> + Send;
+}
+
+/// Asks where each request goes and passes it on.
+struct Forwarding<'a, R> {
+    router: &'a R,
+    idle: Idle,
+}
+
+impl<R: Router> Responder for Forwarding<'_, R> {
+    async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
+        Box::pin(one_request(client, &mut self.idle, head, self.router, context)).await
+    }
+}
+
+/// Forwards the requests of one connection until it ends.
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
+    serve_with(stream, prefix, &mut Forwarding { router, idle: Idle::default() }, context).await;
+}
+
+/// Answers the requests of one connection until it ends.
+pub(crate) async fn serve_with<R: Responder>(
+    stream: BoxStream,
+    prefix: Bytes,
+    responder: &mut R,
+    context: &Context<'_>,
+) {
     let mut client = Buffered::new(stream, prefix);
-    let mut idle = Idle::default();
     let mut first = true;
     loop {
         if !first && !wait_for_request(&mut client, context).await {
@@ -150,7 +182,7 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
         }
         first = false;
         let next = match read_head(&mut client, context.settings).await {
-            Ok(Some(head)) => Box::pin(one_request(&mut client, &mut idle, &head, router, context)).await,
+            Ok(Some(head)) => responder.respond(&mut client, &head, context).await,
             Ok(None) => {
                 if !client.buf.is_empty() {
                     let record = Record::new(context.service, context.client, Instant::now());
@@ -292,7 +324,7 @@ fn reply_head(head: &ReplyHead, announce_close: bool) -> Bytes {
 }
 
 /// Tells the visitor why there is no answer; the connection stays usable when the request is known to be read whole.
-async fn refuse_request(
+pub(crate) async fn refuse_request(
     client: &mut Buffered,
     head: &RequestHead,
     failure: Failure,
@@ -323,7 +355,7 @@ async fn refuse(
 }
 
 /// Writes bytes of our own; `false` when the visitor does not take them, or not in time.
-async fn send(client: &mut Buffered, bytes: &[u8], context: &Context<'_>) -> bool {
+pub(crate) async fn send(client: &mut Buffered, bytes: &[u8], context: &Context<'_>) -> bool {
     let sent = async {
         client.stream.write_all(bytes).await?;
         client.stream.flush().await
@@ -332,7 +364,7 @@ async fn send(client: &mut Buffered, bytes: &[u8], context: &Context<'_>) -> boo
 }
 
 /// The line of one request, from now on.
-fn record_of<'a>(head: &'a RequestHead, context: &Context<'a>) -> Record<'a> {
+pub(crate) fn record_of<'a>(head: &'a RequestHead, context: &Context<'a>) -> Record<'a> {
     let record = Record::new(context.service, context.client, Instant::now());
     record.host(&host(head)).method(head.method())
 }

@@ -33,6 +33,8 @@ fn quickstart() {
     for line in ["host: hello.example", "tunnel: 4d21094e-b74c-4916-86c1-d9fa36ea677b", "node: whoami"] {
         assert!(body.contains(line), "{body}");
     }
+    let (status, body) = curl("hello.example", visit, "/", &["--http2-prior-knowledge"]);
+    assert!(status == 200 && body.contains("host: hello.example"), "{status} {body}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,3 +24,4 @@ mod storm;
 mod tunnel;
 mod vectors;
 mod weak_points;
+mod whoami;

@@ -26,6 +26,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -67,8 +68,48 @@ impl HttpParts for Parts {
     }
 }
 
-/// Answers the requests of one connection until it ends, the process stops, or it has been idle for too long.
+/// Answers requests, several at once; what comes before and after is [`serve_with`]'s business.
+pub(crate) trait Responder: Sync {
+    /// Reads what is left of the request, answers it, logs it.
+    fn respond(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        context: &Context<'_>,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// Asks where each request goes and passes it on.
+struct Forwarding<'a, R> {
+    router: &'a R,
+    connections: Connections<'a>,
+}
+
+impl<R: Router> Responder for Forwarding<'_, R> {
+    async fn respond(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        context: &Context<'_>,
+    ) {
+        one_request(request, respond, self.router, &self.connections, context).await;
+        self.connections.prune();
+    }
+}
+
+/// Forwards the requests of one connection.
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
+    let connections = Connections::new(context.settings);
+    serve_with(stream, prefix, &Forwarding { router, connections }, context).await;
+}
+
+/// Answers the requests of one connection until it ends, the process stops, or it has been idle for too long.
+pub(crate) async fn serve_with<R: Responder>(
+    stream: BoxStream,
+    prefix: Bytes,
+    responder: &R,
+    context: &Context<'_>,
+) {
     let settings = context.settings;
     let handshake = settings_of(settings).handshake::<_, Bytes>(Prefixed::new(prefix, stream));
     let mut connection = match timeout(settings.head_timeout, handshake).await {
@@ -81,7 +122,6 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
             return handshake_failed("head_timeout", error, context);
         }
     };
-    let connections = Connections::new(settings);
     let mut requests = FuturesUnordered::new();
     let (mut stopping, mut asked) = (false, false);
     loop {
@@ -94,7 +134,7 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     asked = true;
-                    requests.push(one_request(request, respond, router, &connections, context));
+                    requests.push(responder.respond(request, respond, context));
                 }
                 Some(Err(error)) => {
                     debug!(service = context.service, client = %context.client, %error, "connection");
@@ -102,7 +142,7 @@ pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &
                 }
                 None => break,
             },
-            Some(()) = requests.next() => connections.prune(),
+            Some(()) = requests.next() => {}
             () = context.stop.cancelled(), if !stopping => {
                 stopping = true;
                 connection.graceful_shutdown();
@@ -156,7 +196,7 @@ async fn one_request<R: Router>(
 ) {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let authority = authority(&parts).map(|text| HostPort::parse(text, 80)).and_then(Result::ok);
+    let authority = asked_authority(&parts);
     let host = authority.as_ref().map_or_else(Host::empty, |asked| asked.host.clone());
     let method = parts.method.clone();
     let record = Record::new(context.service, context.client, started).host(&host).method(method.as_str());
@@ -185,18 +225,45 @@ struct Journey<'a> {
     route: Route,
 }
 
+/// The bound that `h2` does not know of.
+pub(crate) fn check_fields(parts: &Parts, settings: &Settings) -> Result<(), Failure> {
+    if parts.headers.len() > settings.limits.max_fields {
+        let reason = "too many fields in the head (http.maxHeadFields)";
+        return Err(Failure::Request(Rejected { status: 431, reason }));
+    }
+    Ok(())
+}
+
+/// Host and port that a request is for; `None` where they cannot be read.
+pub(crate) fn asked_authority(parts: &Parts) -> Option<HostPort> {
+    authority(parts).map(|text| HostPort::parse(text, 80)).and_then(Result::ok)
+}
+
 /// The host that a request is for, as sent.
 fn authority(parts: &Parts) -> Option<&str> {
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     authority.or_else(|| parts.headers.get("host")?.to_str().ok())
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, failure: &Failure, id: &RequestId) -> Result<(), h2::Error> {
+pub(crate) fn refuse(
+    respond: &mut SendResponse<Bytes>,
+    failure: &Failure,
+    id: &RequestId,
+) -> Result<(), h2::Error> {
+    send_text(respond, failure.status(), failure.text(id))
+}
+
+/// A whole reply of our own.
+pub(crate) fn send_text(
+    respond: &mut SendResponse<Bytes>,
+    status: u16,
+    text: String,
+) -> Result<(), h2::Error> {
     let mut response = Response::new(());
-    *response.status_mut() =
-        http::StatusCode::from_u16(failure.status()).unwrap_or(http::StatusCode::BAD_GATEWAY);
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
     response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
-    respond.send_response(response, false)?.send_data(Bytes::from(failure.text(id)), true)
+    let mut body = respond.send_response(response, text.is_empty())?;
+    if text.is_empty() { Ok(()) } else { body.send_data(Bytes::from(text), true) }
 }
 
 /// Sends the request to its target, or to the next one where it may, and passes the answer on.
@@ -208,9 +275,7 @@ async fn forward<R: Router>(
     router: &R,
     context: &Context<'_>,
 ) -> Result<Done, Failure> {
-    if parts.headers.len() > context.settings.limits.max_fields {
-        return Err(Failure::Request(Rejected { status: 431, reason: "too many fields in the head" }));
-    }
+    check_fields(parts, context.settings)?;
     let Journey { source, lease, route } = journey;
     let mut choice = router.choose(asked).await?;
     let (mut attempt, mut last) = (0, None);

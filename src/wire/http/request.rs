@@ -95,6 +95,12 @@ impl RequestHead {
         self.offers_h2c
     }
 
+    /// Whether the client holds its body back until it hears from the server.
+    pub fn expects_continue(&self) -> bool {
+        let named = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
+        !self.http10 && self.field("expect").is_some_and(named)
+    }
+
     /// HTTP/1.0?
     pub fn is_http10(&self) -> bool {
         self.http10
