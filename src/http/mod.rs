@@ -13,7 +13,7 @@ use crate::addr::{Host, HostPort};
 use crate::net::{self, BoxStream, pipe};
 use crate::record::{Record, Route};
 use crate::route::{HttpParts, Protocol};
-use crate::wire::http::{Framing, H2C_FIELDS, Limits, ReplyHead, RequestHead, edit_fields};
+use crate::wire::http::{Framing, H2C_FIELDS, Limits, Rejected, ReplyHead, RequestHead, edit_fields};
 use bytes::{Bytes, BytesMut};
 use exchange::Unanswered;
 use failure::{Cut, Failure, RequestId};
@@ -69,6 +69,12 @@ const MAX_LINGER: usize = 256 * 1024;
 
 /// For how long.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Whoever sends on behind Upgrade or CONNECT without waiting may have somebody else's bytes smuggled in as a request.
+const TOO_EARLY: Failure = Failure::Request(Rejected {
+    status: 400,
+    reason: "bytes behind Upgrade or CONNECT before the reply to it",
+});
 
 /// Decides where requests go and opens the way there.
 pub(crate) trait Router: Sync {
@@ -182,6 +188,9 @@ pub(crate) async fn serve_with<R: Responder>(
         }
         first = false;
         let next = match read_head(&mut client, context.settings).await {
+            Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
+                refuse_request(&mut client, &head, TOO_EARLY, record_of(&head, context), context).await
+            }
             Ok(Some(head)) => responder.respond(&mut client, &head, context).await,
             Ok(None) => {
                 if !client.buf.is_empty() {
@@ -284,6 +293,9 @@ async fn one_request<R: Router>(
             }
         }
     };
+    if head.may_switch() && client.holds_bytes().await {
+        return refuse_request(client, head, TOO_EARLY, record, context).await;
+    }
     let status = answer.head.status();
     if answer.head.switches() {
         let sent = send(client, answer.head.raw(), context).await;
@@ -331,7 +343,7 @@ pub(crate) async fn refuse_request(
     record: Record<'_>,
     context: &Context<'_>,
 ) -> Next {
-    let whole = head.framing() == Framing::None && head.upgrade().is_none();
+    let whole = head.framing() == Framing::None && !head.may_switch();
     let keeps = context.settings.keepalive && !failure.ends_connection() && !context.stop.is_cancelled();
     let next =
         if whole && head.keep_alive() && keeps { Next::Request } else { Next::Close { linger: !whole } };

@@ -46,6 +46,13 @@ impl Buffered {
         tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buf)
     }
 
+    /// Whether there are bytes that nobody has used yet, as far as is known without waiting.
+    pub(super) async fn holds_bytes(&mut self) -> bool {
+        // An end or an error is no byte; whoever reads on meets it again.
+        drop(poll_fn(|cx| Poll::Ready(self.poll_fill(cx))).await);
+        !self.buf.is_empty()
+    }
+
     /// Reads up to the end of a request head; `None` when the stream ended or failed before.
     pub(crate) async fn read_request(&mut self, limits: &Limits) -> Result<Option<RequestHead>, Rejected> {
         loop {

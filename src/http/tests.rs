@@ -111,6 +111,9 @@ async fn read_head(from: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// Less than any time-out of the settings.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -298,6 +301,41 @@ async fn offers_of_h2c_are_kept_back() {
     assert_eq!(head, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n");
     targets[0].write_all(OK).await.unwrap();
     visitor.read_exact(&mut vec![0; OK.len()]).await.unwrap();
+    drop((visitor, targets));
+    task.await.unwrap();
+}
+
+/// Whether what comes behind is a request or another protocol's data, only the reply says.
+#[tokio::test]
+async fn bytes_that_do_not_wait_for_the_reply_to_an_upgrade_are_refused() {
+    const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    for reply in [SWITCH, OK] {
+        let (mut visitor, mut targets, task) = over_sockets(1, Settings::default()).await;
+        visitor.write_all(UPGRADE).await.unwrap();
+        read_head(&mut targets[0]).await;
+        visitor.write_all(GET).await.unwrap();
+        targets[0].write_all(reply).await.unwrap();
+        let mut got = String::new();
+        timeout(PATIENCE, visitor.read_to_string(&mut got)).await.unwrap().unwrap();
+        assert!(got.starts_with("HTTP/1.1 400 "), "{got}");
+        let mut more = Vec::new();
+        targets[0].read_to_end(&mut more).await.unwrap();
+        assert!(more.is_empty(), "{}", more.escape_ascii());
+        drop(visitor);
+        task.await.unwrap();
+    }
+    // An end behind the head is no byte, and those behind the reply pass.
+    let (mut visitor, mut targets, task) = over_sockets(1, Settings::default()).await;
+    visitor.write_all(UPGRADE).await.unwrap();
+    read_head(&mut targets[0]).await;
+    targets[0].write_all(SWITCH).await.unwrap();
+    assert_eq!(read_head(&mut visitor).await.as_bytes(), SWITCH);
+    visitor.write_all(b"data").await.unwrap();
+    visitor.shutdown().await.unwrap();
+    let mut got = String::new();
+    targets[0].read_to_string(&mut got).await.unwrap();
+    assert_eq!(got, "data");
     drop((visitor, targets));
     task.await.unwrap();
 }

@@ -81,6 +81,28 @@ async fn ambiguous_requests_are_refused() {
         assert!(!reply.contains("/hidden"), "{head:?}: {reply}");
         assert!(reply.contains("request ID "), "{reply}");
     }
+    for head in [
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n",
+        "GET\t/ HTTP/1.1\r\nHost: h\r\n\r\n",
+        "\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let (reply, closed) = exchange(port, format!("{head}{hidden}").as_bytes());
+        assert!(reply.starts_with("HTTP/1.1 400 ") && closed, "{head:?}: {reply:?}, closed: {closed}");
+        assert!(!reply.contains("/hidden"), "{head:?}: {reply}");
+    }
+    // An empty line in front is no second reading, nor is what comes behind an offer that nobody takes up.
+    for head in [
+        "\r\nGET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n\
+         GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    ] {
+        let (reply, closed) = exchange(port, head.as_bytes());
+        assert!(
+            reply.starts_with("HTTP/1.1 200 ") && !reply.contains("HTTP/1.1 4") && closed,
+            "{head:?}: {reply:?}"
+        );
+    }
     let (reply, closed) =
         exchange(port, b"POST /sum HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n");
     assert!(reply.starts_with("HTTP/1.1 400 ") && closed, "{reply}");

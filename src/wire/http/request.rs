@@ -80,10 +80,16 @@ impl RequestHead {
     }
 
     /// The Upgrade field, when Connection names it; never in HTTP/1.0, never one that [offers h2c](Self::offers_h2c).
-    ///
-    /// Whatever the client sends behind such a head must wait for the reply: only that says whether it is a request.
     pub fn upgrade(&self) -> Option<&str> {
         self.upgrade.map(|value| value.text(&self.raw))
+    }
+
+    /// Whether the reply may make the connection a byte pipe: Upgrade, CONNECT.
+    ///
+    /// What a client sends behind such a head before it has the reply is a request to one reader and another protocol's
+    /// data to the next.
+    pub fn may_switch(&self) -> bool {
+        self.upgrade.is_some() || self.method() == "CONNECT"
     }
 
     /// Whether the request asks for HTTP/2 by `Upgrade: h2c`.
