@@ -237,6 +237,7 @@ impl<'a> Asking<'a> {
         if let Poll::Ready(reply) = self.poll_reply(cx, client, upstream) {
             return Poll::Ready(reply);
         }
+        self.poll_visitor(cx, client)?;
         self.poll_silence(cx, upstream)?;
         ready!(self.deadline.poll(cx));
         Poll::Ready(Err(self.overdue()))
@@ -334,6 +335,21 @@ impl<'a> Asking<'a> {
             Unanswered::Retry(failure)
         } else {
             Unanswered::Fail(failure)
+        }
+    }
+
+    /// Whether the visitor is known to be gone. An end alone says so only where there is no half-close: elsewhere the visitor
+    /// may still read. Bytes that come are the next request's; while they wait nothing more is seen.
+    fn poll_visitor(&self, cx: &mut Context<'_>, client: &mut Buffered) -> Result<(), Unanswered> {
+        if self.request.is_moving() || !client.buf.is_empty() {
+            return Ok(());
+        }
+        let read = client.poll_fill(cx);
+        client.release();
+        match read {
+            Poll::Ready(Err(_)) => Err(Unanswered::Gone),
+            Poll::Ready(Ok(0)) if !client.stream.half_close() => Err(Unanswered::Gone),
+            _ => Ok(()),
         }
     }
 

@@ -340,6 +340,44 @@ async fn bytes_that_do_not_wait_for_the_reply_to_an_upgrade_are_refused() {
     task.await.unwrap();
 }
 
+/// A visitor whose connection is reset frees the target; one that ends its side only still gets its answer.
+#[tokio::test]
+async fn a_visitor_that_is_gone_is_not_waited_for() {
+    let (mut visitor, mut targets, task) = over_sockets(1, Settings::default()).await;
+    visitor.write_all(GET).await.unwrap();
+    read_head(&mut targets[0]).await;
+    visitor.set_zero_linger().unwrap();
+    drop(visitor);
+    assert_eq!(timeout(PATIENCE, targets[0].read(&mut [0])).await.unwrap().unwrap(), 0);
+    task.await.unwrap();
+
+    let (mut visitor, mut targets, task) = over_sockets(1, Settings::default()).await;
+    visitor.write_all(GET).await.unwrap();
+    visitor.shutdown().await.unwrap();
+    read_head(&mut targets[0]).await;
+    targets[0].write_all(OK).await.unwrap();
+    let mut got = Vec::new();
+    visitor.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, OK);
+    task.await.unwrap();
+}
+
+/// Where there is no half-close an end says as much as a reset.
+#[tokio::test(start_paused = true)]
+async fn a_visitor_whose_stream_has_ended_is_not_waited_for() {
+    let (mut visitor, near) = duplex(1 << 16);
+    let (far, mut target) = duplex(1 << 16);
+    let serving =
+        serve_visitor(boxed(Memory::new(near, false)), [boxed(Memory::new(far, true))], Settings::default());
+    let playing = async {
+        visitor.write_all(GET).await.unwrap();
+        read_head(&mut target).await;
+        drop(visitor);
+        assert_eq!(timeout(PATIENCE, target.read(&mut [0])).await.unwrap().unwrap(), 0);
+    };
+    tokio::join!(serving, playing);
+}
+
 /// A body and how it is framed: one length, or chunks.
 #[derive(Debug, Clone)]
 enum Framed {
