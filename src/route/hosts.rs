@@ -94,6 +94,12 @@ pub(crate) struct HostMap<T> {
     longest: usize,
 }
 
+impl<T> Default for HostMap<T> {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
+}
+
 impl<T> HostMap<T> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self { entries: HashMap::with_capacity(capacity), longest: 0 }

@@ -8,6 +8,7 @@ mod fake;
 pub mod hop;
 pub mod hosts;
 pub mod ingress;
+mod paths;
 pub mod rule;
 pub mod selector;
 

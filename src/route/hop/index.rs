@@ -1,4 +1,4 @@
-//! Where the nodes of a request are found: by host, then by path and protocol, and the rules bound to the host.
+//! Where the nodes of a request are found: by host, then by path and protocol, and the rules bound to the host and the path.
 //!
 //! Nodes that no request can tell apart (same filter, or same rule and priority) share a [`Pool`], and with it the turns of
 //! the strategy.
@@ -6,6 +6,7 @@
 use super::{NodeSettings, Strategy};
 use crate::route::Node;
 use crate::route::hosts::{HostMap, HostPattern};
+use crate::route::paths::PathMap;
 use crate::route::rule::{Rule, Subject};
 use crate::route::selector::Selector;
 use std::collections::{BTreeMap, HashMap};
@@ -15,22 +16,27 @@ use std::sync::Arc;
 pub(super) struct Index {
     hosts: HostMap<AtHost>,
     /// Filters without a host.
-    anywhere: Paths,
+    anywhere: Filters,
     rules: Vec<RuleNodes>,
-    /// Rules that are bound to no list of hosts: all are tried for every request.
-    unbound: Vec<u32>,
+    /// Rules that are bound to no host.
+    unbound: Rules,
     /// Whether any rule is bound to hosts; if not, hosts need not be searched for rules.
     bound: bool,
 }
 
 /// What is said about one name.
-#[derive(Default)]
 struct AtHost {
-    exact: Paths,
-    within: Paths,
-    /// Rules with a pattern about this name; whether they mean the host itself or what is under it, they know themselves.
-    rules: Vec<u32>,
+    exact: Filters,
+    within: Filters,
+    rules: Rules,
 }
+
+/// The filters of one host by path, then protocol, the empty one (any) last.
+type Filters = PathMap<Box<[(Box<str>, Pool)]>>;
+
+/// The rules bound to one name, or to none, by the path that they are bound to; those bound to no path under the empty one.
+/// Whether they mean the host itself or what is under it, this path or what begins with it, they know themselves.
+type Rules = PathMap<Box<[u32]>>;
 
 /// A rule, and the nodes that have it with the same priority.
 pub(super) struct RuleNodes {
@@ -73,12 +79,12 @@ impl Pool {
 impl Index {
     /// `nodes[i]` was made from `settings[i]`.
     pub(super) fn new(settings: &[NodeSettings], nodes: &[Arc<Node>], strategy: Strategy) -> Self {
-        let mut filters = Filters { hosts: HostMap::with_capacity(0), anywhere: PathPlaces::new() };
+        let mut collected = Collected::default();
         let mut rules: Vec<(Rule, i64, Vec<u32>)> = Vec::new();
         let mut known: HashMap<(&str, i64), usize> = HashMap::new();
         for (place, node) in (0u32..).zip(settings) {
             let Some(rule) = &node.rule else {
-                filters.add(node, place);
+                collected.add_filter(node, place);
                 continue;
             };
             let length = || i64::try_from(rule.text().len()).unwrap_or(i64::MAX);
@@ -89,24 +95,17 @@ impl Index {
             });
             rules[id].2.push(place);
         }
+        (0u32..).zip(&rules).for_each(|(id, (rule, ..))| collected.add_rule(rule, id));
         let pool = |places| Pool::new(places, nodes, strategy);
-        let mut hosts = filters.hosts.map(|places| AtHost {
-            exact: Paths::new(places.exact, pool),
-            within: Paths::new(places.within, pool),
-            rules: Vec::new(),
-        });
-        let mut unbound = Vec::new();
-        for (id, (rule, ..)) in (0u32..).zip(&rules) {
-            match rule.hosts() {
-                None => unbound.push(id),
-                Some(patterns) => patterns.iter().for_each(|p| hosts.entry(p.name()).rules.push(id)),
-            }
-        }
         Self {
-            hosts,
-            anywhere: Paths::new(filters.anywhere, pool),
-            bound: unbound.len() < rules.len(),
-            unbound,
+            hosts: collected.hosts.map(|at| AtHost {
+                exact: filters(at.exact, pool),
+                within: filters(at.within, pool),
+                rules: self::rules(at.rules),
+            }),
+            anywhere: filters(collected.anywhere, pool),
+            bound: collected.bound,
+            unbound: self::rules(collected.unbound),
             rules: rules
                 .into_iter()
                 .map(|(rule, priority, places)| RuleNodes { rule, priority, pool: pool(places) })
@@ -118,11 +117,17 @@ impl Index {
         &self.rules[id as usize]
     }
 
-    /// The rules that match, in no order. One that lists several patterns for the same host may come twice.
+    /// The rules that match, in no order. One that names the host or the path in several ways may come twice.
     pub(super) fn rules<'a>(&'a self, subject: &'a Subject<'_>) -> impl Iterator<Item = u32> + 'a {
+        self.possible_rules(subject).filter(|id| self.rule(*id).rule.matches_subject(subject))
+    }
+
+    /// The rules that what they are bound to does not exclude: these alone are evaluated.
+    pub(super) fn possible_rules<'a>(&'a self, subject: &'a Subject<'_>) -> impl Iterator<Item = u32> + 'a {
         let host = if self.bound { subject.request.hostname.as_str() } else { "" };
-        let bound = self.hosts.walk(host).flat_map(|(_, at)| at.rules.iter().copied());
-        self.unbound.iter().copied().chain(bound).filter(|id| self.rule(*id).rule.matches_subject(subject))
+        let bound = self.hosts.walk(host).map(|(_, at)| &at.rules);
+        let path = subject.path().unwrap_or_default();
+        std::iter::once(&self.unbound).chain(bound).flat_map(move |rules| rules.walk(path)).flatten().copied()
     }
 
     /// The nodes with the most specific filter that matches.
@@ -131,30 +136,46 @@ impl Index {
         self.hosts
             .walk(host)
             .find_map(|(name, at)| {
-                let exact = if name == host { at.exact.find(subject) } else { None };
-                exact.or_else(|| at.within.find(subject))
+                let exact = if name == host { most_specific(&at.exact, subject) } else { None };
+                exact.or_else(|| most_specific(&at.within, subject))
             })
-            .or_else(|| self.anywhere.find(subject))
+            .or_else(|| most_specific(&self.anywhere, subject))
     }
 }
 
-/// Places of nodes by path, then protocol (in lower case).
-type PathPlaces = BTreeMap<Box<str>, BTreeMap<Box<str>, Vec<u32>>>;
+/// The nodes with the longest path that the request's begins with, among these those that name its protocol.
+fn most_specific<'a>(filters: &'a Filters, subject: &Subject<'_>) -> Option<&'a Pool> {
+    let protocol = subject.request.protocol.as_str();
+    let fits = |wanted: &str| wanted.is_empty() || wanted == protocol;
+    // What is not HTTP has no path, and meets the filters without one.
+    let path = subject.path().unwrap_or_default();
+    filters.walk(path).find_map(|pools| pools.iter().find(|(wanted, _)| fits(wanted)).map(|(_, pool)| pool))
+}
 
-/// Filters while they are collected.
-struct Filters {
-    hosts: HostMap<PlacesAtHost>,
-    anywhere: PathPlaces,
+/// What an index holds, while it is collected.
+#[derive(Default)]
+struct Collected {
+    hosts: HostMap<CollectedAtHost>,
+    anywhere: FilterPlaces,
+    unbound: RuleIds,
+    bound: bool,
 }
 
 #[derive(Default)]
-struct PlacesAtHost {
-    exact: PathPlaces,
-    within: PathPlaces,
+struct CollectedAtHost {
+    exact: FilterPlaces,
+    within: FilterPlaces,
+    rules: RuleIds,
 }
 
-impl Filters {
-    fn add(&mut self, node: &NodeSettings, place: u32) {
+/// Places of nodes by path, then protocol (in lower case).
+type FilterPlaces = BTreeMap<Box<[u8]>, BTreeMap<Box<str>, Vec<u32>>>;
+
+/// Rules by the path that they are bound to.
+type RuleIds = BTreeMap<Box<[u8]>, Vec<u32>>;
+
+impl Collected {
+    fn add_filter(&mut self, node: &NodeSettings, place: u32) {
         let paths = match HostPattern::from_filter(&node.host) {
             // Checked by whoever read the configuration; a node must not turn into the fallback because of a typing error.
             Err(_) => return,
@@ -162,54 +183,29 @@ impl Filters {
             Ok(Some(HostPattern::Exact(name))) => &mut self.hosts.entry(&name).exact,
             Ok(Some(pattern)) => &mut self.hosts.entry(pattern.name()).within,
         };
-        let protocols = paths.entry(node.path.as_str().into()).or_default();
+        let protocols = paths.entry(node.path.as_bytes().into()).or_default();
         protocols.entry(node.protocol.trim().to_ascii_lowercase().into()).or_default().push(place);
     }
+
+    fn add_rule(&mut self, rule: &Rule, id: u32) {
+        for bound in rule.bounds() {
+            self.bound |= !bound.host.is_empty();
+            let paths = match bound.host {
+                "" => &mut self.unbound,
+                name => &mut self.hosts.entry(name).rules,
+            };
+            paths.entry(bound.path.into()).or_default().push(id);
+        }
+    }
 }
 
-/// The filters of one host, for finding the longest path that a request's path starts with.
-///
-/// Sorted by text: every path between a prefix of the request's path and that path itself starts with the prefix too. So the
-/// longest prefix is the nearest path before the request's, or one that this in turn starts with.
-#[derive(Default)]
-struct Paths(Box<[PathEntry]>);
-
-struct PathEntry {
-    path: Box<str>,
-    /// The longest other path that `path` starts with.
-    parent: Option<usize>,
-    /// By protocol, the empty one (any) last.
-    pools: Box<[(Box<str>, Pool)]>,
+fn filters(places: FilterPlaces, pool: impl Fn(Vec<u32>) -> Pool) -> Filters {
+    let by_protocol = |protocols: BTreeMap<_, _>| {
+        protocols.into_iter().rev().map(|(protocol, places)| (protocol, pool(places))).collect()
+    };
+    PathMap::from_sorted(places.into_iter().map(|(path, protocols)| (path, by_protocol(protocols))))
 }
 
-impl Paths {
-    fn new(places: PathPlaces, pool: impl Fn(Vec<u32>) -> Pool) -> Self {
-        let mut entries: Vec<PathEntry> = Vec::with_capacity(places.len());
-        for (path, protocols) in places {
-            let mut parent = entries.len().checked_sub(1);
-            while let Some(at) = parent.filter(|at| !path.starts_with(&*entries[*at].path)) {
-                parent = entries[at].parent;
-            }
-            let pools =
-                protocols.into_iter().rev().map(|(protocol, places)| (protocol, pool(places))).collect();
-            entries.push(PathEntry { path, parent, pools });
-        }
-        Self(entries.into())
-    }
-
-    fn find(&self, subject: &Subject<'_>) -> Option<&Pool> {
-        // What is not HTTP has no path, and meets the filters without one.
-        let path = subject.path().unwrap_or_default();
-        let protocol = subject.request.protocol.as_str();
-        let mut next = self.0.partition_point(|entry| entry.path.as_bytes() <= path).checked_sub(1);
-        while let Some(at) = next {
-            let entry = &self.0[at];
-            let pool = entry.pools.iter().find(|(wanted, _)| wanted.is_empty() || **wanted == *protocol);
-            if let Some((_, pool)) = pool.filter(|_| path.starts_with(entry.path.as_bytes())) {
-                return Some(pool);
-            }
-            next = entry.parent;
-        }
-        None
-    }
+fn rules(ids: RuleIds) -> Rules {
+    PathMap::from_sorted(ids.into_iter().map(|(path, ids)| (path, ids.into())))
 }

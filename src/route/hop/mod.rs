@@ -99,8 +99,8 @@ impl NodeSettings {
     }
 }
 
-/// A compiled hop. A look-up costs the labels of the host and the rules bound to it, plus the rules bound to no host; the number
-/// of nodes does not matter.
+/// A compiled hop. A look-up costs the labels of the host and the length of the path, and the evaluation of the rules bound to these;
+/// how many nodes and rules there are beside them does not matter. Rules that are bound to nothing are evaluated every time.
 pub struct Hop {
     nodes: Vec<Arc<Node>>,
     index: Index,

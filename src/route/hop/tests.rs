@@ -449,6 +449,40 @@ fn a_hundred_thousand_nodes() {
     assert_eq!(get(&hop, "host-100000.example.com", "/"), "");
 }
 
+/// However many rules there are, those are evaluated that are bound to the request's host and to a beginning of its path.
+#[test]
+fn among_many_rules_few_are_evaluated() {
+    const SHAPES: [&str; 8] = [
+        "Host(`hN.example.com`)",
+        "Host(`*.hN.example.com`) || Host(`hN.example.com`)",
+        "Path(`/N/end`)",
+        "PathPrefix(`/N/`)",
+        "PathPrefix(`/N/`) && HostRegexp(`^h`)",
+        "(Host(`one.example.com`) || Host(`hN.example.com`)) && PathPrefix(`/N/`)",
+        "Host(`.example.com`) && PathPrefix(`/N/`) && Method(`GET`)",
+        "(Host(`hN.example.com`) || Host(`hN.example.org`)) && (Path(`/N/end`) || PathPrefix(`/N/e`))",
+    ];
+    for count in [SHAPES.len(), 100_000] {
+        let rule = |n: usize| SHAPES[n % SHAPES.len()].replace('N', &n.to_string());
+        let nodes = (0..count).map(|n| node(&format!("{n} rule={}", rule(n)))).collect();
+        let hop = Hop::new(HopSettings { nodes, strategy: Strategy::Round });
+        for n in (0..count).step_by(if count > 10 { 997 } else { 1 }) {
+            let http = Http::get(&format!("/{n}/end"));
+            let request = request(&format!("h{n}.example.com"), Some(&http));
+            let evaluated = hop.index.possible_rules(&Subject::new(&request)).count();
+            assert!(evaluated <= 2, "{evaluated} for {}", rule(n));
+            assert_eq!(candidates(&hop, &request), n.to_string());
+        }
+    }
+}
+
+#[test]
+fn rules_that_are_bound_to_nothing_are_evaluated_every_time() {
+    let hop =
+        hop(&["a rule=HostRegexp(`a`)", "b rule=!Host(`b`)", "c rule=PathRegexp(`c`)", "d rule=Host(`d`)"]);
+    assert_eq!(hop.index.possible_rules(&Subject::new(&request("x", None))).count(), 3);
+}
+
 /// The header of the module, word for word and without an index: places of the candidates by tiers.
 fn reference(nodes: &[NodeSettings], request: &Request<'_>) -> Vec<Vec<usize>> {
     let specific = |node: &NodeSettings| {
@@ -497,7 +531,11 @@ fn some_node() -> impl Generator<Value = NodeSettings> {
         3 => Just(None),
         2 => "(\\*?\\.)?[ab](\\.[ab]){0,1}".prop_map(|host| Some(format!("Host(`{host}`)"))),
         1 => Just(Some("Host(`a`) || Host(`.b`) || Host(`a.b`)".to_owned())),
-        1 => Just(Some("PathPrefix(`/a`)".to_owned())),
+        2 => "Path(Prefix)?\\(`/[ab]?(/[ab])?`\\)".prop_map(Some),
+        3 => "(Host\\(`(\\.)?[ab]`\\)|HostRegexp\\(`\\^a`\\)) && (Path|PathPrefix|PathRegexp)\\(`/[ab]?(/[ab])?`\\)"
+            .prop_map(Some),
+        1 => "(Host\\(`[ab]`\\)|Path\\(`/[ab]`\\)) (&&|\\|\\|) !?(PathPrefix\\(`/[ab]`\\)|Method\\(`(GET|PUT)`\\))"
+            .prop_map(Some),
     ];
     let word = |words: &'static [&'static str]| prop::sample::select(words).prop_map(str::to_owned);
     let path = word(&["", "", "/", "/a", "/ab", "/a/b"]);

@@ -5,6 +5,7 @@
 //! HTTP is false where there is none, so its negation is true. `BodyRegexp`, `BodyJSON`, `Bypass` and `Admission` are refused
 //! by name: a rule that silently ignored them would send traffic where it was forbidden.
 
+mod bound;
 mod function;
 mod parse;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use super::Request;
 use super::hosts::HostPattern;
+use bound::Bound;
 use function::Function;
 use std::borrow::Cow;
 use std::fmt;
@@ -60,12 +62,9 @@ impl Rule {
         self.expr.matches(subject)
     }
 
-    /// Patterns one of which the hostname must meet for the rule to match at all; `None` where no such list is known.
-    pub fn hosts(&self) -> Option<Vec<HostPattern>> {
-        let mut hosts: Vec<HostPattern> = self.expr.hosts()?.into_iter().cloned().collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        Some(hosts)
+    /// What a request must meet one of for the rule to match at all: where an index has to file the rule.
+    pub(super) fn bounds(&self) -> Vec<Bound<'_>> {
+        bound::bounds(&self.expr)
     }
 }
 
@@ -118,17 +117,6 @@ impl Expr {
             Self::Any(terms) => terms.iter().any(|term| term.matches(subject)),
             Self::Not(term) => !term.matches(subject),
             Self::Call(function) => function.matches(subject),
-        }
-    }
-
-    fn hosts(&self) -> Option<Vec<&HostPattern>> {
-        match self {
-            Self::Call(Function::Host(pattern)) => Some(vec![pattern]),
-            Self::All(terms) => terms.iter().filter_map(Self::hosts).min_by_key(Vec::len),
-            Self::Any(terms) => {
-                terms.iter().map(Self::hosts).collect::<Option<Vec<_>>>().map(|lists| lists.concat())
-            }
-            Self::Not(_) | Self::Call(_) => None,
         }
     }
 }

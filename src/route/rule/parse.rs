@@ -272,8 +272,13 @@ fn unknown_function(word: &str) -> String {
 }
 
 fn build(name: &'static str, start: usize, args: &[Arg]) -> Result<Function, ParseError> {
-    if matches!(name, "BodyRegexp" | "BodyJSON" | "Bypass" | "Admission") {
-        return Err(error(start, format!("{name} is not supported yet")));
+    let refused = match name {
+        "BodyRegexp" | "BodyJSON" => "bodies are passed on as they come, and not held back to be looked at",
+        "Bypass" | "Admission" => "what it names is not supported yet",
+        _ => "",
+    };
+    if !refused.is_empty() {
+        return Err(error(start, format!("{name} is not supported: {refused}")));
     }
     let counts = match name {
         "Query" | "Header" => 1..=3,

@@ -239,10 +239,18 @@ fn errors_say_what_and_where() {
         ("Query(`a`, gt, one)", 15, "no number"),
         ("Query(`a`, gt, nan)", 15, "no number"),
         ("QueryRegexp(`a`, gt, 1)", 0, "1 to 2 arguments"),
-        ("BodyRegexp(`a`)", 0, "BodyRegexp is not supported yet"),
-        ("bodyjson(`a`, `b`)", 0, "BodyJSON is not supported yet"),
-        ("Host(`a`) && Bypass(`a`)", 13, "Bypass is not supported yet"),
-        ("Admission(`a`)", 0, "Admission is not supported yet"),
+        (
+            "BodyRegexp(`a`)",
+            0,
+            "BodyRegexp is not supported: bodies are passed on as they come, and not held back to be looked at",
+        ),
+        (
+            "bodyjson(`a`, `b`)",
+            0,
+            "BodyJSON is not supported: bodies are passed on as they come, and not held back to be looked at",
+        ),
+        ("Host(`a`) && Bypass(`a`)", 13, "Bypass is not supported: what it names is not supported yet"),
+        ("Admission(`a`)", 0, "Admission is not supported: what it names is not supported yet"),
     ] {
         let error = Rule::parse(rule).expect_err(rule);
         assert!(error.to_string().contains(words), "{rule}: {error}");
@@ -273,32 +281,57 @@ fn rules_are_equal_by_text_and_show_it() {
 }
 
 #[test]
-fn the_hosts_a_rule_is_bound_to() {
-    let (a, b, x) =
-        (HostPattern::Exact("a".into()), HostPattern::Exact("b".into()), HostPattern::Below("x.org".into()));
-    for (rule, hosts) in [
-        ("Host(`A`)", Some(vec![a.clone()])),
-        (
-            "Host(`b`) || Host(`a`) || Host(`*.x.org`) || Host(`a`)",
-            Some(vec![a.clone(), b.clone(), x.clone()]),
-        ),
-        ("Path(`/`) && (Host(`a`) || Host(`b`))", Some(vec![a.clone(), b.clone()])),
-        ("(Host(`a`) || Host(`b`)) && Host(`.x.org`)", Some(vec![x])),
-        ("Host(`a`) && Path(`/1`) || Host(`b`) && Path(`/2`)", Some(vec![a.clone(), b])),
-        ("!(!(Host(`a`)))", Some(vec![a])),
-        ("Host(`a`) || Path(`/`)", None),
-        ("!Host(`a`)", None),
-        ("HostRegexp(`a`)", None),
-        ("!(Path(`/`) && Host(`a`))", None),
+fn what_a_rule_is_bound_to() {
+    for (rule, bounds) in [
+        ("Host(`A`)", "a"),
+        ("Host(`b`) || Host(`a`) || Host(`*.x.org`) || Host(`a`) || Host(`*.a`)", "a b x.org"),
+        ("Path(`/x`) || PathPrefix(`/y`)", "/x /y"),
+        ("Path(`/`) && (Host(`a`) || Host(`b`))", "a/ b/"),
+        ("(Host(`a`) || Host(`b`)) && Host(`.x.org`)", "x.org"),
+        ("(Host(`a`) || Host(`b`)) && Method(`GET`) && (Path(`/1`) || Path(`/2`))", "a/1 a/2 b/1 b/2"),
+        ("Host(`a`) && Path(`/1`) || Host(`b`) && Path(`/2`)", "a/1 b/2"),
+        ("(Host(`a`) || Host(`b`) && Path(`/2`)) && PathPrefix(`/`)", "a/ b/2"),
+        ("Host(`a`) && PathPrefix(`/`) && PathPrefix(`/x`) && Host(`x.a`)", "x.a/x"),
+        ("(Host(`a`) || Path(`/`)) && Method(`GET`)", "/ a"),
+        ("!(!(Host(`a`)))", "a"),
+        ("HostRegexp(`a`) && Path(`/`)", "/"),
+        ("Host(`a`) || Method(`GET`)", ""),
+        ("!Host(`a`)", ""),
+        ("HostRegexp(`a`)", ""),
+        ("PathRegexp(`^/a`)", ""),
+        ("!(Path(`/`) && Host(`a`))", ""),
     ] {
-        assert_eq!(Rule::parse(rule).unwrap().hosts(), hosts, "{rule}");
+        let rule = Rule::parse(rule).unwrap();
+        let text = |bound: &Bound<'_>| format!("{}{}", bound.host, std::str::from_utf8(bound.path).unwrap());
+        let found: Vec<_> = rule.bounds().iter().map(text).collect();
+        assert_eq!(found.join(" "), bounds, "{rule:?}");
     }
+}
+
+#[test]
+fn what_a_rule_is_bound_to_is_not_multiplied_without_end() {
+    let any = |name: &str, count| {
+        (0..count)
+            .map(|n| format!("{name}(`/{n}`)"))
+            .collect::<Vec<_>>()
+            .join(" || ")
+            .replace("Host(`/", "Host(`")
+    };
+    let bounds = |hosts, paths| {
+        let rule = format!("({}) && ({})", any("Host", hosts), any("Path", paths));
+        Rule::parse(&rule).unwrap().bounds().len()
+    };
+    assert_eq!(
+        [bounds(8, 8), bounds(8, 9), bounds(100, 1), bounds(1, 100), bounds(90, 80)],
+        [64, 8, 100, 100, 80]
+    );
 }
 
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         "(\\.|\\*\\.)?[ab](\\.[ab]){0,2}".prop_map(|host| format!("Host(`{host}`)")),
-        Just("Path(`/`)".to_owned()),
+        "Path(Prefix)?\\(`/[ab]?(/a)?`\\)",
+        Just("Method(`GET`)".to_owned()),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
         prop_oneof![
@@ -330,14 +363,18 @@ proptest! {
     }
 
     #[test]
-    fn a_rule_matches_only_the_hosts_that_it_is_bound_to(
-        text in expression(), host in "([ab](\\.[ab]){0,3})?", http in any::<bool>(),
+    fn a_rule_matches_only_what_it_is_bound_to(
+        text in expression(), host in "([ab](\\.[ab]){0,3})?", path in "/[ab]?(/[ab])?", http in any::<bool>(),
     ) {
         let rule = Rule::parse(&text).unwrap();
-        let get = Http::get("/");
+        let get = Http::get(&path);
         let request = request(&host, if http { Some(&get) } else { None });
-        if let Some(hosts) = rule.hosts() && rule.matches(&request) {
-            prop_assert!(hosts.iter().any(|pattern| pattern.matches(&request.hostname)), "{:?}", hosts);
+        let meets = |bound: &Bound<'_>| {
+            (bound.host.is_empty() || host == bound.host || host.ends_with(&format!(".{}", bound.host)))
+                && (bound.path.is_empty() || http && path.as_bytes().starts_with(bound.path))
+        };
+        if rule.matches(&request) {
+            prop_assert!(rule.bounds().iter().any(meets), "{:?}", rule.bounds());
         }
     }
 }
