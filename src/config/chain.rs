@@ -1,8 +1,8 @@
 //! `chains[]`: the way out to a server, its connector and its dialer.
 
 use super::hop::{Choice, Hops};
-use super::reader::{Field, nearest};
-use super::settings::{read_mux, tunnel_id, word};
+use super::reader::{Field, Map, nearest};
+use super::settings::{is_of_gost, read_mux, tunnel_id, word};
 use crate::mux;
 use crate::route::hop::{HopSettings, NodeSettings};
 use crate::tunnel::client::{Auth, Connector, Server};
@@ -141,8 +141,9 @@ fn server(field: &Field<'_>, choice: &Choice) -> Option<(Server, NodeSettings)> 
 
 fn connector(field: &Field<'_>) -> Option<(Connector, Option<Auth>, mux::Settings)> {
     let map = field.map()?;
-    let kind = match map.filled(&["type"]) {
-        Some(kind) => word(&kind, &["tunnel", "relay"]),
+    let written = map.filled(&["type"]);
+    let kind = match &written {
+        Some(kind) => word(kind, &["tunnel", "relay"]),
         None => {
             map.error("connector without a type".to_owned(), "expected tunnel or relay");
             None
@@ -151,24 +152,32 @@ fn connector(field: &Field<'_>) -> Option<(Connector, Option<Auth>, mux::Setting
     let auth = map.get(&["auth"]).and_then(|f| credentials(&f));
     let metadata = map.section("metadata")?;
     map.finish(&[], &["tls"]);
-    let tunnel = kind? == "tunnel";
-    let mut mux = if tunnel { mux::Settings::tunnel() } else { mux::Settings::relay() };
+    // What GOST's other connectors have in their metadata is not known here.
+    if kind.is_none() && written.is_some_and(|field| is_of_gost(&field)) {
+        return None;
+    }
+    // Without a type that is known, what either reads is read, so that one mistake does not hide the others.
+    let relay = kind == Some("relay");
+    let mut mux = if relay { mux::Settings::relay() } else { mux::Settings::tunnel() };
     mux.keepalive_timeout = CLIENT_KEEPALIVE_TIMEOUT;
     let mux = read_mux(&metadata, mux);
-    let connector = if tunnel {
-        let id = match metadata.filled(&["tunnel.id", "tunnelID"]) {
-            Some(field) => tunnel_id(&field)?,
-            None => new_tunnel_id(),
-        };
-        let weight = metadata.filled(&["tunnel.weight"]).and_then(|f| f.number(0..=255));
-        Connector::Tunnel { id, weight: weight.and_then(|n| u8::try_from(n).ok()).unwrap_or(0) }
-    } else {
+    let connector = if relay {
         metadata.without_effect(&["tunnel.id", "tunnelID", "tunnel.weight"], "with connector relay");
-        Connector::Relay
+        Some(Connector::Relay)
+    } else {
+        tunnel(&metadata)
     };
     // `connectTimeout` is for connections that visitors open, which is not this connector's work here.
     metadata.finish(&["nodelay", "connectTimeout", "record.mode"], &[]);
-    Some((connector, auth, mux))
+    kind?;
+    Some((connector?, auth, mux))
+}
+
+fn tunnel(metadata: &Map<'_>) -> Option<Connector> {
+    let id = metadata.filled(&["tunnel.id", "tunnelID"]);
+    let id = id.map_or_else(|| Some(new_tunnel_id()), |field| tunnel_id(&field));
+    let weight = metadata.filled(&["tunnel.weight"]).and_then(|f| f.number(0..=255));
+    Some(Connector::Tunnel { id: id?, weight: weight.and_then(|n| u8::try_from(n).ok()).unwrap_or(0) })
 }
 
 fn credentials(field: &Field<'_>) -> Option<Auth> {

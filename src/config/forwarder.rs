@@ -132,10 +132,11 @@ fn read_filter(map: &Map<'_>, node: &mut NodeSettings) {
 }
 
 fn read_matcher(map: Map<'_>, node: &mut NodeSettings) {
-    node.rule = map.filled(&["rule"]).and_then(|field| parse_rule(&field));
+    let rule = map.filled(&["rule"]);
+    node.rule = rule.as_ref().and_then(parse_rule);
     let priority = map.filled(&["priority"]);
     node.priority = priority.as_ref().and_then(|f| f.number(i64::MIN..=i64::MAX)).unwrap_or(0);
-    if let (None, Some(priority)) = (&node.rule, &priority) {
+    if let (None, Some(priority)) = (&rule, &priority) {
         priority.warn("a priority without a rule has no effect".to_owned(), "expected rule: beside it");
     }
     map.finish(&[], &["bodySize"]);

@@ -4,8 +4,8 @@ use super::check::Scope;
 use super::reader::{Field, Map};
 use super::service::Bounds;
 use super::settings::{
-    CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http, read_http_forwarding, read_idle,
-    read_mux, read_sniff, read_wait, word,
+    CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, is_of_gost, read_http,
+    read_http_forwarding, read_idle, read_mux, read_sniff, read_wait, word,
 };
 use super::{Handler, Listener, forwarder, tunnel};
 use crate::addr::{Host, HostPort};
@@ -72,8 +72,9 @@ pub(crate) struct Part<'s, 'a> {
 }
 
 pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
-    let kind = match map.filled(&["type"]) {
-        Some(field) => word(&field, &["tcp", "rtcp", "tunnel", "relay", "whoami"]),
+    let written = map.filled(&["type"]);
+    let kind = match &written {
+        Some(field) => word(field, &["tcp", "rtcp", "tunnel", "relay", "whoami"]),
         None => {
             map.error("handler without a type".to_owned(), HANDLERS);
             None
@@ -87,7 +88,6 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         Some("whoami") => Some(Handler::Whoami(read_http(&metadata, &["http.keepalive"]))),
         _ => None,
     };
-    // Which keys there are depends on the type.
     if let Some(kind) = kind {
         if !matches!(kind, "tcp" | "rtcp") {
             no_forwarder(kind, part.forwarder);
@@ -100,12 +100,27 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         }
         metadata.without_effect(OTHERS_METADATA, &format!("with handler {kind}"));
         metadata.finish(LATER_METADATA, NEEDED_METADATA);
+    } else if written.is_some_and(|field| is_of_gost(&field)) {
+        // What GOST's other handlers have in their metadata, and their forwarders, is not known here.
+    } else {
+        read_as_any(&metadata, part);
+        metadata.finish(LATER_METADATA, NEEDED_METADATA);
     }
     map.finish(
         &["retries", "observer"],
         &["auth", "auther", "authers", "limiter", "tls", "chain", "chainGroup"],
     );
     handler
+}
+
+/// Without a type that is known: what a handler of any type reads, so that one mistake does not hide the others.
+fn read_as_any(metadata: &Map<'_>, part: &Part<'_, '_>) {
+    forward_settings(metadata);
+    relay(metadata, part);
+    tunnel::read(metadata, part);
+    if let Some(field) = part.forwarder {
+        forwarder::read(field, &part.scope.hops, part.scope.folder);
+    }
 }
 
 fn no_forwarder(kind: &str, forwarder: Option<&Field<'_>>) {
@@ -115,9 +130,8 @@ fn no_forwarder(kind: &str, forwarder: Option<&Field<'_>>) {
     }
 }
 
-fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
-    let wanted = metadata.filled(&["sniffing"]);
-    let sniffing = wanted.as_ref().and_then(|f| f.bool()).unwrap_or(false);
+fn forward_settings(metadata: &Map<'_>) -> forward::Settings {
+    let sniffing = flag(metadata, &["sniffing"]).unwrap_or(false);
     let sniff = read_sniff(metadata);
     let mut settings = forward::Settings {
         sniff: sniffing.then_some(sniff),
@@ -128,13 +142,18 @@ fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     };
     read_wait(metadata, &["connectTimeout"], &mut settings.connect_timeout);
     read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);
+    settings
+}
+
+fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
+    let settings = forward_settings(metadata);
     let Some(field) = part.forwarder else {
         let help = "expected forwarder: { nodes: [{ name: node-0, addr: 127.0.0.1:8080 }] }";
         part.service.error("handler without a forwarder".to_owned(), help);
         return None;
     };
     let (hop, plugin) = forwarder::read(field, &part.scope.hops, part.scope.folder)?;
-    if wanted.is_none()
+    if metadata.filled(&["sniffing"]).is_none()
         && matches!(part.listener, Some(Listener::Tcp(_)))
         && hop.nodes.iter().all(is_filtered)
     {

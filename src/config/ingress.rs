@@ -5,6 +5,9 @@ use super::{Ingress, plugins};
 use crate::route::hosts::HostPattern;
 use crate::route::ingress::{Rule, parse_endpoint};
 
+/// GOST takes it, but no host has its key, the empty one.
+const STAR: &str = "*";
+
 /// `folder`: whether plugins can be taken from a folder by name.
 pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
     let map = field.map()?;
@@ -28,7 +31,9 @@ fn rule(field: &Field<'_>) -> Option<Rule> {
     };
     let rule =
         Rule { hostname: hostname.text()?.trim().to_owned(), endpoint: endpoint.text()?.trim().to_owned() };
-    if let Err(error) = HostPattern::from_ingress(&rule.hostname) {
+    if rule.hostname == STAR {
+        warn_of_star(&hostname);
+    } else if let Err(error) = HostPattern::from_ingress(&rule.hostname) {
         let message = format!("{:?} is no host: {error}", rule.hostname);
         hostname.error(message, "expected example.com or *.example.com, without a port");
     }
@@ -40,6 +45,11 @@ fn rule(field: &Field<'_>) -> Option<Rule> {
     Some(rule)
 }
 
+fn warn_of_star(field: &Field<'_>) {
+    let help = "name the hosts, *.example.com; there is no rule for all that others leave over";
+    field.warn("\"*\" alone is no host, in GOST neither: this rule never matches".to_owned(), help);
+}
+
 /// Metadata `tunnel: "host:uuid,host2:uuid2"`.
 pub(crate) fn inline_rules(field: &Field<'_>) -> Vec<Rule> {
     let text = field.text().unwrap_or_default();
@@ -47,7 +57,10 @@ pub(crate) fn inline_rules(field: &Field<'_>) -> Vec<Rule> {
     let parse = |pair: &str| {
         let (hostname, endpoint) = pair.split_once(':')?;
         parse_endpoint(endpoint)?;
-        HostPattern::from_ingress(hostname).ok()?;
+        match hostname.trim() {
+            STAR => warn_of_star(field),
+            name => drop(HostPattern::from_ingress(name).ok()?),
+        }
         Some(Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() })
     };
     pairs

@@ -326,12 +326,10 @@ impl<'a> Map<'a> {
                 self.problems.count(Severity::Error);
             } else {
                 let asked = self.asked.borrow();
-                let known = asked.iter().chain(later).chain(needed);
-                report(
-                    Severity::Error,
-                    format!("unknown key {:?}", key.text),
-                    nearest(&key.text, known.copied()),
-                );
+                let known: Vec<_> = asked.iter().chain(later).chain(needed).copied().collect();
+                let help = dotted(&key.text, tree, &known)
+                    .unwrap_or_else(|| nearest(&key.text, known.iter().copied()));
+                report(Severity::Error, format!("unknown key {:?}", key.text), help);
             }
         }
     }
@@ -348,16 +346,55 @@ impl Tree {
     }
 }
 
+/// Help for `http: { keepalive: true }`, where the known key is `http.keepalive`.
+fn dotted(key: &str, tree: &Tree, known: &[&str]) -> Option<String> {
+    let Value::Map(entries) = &tree.value else { return None };
+    let start = format!("{key}.").to_lowercase();
+    let known: Vec<_> = known.iter().copied().filter(|k| k.to_lowercase().starts_with(&start)).collect();
+    let meant = |inner: &Key| closest(&format!("{start}{}", inner.text), &known);
+    let mut meant: Vec<_> = entries.iter().filter_map(|(inner, _)| meant(inner)).collect();
+    if meant.is_empty() {
+        meant = known;
+    }
+    meant.sort_unstable();
+    meant.dedup();
+    (!meant.is_empty()).then(|| format!("a key with a dot is one word: {}", meant.join(", ")))
+}
+
 /// "did you mean" for a misspelt word, or the words there are.
 pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> String {
     let mut known: Vec<_> = known.collect();
     known.sort_unstable();
     known.dedup();
-    let distance = |k: &str| strsim::damerau_levenshtein(&k.to_lowercase(), &word.to_lowercase());
-    let near = known.iter().filter(|_| word.len() <= MAX_MISSPELT).min_by_key(|k| distance(k));
-    match near.filter(|best| distance(best) <= 1 + word.len() / 3) {
+    match closest(word, &known) {
         Some(best) => format!("did you mean {best:?}?"),
         None if known.is_empty() => "none is defined".to_owned(),
         None => format!("known here: {}", known.join(", ")),
     }
+}
+
+/// The word that a misspelt one resembles, by few wrong letters or by its beginning.
+fn closest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+    let lower = word.to_lowercase();
+    let distance = |k: &str| {
+        let k = k.to_lowercase();
+        let wrong = strsim::damerau_levenshtein(&k, &lower);
+        (if is_short_for(&k, &lower) { wrong.min(1) } else { wrong }, wrong)
+    };
+    let near = known.iter().filter(|_| word.len() <= MAX_MISSPELT).min_by_key(|k| distance(k));
+    near.filter(|best| distance(best).0 <= 1 + word.len() / 3).copied()
+}
+
+/// Whether one word is the beginning of the other, and much of it: `addr` and `adress`, `meta` and `metadata`. Letters that stand
+/// twice count once.
+fn is_short_for(a: &str, b: &str) -> bool {
+    let [mut short, mut long] = [a, b].map(|word| {
+        let mut letters: Vec<_> = word.chars().collect();
+        letters.dedup();
+        letters
+    });
+    if short.len() > long.len() {
+        std::mem::swap(&mut short, &mut long);
+    }
+    short.len() >= 3 && short.len() * 2 >= long.len() && long.starts_with(&short)
 }

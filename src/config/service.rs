@@ -2,11 +2,12 @@
 
 use super::check::Scope;
 use super::reader::{Field, Map};
-use super::settings::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, read_size, read_wait, word};
+use super::settings::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, is_of_gost, read_size, read_wait, word};
 use super::{Listener, Service, handler};
 use crate::addr::HostPort;
 use crate::net::listen;
 use crate::tunnel::client::Settings;
+use std::time::Duration;
 
 /// What a service leaves aside with a warning.
 const LATER: &[&str] = &["logger", "loggers", "observer", "recorders", "cache", "rewriter", "status"];
@@ -46,6 +47,8 @@ const NEEDED_METADATA: &[&str] = &[
     "interface",
     "so_mark",
 ];
+
+const NEEDED_LISTENER: &[&str] = &["tls", "auth", "auther", "authers", "chainGroup"];
 
 /// The bounds that a service sets for each of its ports.
 #[derive(Debug)]
@@ -107,7 +110,8 @@ fn listener(
         );
     }
     let map = service.section("listener")?;
-    let kind = map.filled(&["type"]).map_or(Some("tcp"), |f| word(&f, &["tcp", "rtcp"]));
+    let written = map.filled(&["type"]);
+    let kind = written.as_ref().map_or(Some("tcp"), |f| word(f, &["tcp", "rtcp"]));
     let chain = map.filled(&["chain"]);
     let metadata = map.section("metadata")?;
     let listener = match (kind, chain) {
@@ -125,12 +129,24 @@ fn listener(
             None
         }
         (Some(_), None) => addr.and_then(|a| scope.port(&a)).map(|addr| Listener::Tcp(bounds.of(addr))),
-        (None, _) => None,
+        // What GOST's other listeners have in their metadata is not known here.
+        (None, _) if written.is_some_and(|field| is_of_gost(&field)) => {
+            service_metadata.get(&["dialTimeout"]);
+            map.finish(&[], NEEDED_LISTENER);
+            return None;
+        }
+        // What either listener reads, so that one mistake does not hide the others.
+        (None, chain) => {
+            addr.and_then(|addr| addr.address(None));
+            chain.and_then(|chain| scope.chains().resolve(&chain));
+            waits([&metadata, service_metadata]);
+            None
+        }
     };
     metadata.without_effect(&["connectTimeout", "dialTimeout", "handshakeTimeout"], "with listener tcp");
     metadata.finish(&["backlog", "mptcp"], &["proxyProtocol"]);
     service_metadata.without_effect(&["dialTimeout"], "with listener tcp");
-    map.finish(&[], &["tls", "auth", "auther", "authers", "chainGroup"]);
+    map.finish(&[], NEEDED_LISTENER);
     listener
 }
 
@@ -140,11 +156,16 @@ fn rtcp(
     scope: &Scope<'_>,
     metadata: [&Map<'_>; 2],
 ) -> Option<Listener> {
-    let [listener, service] = metadata;
+    let (handshake_timeout, connect_timeout) = waits(metadata);
+    let (servers, choice) = scope.chains().resolve(chain)?;
+    Some(Listener::Rtcp(Settings { bind: addr?, servers, choice, handshake_timeout, connect_timeout }))
+}
+
+/// For the header of a stream or the BIND reply, and for the connection to the server.
+fn waits([listener, service]: [&Map<'_>; 2]) -> (Duration, Duration) {
     let (mut handshake_timeout, mut connect_timeout) = (HANDSHAKE_TIMEOUT, CONNECT_TIMEOUT);
     read_wait(service, &["dialTimeout"], &mut connect_timeout);
     read_wait(listener, &["connectTimeout", "dialTimeout"], &mut connect_timeout);
     read_wait(listener, &["handshakeTimeout"], &mut handshake_timeout);
-    let (servers, choice) = scope.chains().resolve(chain)?;
-    Some(Listener::Rtcp(Settings { bind: addr?, servers, choice, handshake_timeout, connect_timeout }))
+    (handshake_timeout, connect_timeout)
 }

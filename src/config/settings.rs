@@ -22,7 +22,7 @@ pub(crate) fn word(field: &Field<'_>, known: &[&'static str]) -> Option<&'static
     let text = field.text()?.trim();
     let found = known.iter().find(|k| k.eq_ignore_ascii_case(text)).copied();
     if found.is_none() {
-        if GOST_WORDS.contains(&text) {
+        if is_of_gost(field) {
             field.error(format!("{text:?} is not supported yet"), format!("expected {}", known.join(", ")));
             return None;
         }
@@ -31,6 +31,11 @@ pub(crate) fn word(field: &Field<'_>, known: &[&'static str]) -> Option<&'static
         field.error(format!("{text:?} is not supported"), format!("expected {}{hint}", known.join(", ")));
     }
     found
+}
+
+/// Whether it names what GOST has and we have not: what belongs to it is not known here.
+pub(crate) fn is_of_gost(field: &Field<'_>) -> bool {
+    field.text().is_some_and(|text| GOST_WORDS.contains(&text.trim()))
 }
 
 pub(crate) fn flag(map: &Map<'_>, names: &[&'static str]) -> Option<bool> {
