@@ -4,6 +4,7 @@
 
 mod common_table;
 mod examples;
+mod new;
 mod yaml_ingress;
 
 use pointsman::plugin::{CompiledCache, Limits, Runtime};
