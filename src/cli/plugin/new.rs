@@ -74,7 +74,8 @@ impl Language {
             // What it says is the version; `go.mod` names the oldest that will do.
             Self::Go => "go version",
             Self::Js | Self::Ts | Self::AssemblyScript => "npm install",
-            Self::Python | Self::C => "python3 -m pip install -r requirements.txt",
+            // Into a folder of the project: many systems let pip change no other.
+            Self::Python | Self::C => "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
             Self::Wat => "sudo apt-get install wabt",
         }
     }
