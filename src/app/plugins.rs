@@ -2,7 +2,8 @@
 
 use crate::config::{self, PluginFile};
 use crate::plugin::{
-    Binding, BoundForwarder, Chain, CompiledCache, Counts, Folder, FolderSettings, Plugin, Runtime, Status,
+    Binding, BoundForwarder, Chain, CompiledCache, Counts, FirstLook, Folder, FolderSettings, Plugin,
+    Runtime, Status,
 };
 use crate::route::ingress::Table;
 use crate::route::{Forwarder, Ingress};
@@ -86,9 +87,12 @@ impl Plugins {
         self.folder.iter().chain(&self.elsewhere).flat_map(|folder| folder.status()).collect()
     }
 
-    /// Loads what is there and begins to watch; takes as long as compiling does.
+    /// Begins to watch, and waits for a time for what is there: ports that open without it would route otherwise.
     pub(super) fn watch(&self) {
-        self.folder.iter().chain(&self.elsewhere).for_each(Folder::watch);
+        let folders = self.folder.iter().chain(&self.elsewhere);
+        // All of them load at once.
+        let looks: Vec<_> = folders.map(Folder::watch).collect();
+        looks.into_iter().for_each(FirstLook::wait);
     }
 }
 

@@ -1,22 +1,30 @@
 //! The watched folder: what lies in it is in use, whatever way it got there.
 //!
 //! Events only say that it is time to look. What is looked at are the files themselves, so that renames, links, whole
-//! folders exchanged and events that were lost all come to the same. One thread looks and loads: nothing happens twice at once.
+//! folders exchanged and events that were lost all come to the same. One thread looks; what it finds is loaded on others, each
+//! plugin on one at a time.
 
+mod job;
+mod news;
 mod scan;
+mod stamp;
 
 use super::binding::{Binding, OnError};
 use super::{Plugin, Runtime, Status};
 use arc_swap::ArcSwap;
+use job::Outcome;
+use news::News;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use scan::Scan;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// The folder and how it is looked at: `plugins`.
@@ -28,12 +36,14 @@ pub struct FolderSettings {
     pub poll: Duration,
     /// Only the plugin of this name.
     pub only: Option<String>,
+    /// Ask the system to tell of changes.
+    pub told: bool,
 }
 
 impl FolderSettings {
     /// The defaults for a folder.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, poll: Duration::from_secs(2), only: None }
+        Self { dir, poll: Duration::from_secs(2), only: None, told: true }
     }
 }
 
@@ -43,8 +53,20 @@ const SLOW_POLL: Duration = Duration::from_secs(30);
 /// How often to look at files that are being written.
 const PENDING_POLL: Duration = Duration::from_millis(50);
 
+/// The least time that the first look waits for its plugins: compiling takes its time where nothing is configured.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+
 /// Events that may wait; more say nothing new.
 const EVENTS: usize = 64;
+
+/// What wakes the thread that looks.
+#[derive(Debug)]
+enum Event {
+    /// Something may have changed.
+    Look,
+    /// A plugin was tried.
+    Loaded(String, Outcome),
+}
 
 /// Plugins by name, and by the configuration that they are bound with if it is not that of their file.
 type Named = BTreeMap<(String, Option<String>), Arc<Plugin>>;
@@ -60,14 +82,27 @@ pub struct Folder {
     /// Those in the folder that decide ingress, in the order of the file names.
     ingress: ArcSwap<Arc<[Binding]>>,
     /// Wakes the thread that looks, so that it ends with the folder and not with its next look.
-    wake: OnceLock<SyncSender<()>>,
+    wake: OnceLock<SyncSender<Event>>,
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Some(wake) = self.wake.get() {
-            let _ = wake.try_send(());
+            let _ = wake.try_send(Event::Look);
         }
+    }
+}
+
+/// The loading of what lies in a folder when it is first looked at.
+#[derive(Debug)]
+#[must_use]
+pub struct FirstLook(Receiver<Infallible>);
+
+impl FirstLook {
+    /// Waits until every plugin was taken into use or refused, for `configureDeadline` or 10 s at most, whichever is longer.
+    pub fn wait(self) {
+        // Nothing is sent: the other end is dropped.
+        let _ = self.0.recv();
     }
 }
 
@@ -84,26 +119,22 @@ impl Folder {
         !name.is_empty() && !name.starts_with('.') && name.bytes().all(fits)
     }
 
-    /// Loads what lies in the folder, then watches it until the value is dropped. A file that cannot be loaded is logged
-    /// and shown in its status; a folder that is not there yet is waited for.
-    pub fn watch(self: &Arc<Self>) {
+    /// Begins to load what lies in the folder and to watch it, until the value is dropped. A file that cannot be loaded is
+    /// logged and shown in its status; a folder that is not there yet is waited for.
+    pub fn watch(self: &Arc<Self>) -> FirstLook {
+        self.watch_for(self.runtime.limits.configure_deadline.max(FIRST_WAIT))
+    }
+
+    /// `patience`: for how long the first look may be waited for.
+    fn watch_for(self: &Arc<Self>, patience: Duration) -> FirstLook {
+        let (first, looked) = sync_channel(0);
         let (wake, events) = sync_channel(EVENTS);
-        if self.wake.set(wake.clone()).is_err() {
-            // It is watched already.
-            return;
+        if self.wake.set(wake.clone()).is_ok() {
+            let first = First { until: Instant::now() + patience, _waiting: first };
+            let (weak, watch, scan) = (Arc::downgrade(self), Watch::new(wake.clone()), Scan::new(wake));
+            std::thread::spawn(move || look(&weak, scan, watch, &events, first));
         }
-        let mut watch = Watch {
-            wake,
-            watcher: None,
-            watched: Vec::new(),
-            exchanged: Arc::default(),
-            failure_told: false,
-        };
-        let mut scan = Scan::default();
-        let told = watch.renew(&self.settings.dir);
-        scan.run(self);
-        let weak = Arc::downgrade(self);
-        std::thread::spawn(move || look(&weak, scan, watch, told, &events));
+        FirstLook(looked)
     }
 
     /// The plugins that an ingress without a binding asks, in the order of their file names.
@@ -151,49 +182,85 @@ impl Folder {
     }
 }
 
-/// Looks when something happens, and now and then. `told`: the system tells of changes.
-fn look(folder: &Weak<Folder>, mut scan: Scan, mut watch: Watch, mut told: bool, events: &Receiver<()>) {
-    loop {
-        let Some(poll) = folder.upgrade().map(|folder| folder.settings.poll) else { return };
-        let patience = match (scan.is_pending(), told) {
+/// Whoever waits for the first look, and until when; dropping it ends the wait.
+struct First {
+    until: Instant,
+    _waiting: SyncSender<Infallible>,
+}
+
+/// Looks when something happens, and now and then.
+fn look(folder: &Weak<Folder>, mut scan: Scan, mut watch: Watch, events: &Receiver<Event>, first: First) {
+    let mut first = Some(first);
+    while let Some(now) = folder.upgrade() {
+        // What happens after it is told, so that nothing happens unseen between the look and the wait.
+        let told = watch.renew(&now.settings);
+        let news = watch.news().take();
+        scan.run(&now, &news);
+        first = first.filter(|first| is_awaited(first, &scan));
+        let patience = match (scan.is_pending() || first.is_some(), told) {
             (true, _) => PENDING_POLL,
             (false, true) => SLOW_POLL,
-            (false, false) => poll,
+            (false, false) => now.settings.poll,
         };
-        match events.recv_timeout(patience) {
-            // Whatever else has happened is seen with it.
-            Ok(()) => while events.try_recv().is_ok() {},
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+        drop(now);
+        // Whatever else has happened is seen with it.
+        let woken = events.recv_timeout(patience).ok();
+        for event in woken.into_iter().chain(events.try_iter()) {
+            if let Event::Loaded(name, outcome) = event {
+                scan.loaded(&name, outcome);
+            }
         }
-        let Some(folder) = folder.upgrade() else { return };
-        // What happens after it is told, so that nothing happens unseen between the look and the wait.
-        told = watch.renew(&folder.settings.dir);
-        scan.run(&folder);
     }
+}
+
+fn is_awaited(first: &First, scan: &Scan) -> bool {
+    let unfinished = scan.unfinished();
+    let late = Instant::now() >= first.until;
+    if late && !unfinished.is_empty() {
+        warn!(
+            plugins = unfinished.join(", "),
+            "not waited for any longer: these plugins are not asked until they are loaded"
+        );
+    }
+    !late && !unfinished.is_empty()
 }
 
 /// Being told of changes: in the folder, in the one it lies in (it may be exchanged), and where a link leads.
 struct Watch {
-    wake: SyncSender<()>,
+    wake: SyncSender<Event>,
     watcher: Option<RecommendedWatcher>,
     /// Paths, and what they were when they were watched.
-    watched: Vec<(PathBuf, Option<scan::Inode>)>,
+    watched: Vec<(PathBuf, Option<stamp::Inode>)>,
     /// The folder itself came or went since it was watched. Its inode need not tell: a new folder may get that of the old one.
     exchanged: Arc<AtomicBool>,
+    news: Arc<Mutex<News>>,
     failure_told: bool,
 }
 
 impl Watch {
+    fn new(wake: SyncSender<Event>) -> Self {
+        let (watcher, watched) = (None, Vec::new());
+        Self { wake, watcher, watched, exchanged: Arc::default(), news: Arc::default(), failure_told: false }
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Watches anew if any of the paths is another than it was; whether the system tells of changes.
-    fn renew(&mut self, dir: &Path) -> bool {
+    fn renew(&mut self, settings: &FolderSettings) -> bool {
+        let dir = &settings.dir;
+        if !settings.told {
+            return false;
+        }
         // A name without a folder is in the current one.
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or_else(|| Path::new("."));
-        let now: Vec<_> = [dir, parent].map(|path| (path.to_owned(), scan::inode(path))).into();
+        let now: Vec<_> = [dir, parent].map(|path| (path.to_owned(), stamp::inode(path))).into();
         let exchanged = self.exchanged.swap(false, Ordering::Relaxed);
         if exchanged || now != self.watched || self.watcher.is_none() {
             self.watcher = None;
+            self.news().forget();
             match self.start(dir, parent) {
                 Ok(watcher) => (self.watcher, self.failure_told) = (Some(watcher), false),
                 Err(error) if !std::mem::replace(&mut self.failure_told, true) => {
@@ -208,7 +275,7 @@ impl Watch {
 
     fn start(&self, dir: &Path, parent: &Path) -> notify::Result<RecommendedWatcher> {
         let (wake, name) = (self.wake.clone(), dir.file_name().map(ToOwned::to_owned));
-        let exchanged = Arc::clone(&self.exchanged);
+        let (exchanged, news, folder) = (Arc::clone(&self.exchanged), Arc::clone(&self.news), dir.to_owned());
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if let Ok(event) = event {
                 if says_nothing(&event, name.as_deref()) {
@@ -217,9 +284,10 @@ impl Watch {
                 if event.paths.iter().any(|path| path.file_name() == name.as_deref()) {
                     exchanged.store(true, Ordering::Relaxed);
                 }
+                news.lock().unwrap_or_else(PoisonError::into_inner).hear(&event, &folder);
             }
             // A full channel will wake the thread as well.
-            let _ = wake.try_send(());
+            let _ = wake.try_send(Event::Look);
         })?;
         let around = watcher.watch(parent, RecursiveMode::NonRecursive);
         match watcher.watch(dir, RecursiveMode::NonRecursive) {
@@ -245,4 +313,28 @@ fn says_nothing(event: &notify::Event, folder: Option<&OsStr>) -> bool {
 fn ends_writing(event: &notify::Event) -> bool {
     use notify::event::{AccessKind, AccessMode};
     event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{CompiledCache, Limits};
+
+    /// A start does not depend on the worst of the plugins.
+    #[test]
+    fn the_first_look_is_not_waited_for_longer_than_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let code = wat::parse_file("tests/data/guests/bad.wat").unwrap();
+        std::fs::write(dir.path().join("p.wasm"), code).unwrap();
+        // It loops for ever.
+        std::fs::write(dir.path().join("p.yaml"), "l").unwrap();
+        let limits = Limits { configure_deadline: Duration::from_secs(60), ..Limits::default() };
+        let runtime = Runtime::new(limits, CompiledCache::default()).unwrap();
+        let folder = Folder::new(&runtime, FolderSettings::new(dir.path().to_owned()));
+        let began = Instant::now();
+        folder.watch_for(Duration::from_secs(1)).wait();
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(20), "{waited:?}");
+        assert_eq!(folder.status()[0].last_error, None, "it is still at it");
+    }
 }

@@ -25,7 +25,7 @@ pub use binding::{Allow, Binding, BoundForwarder, Chain, OnError};
 pub use cases::{Again, Answer, Asked, Candidate, Case, Cases, Outcome};
 pub use compile::CompiledCache;
 pub use engine::Limits;
-pub use folder::{Folder, FolderSettings};
+pub use folder::{FirstLook, Folder, FolderSettings};
 pub use load::{LoadError, Roles, Version};
 pub use pool::CallError;
 pub use stats::{BUCKETS, Counts};
@@ -136,6 +136,8 @@ pub struct Plugin {
 struct History {
     last_swap: Option<SystemTime>,
     last_error: Option<String>,
+    /// Why the last file was not taken.
+    refusal: Option<String>,
     /// When a failure was logged last.
     warned: Option<Instant>,
 }
@@ -145,6 +147,7 @@ impl History {
     fn taken(&mut self) {
         self.last_swap = Some(SystemTime::now());
         self.last_error = None;
+        self.refusal = None;
     }
 }
 
@@ -204,38 +207,41 @@ impl Plugin {
     ///
     /// When any step fails: whatever was in use stays.
     pub fn install(&self, source: &Source) -> Result<Version, InstallError> {
-        let started = Instant::now();
-        match self.prepare(source) {
-            Ok(generation) => {
-                let Compiled { version, roles, .. } = &generation.pool.compiled;
-                let version = *version;
-                info!(plugin = self.name(), %version, ?roles, elapsed = ?started.elapsed(), "plugin in use");
-                let pool = Arc::clone(&generation.pool);
-                self.history().taken();
-                let before = self.current.swap(Some(generation));
-                if let Some(before) = before {
-                    self.stats.swapped();
-                    // One that never answered is no good to fall back to.
-                    if self.keeps_previous.load(Ordering::Relaxed) && before.pool.has_answered() {
-                        self.previous.store(Some(before));
-                    }
-                }
-                // The first instance serves while the others are made.
-                pool.fill();
-                Ok(version)
-            }
-            Err(error) => {
-                self.not_taken(&error);
-                Err(error)
-            }
-        }
+        self.take(source).inspect_err(|error| self.not_taken(error, false))
     }
 
-    /// Tells why a file was not taken into use.
-    fn not_taken(&self, error: &dyn std::fmt::Display) {
+    /// As `install`, and tells nobody of a failure.
+    fn take(&self, source: &Source) -> Result<Version, InstallError> {
+        let started = Instant::now();
+        let generation = self.prepare(source)?;
+        let Compiled { version, roles, .. } = &generation.pool.compiled;
+        let version = *version;
+        info!(plugin = self.name(), %version, ?roles, elapsed = ?started.elapsed(), "plugin in use");
+        let pool = Arc::clone(&generation.pool);
+        self.history().taken();
+        let before = self.current.swap(Some(generation));
+        if let Some(before) = before {
+            self.stats.swapped();
+            // One that never answered is no good to fall back to.
+            if self.keeps_previous.load(Ordering::Relaxed) && before.pool.has_answered() {
+                self.previous.store(Some(before));
+            }
+        }
+        // The first instance serves while the others are made.
+        pool.fill();
+        Ok(version)
+    }
+
+    /// Tells why a file was not taken into use; `again`: unless that is what was told last.
+    fn not_taken(&self, error: &dyn std::fmt::Display, again: bool) {
         let kept = self.current.load().as_ref().map(|g| g.pool.compiled.version.to_string());
-        warn!(plugin = self.name(), %error, kept, "plugin not taken into use");
-        self.history().last_error = Some(error.to_string());
+        let error = error.to_string();
+        let mut history = self.history();
+        if !again || history.refusal.as_ref() != Some(&error) {
+            warn!(plugin = self.name(), %error, kept, "plugin not taken into use");
+        }
+        history.refusal = Some(error.clone());
+        history.last_error = Some(error);
     }
 
     fn prepare(&self, source: &Source) -> Result<Arc<Generation>, InstallError> {

@@ -89,6 +89,9 @@ async fn a_file_dropped_in_routes_and_its_refusal_reaches_the_visitor() {
     put(&folder, "geo.wasm", b"no plugin");
     server.wait_for(&["plugin not taken into use", "plugin=\"geo\"", "not WebAssembly", "kept="]);
     assert_eq!(curl("a.example", visit, "/", &[]).0, 200);
+    put(&folder, "geo.wasm", b"no plugin");
+    let told = || server.log().matches("plugin not taken into use").count() == 2;
+    eventually("whoever drops it in again is told again", || told().then_some(()));
     fs::remove_file(folder.join("geo.wasm")).unwrap();
     server.wait_for(&["plugin removed", "plugin=\"geo\""]);
     assert_eq!(curl("a.example", visit, "/", &[]).0, 502);

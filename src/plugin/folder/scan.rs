@@ -1,115 +1,119 @@
-//! One look at the folder: what is there, what has changed, what is still being written.
+//! One look at the folder: what is there, what has changed, what is still being written, and what is to be tried therefore.
 
-use super::Folder;
-use crate::plugin::Source;
-use crate::plugin::load::MAX_FILE;
-use sha2::{Digest, Sha256};
+use super::job::{Job, Outcome, Target, Tried};
+use super::news::News;
+use super::stamp::{ENDINGS, SETTLED, Stamp, Stamps, stamps};
+use super::{Event, Folder, SLOW_POLL};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+use std::{fs, io, thread};
 use tokio::time::Instant;
 use tracing::warn;
 
-/// A file that has not changed for so long is taken to be whole.
-const SETTLED: Duration = Duration::from_millis(200);
+/// A file that its writer has not closed is taken to be whole after so long without a change.
+const ABANDONED: Duration = Duration::from_secs(2);
+
+/// The longest wait before something is tried again that failed and might not fail any more.
+const SLOWEST_RETRY: Duration = Duration::from_secs(8 * 60);
 
 /// Files of one folder that are looked at. Without it a folder that somebody else writes to could keep the thread busy.
 const MAX_PLUGINS: usize = 1000;
 
-/// Longest configuration and decision table, in bytes.
-const MAX_TEXT: usize = 1 << 20;
-
-/// What tells a file from another at the same path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inode {
-    device: u64,
-    number: u64,
-}
-
-pub(super) fn inode(path: &Path) -> Option<Inode> {
-    fs::metadata(path).ok().map(|found| Inode { device: found.dev(), number: found.ino() })
-}
-
-/// What tells whether a file is still the same, as far as can be seen without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: Inode,
-    size: u64,
-    modified: Option<SystemTime>,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(found: &Metadata) -> Self {
-        Self {
-            inode: Inode { device: found.dev(), number: found.ino() },
-            size: found.len(),
-            modified: found.modified().ok(),
-            changed: (found.ctime(), found.ctime_nsec()),
-        }
-    }
-
-    /// Whether it could be written once more without a trace: clocks of files tick slowly.
-    fn is_fresh(&self) -> bool {
-        self.modified.is_none_or(|at| at.elapsed().map_or(true, |age| age < SETTLED))
-    }
-}
-
-/// Code, configuration and decision table.
-type Stamps = [Option<Stamp>; 3];
+/// Plugins of one folder that are loaded at once: enough that a slow one does not hold up the others, and no more than a
+/// compiler's memory allows.
+const LOADERS: usize = 4;
 
 /// What was seen, and what was made of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scan {
     files: BTreeMap<String, Seen>,
+    /// Where the threads that load say what came of it.
+    events: SyncSender<Event>,
+    loading: usize,
+    /// The folder has been looked at: what is new now is new there.
+    begun: bool,
+    /// Other plugins may be there than were listed last.
+    changed: bool,
     missing_told: bool,
     names_told: BTreeSet<String>,
 }
 
-#[derive(Debug)]
+/// The files of one plugin.
+#[derive(Debug, Default)]
 struct Seen {
-    stamps: Stamps,
-    since: Instant,
+    parts: [Part; 3],
     /// The stamps of what was tried last.
     tried: Option<Stamps>,
     /// When to read once more what was tried so soon after it was written that it could have changed without a trace.
     again: Option<Instant>,
-    /// The hash of what was tried last.
+    /// The hash of what was tried last, and those that did not take it.
     content: Option<[u8; 32]>,
-    /// It was there when the folder was looked at.
-    present: bool,
+    refused: Vec<Target>,
+    /// When to try once more what failed and might not fail then, and for how long that is waited for.
+    retry: Option<(Instant, Duration)>,
+    /// A thread is at it.
+    loading: bool,
+    /// Since when it was missing in the folder.
+    gone: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    stamp: Option<Stamp>,
+    /// When it was first seen to be as it is; what was never there has not changed.
+    since: Option<Instant>,
+    /// It came as it is: moved here, or before the folder was watched.
+    whole: bool,
 }
 
 impl Scan {
-    /// Whether a file is being written, or may have been written once more since it was read.
-    pub(super) fn is_pending(&self) -> bool {
-        self.files
-            .values()
-            .any(|seen| seen.tried != Some(seen.stamps) || seen.again.is_some() || !seen.present)
+    pub(super) fn new(events: SyncSender<Event>) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            events,
+            loading: 0,
+            begun: false,
+            changed: false,
+            missing_told: false,
+            names_told: BTreeSet::new(),
+        }
     }
 
-    /// Looks, and brings plugins into use or out of it. What cannot be read now is looked at again.
-    pub(super) fn run(&mut self, folder: &Folder) {
+    /// Whether a file is being written, or may have been written once more since it was read.
+    pub(super) fn is_pending(&self) -> bool {
+        self.files.values().any(Seen::is_pending)
+    }
+
+    /// The plugins that were not taken into use yet and may be soon.
+    pub(super) fn unfinished(&self) -> Vec<&str> {
+        let unfinished = self.files.iter().filter(|(_, seen)| seen.loading || seen.is_pending());
+        unfinished.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Looks, has what is new and whole tried, and takes out of use what is gone. What cannot be read now is looked at again.
+    pub(super) fn run(&mut self, folder: &Folder, news: &News) {
         let dir = &folder.settings.dir;
-        let found = match self.list(folder) {
-            Ok(found) => found,
+        match self.list(folder) {
+            Ok(found) => {
+                self.missing_told = false;
+                self.remove_gone(folder, &found);
+                for (name, stamps) in found {
+                    self.look_at(folder, name, stamps, news);
+                }
+                self.begun = true;
+            }
             Err(error) => {
-                // Whoever exchanges the folder should not stop the traffic: its plugins stay until it is back.
+                // Whoever exchanges the folder should not stop the traffic: its plugins stay until it is back, and then
+                // for as long as it may take to fill it.
+                self.files.values_mut().for_each(|seen| seen.gone = None);
                 if !std::mem::replace(&mut self.missing_told, true) {
                     warn!(dir = %dir.display(), %error, "the plugin folder cannot be read: waiting for it");
                 }
-                return;
             }
-        };
-        self.missing_told = false;
-        let mut changed = self.remove_gone(folder, &found);
-        for (name, stamps) in found {
-            changed |= self.look_at(folder, &name, stamps);
         }
-        if changed {
+        if std::mem::take(&mut self.changed) {
             folder.list_ingress();
         }
     }
@@ -130,13 +134,8 @@ impl Scan {
                 }
                 continue;
             }
-            // Links are followed; what is no file, or is gone again, is not there.
-            let stamp = |ending: &str| {
-                let found = fs::metadata(dir.join(format!("{name}{ending}"))).ok()?;
-                found.is_file().then(|| Stamp::of(&found))
-            };
-            if let Some(code) = stamp(".wasm") {
-                let stamps = [Some(code), stamp(".yaml"), stamp(".cases.yaml")];
+            let stamps = stamps(dir, name);
+            if stamps[0].is_some() {
                 found.insert(name.to_owned(), stamps);
             }
             if found.len() == MAX_PLUGINS {
@@ -148,140 +147,277 @@ impl Scan {
     }
 
     /// Plugins whose files are gone, for long enough that nobody is putting others in their place.
-    fn remove_gone(&mut self, folder: &Folder, found: &BTreeMap<String, Stamps>) -> bool {
-        let mut changed = false;
+    fn remove_gone(&mut self, folder: &Folder, found: &BTreeMap<String, Stamps>) {
+        let changed = &mut self.changed;
         self.files.retain(|name, seen| {
             if found.contains_key(name) {
-                seen.present = true;
+                seen.gone = None;
                 return true;
             }
-            if std::mem::replace(&mut seen.present, false) {
-                seen.since = Instant::now();
-            }
-            if seen.since.elapsed() < SETTLED {
+            let gone = *seen.gone.get_or_insert_with(Instant::now);
+            if seen.loading || gone.elapsed() < SETTLED {
                 return true;
             }
             folder.named(name).iter().for_each(|(_, plugin)| plugin.remove());
-            changed = true;
+            *changed = true;
             false
         });
-        changed
     }
 
-    fn look_at(&mut self, folder: &Folder, name: &str, stamps: Stamps) -> bool {
+    fn look_at(&mut self, folder: &Folder, name: String, stamps: Stamps, news: &News) {
         let now = Instant::now();
-        let new = || Seen { stamps, since: now, tried: None, again: None, content: None, present: true };
-        let seen = self.files.entry(name.to_owned()).or_insert_with(new);
-        if seen.stamps != stamps {
-            (seen.stamps, seen.since) = (stamps, now);
+        let seen = self.files.entry(name.clone()).or_default();
+        for ((part, stamp), ending) in seen.parts.iter_mut().zip(stamps).zip(ENDINGS) {
+            if part.stamp != stamp {
+                let old = !self.begun && !stamp.is_some_and(|stamp| stamp.is_fresh());
+                *part = Part { stamp, since: Some(now), whole: old };
+            }
+            part.whole |= news.was_moved(&name, ending);
         }
-        let again = seen.again.is_some_and(|at| at <= now);
-        (seen.tried != Some(stamps) || again) && seen.try_out(folder, name)
+        if self.loading < LOADERS && seen.is_due(now) && seen.is_whole(&name, news) {
+            self.loading += 1;
+            let job = seen.job(folder, &name, now);
+            let events = self.events.clone();
+            thread::spawn(move || {
+                // A panic in a compiler is no reason to wait for that plugin for ever.
+                let outcome = catch_unwind(AssertUnwindSafe(|| job.run()));
+                let failed = |_| Outcome::Tried(Tried { may_pass: true, ..Tried::default() });
+                // Nobody listens any more where the folder was dropped.
+                drop(events.send(Event::Loaded(name, outcome.unwrap_or_else(failed))));
+            });
+        }
+    }
+
+    /// Takes in what came of a try.
+    pub(super) fn loaded(&mut self, name: &str, outcome: Outcome) {
+        self.loading -= 1;
+        // Nothing is forgotten while it is loaded.
+        let Some(seen) = self.files.get_mut(name) else { return };
+        seen.loading = false;
+        match outcome {
+            Outcome::Unsettled => seen.tried = None,
+            Outcome::Same => {}
+            Outcome::Tried(tried) => {
+                let wait = seen.retry.map_or(SLOW_POLL, |(_, wait)| (wait * 2).min(SLOWEST_RETRY));
+                seen.retry = tried.may_pass.then(|| (Instant::now() + wait, wait));
+                (seen.content, seen.refused) = (tried.content, tried.refused);
+                self.changed = true;
+            }
+        }
     }
 }
 
 impl Seen {
-    /// Reads the files and, if they say anything new, takes them into use; whether the plugin's version changed.
-    fn try_out(&mut self, folder: &Folder, name: &str) -> bool {
-        let source = match read(&folder.settings.dir, name) {
-            Ok(source) => source,
-            // Being exchanged at this moment: there will be another look.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
-            Err(error) => {
-                if self.tried.replace(self.stamps) != Some(self.stamps) {
-                    folder.named(name).iter().for_each(|(_, plugin)| plugin.not_taken(&error));
-                }
-                self.again = None;
-                return false;
-            }
-        };
-        let half_written = self.since.elapsed() < SETTLED && looks_cut(&source.code);
-        if half_written {
-            return false;
+    fn stamps(&self) -> Stamps {
+        [0, 1, 2].map(|part: usize| self.parts[part].stamp)
+    }
+
+    /// Whether to look at it again soon.
+    fn is_pending(&self) -> bool {
+        let unread = self.tried != Some(self.stamps());
+        !self.loading && (unread || self.again.is_some() || self.gone.is_some())
+    }
+
+    /// Whether there is a reason to read the files.
+    fn is_due(&self, now: Instant) -> bool {
+        let again = self.again.is_some_and(|at| at <= now);
+        !self.loading && (self.tried != Some(self.stamps()) || again || self.is_retry(now))
+    }
+
+    fn is_retry(&self, now: Instant) -> bool {
+        self.retry.is_some_and(|(at, _)| at <= now)
+    }
+
+    /// Whether nobody is writing any of the files: together they are one plugin, so each waits for the others.
+    fn is_whole(&self, name: &str, news: &News) -> bool {
+        self.parts.iter().zip(ENDINGS).all(|(part, ending)| {
+            let still = if news.is_written(name, ending) { ABANDONED } else { SETTLED };
+            part.whole || part.since.is_none_or(|since| since.elapsed() >= still)
+        })
+    }
+
+    fn job(&mut self, folder: &Folder, name: &str, now: Instant) -> Job {
+        let stamps = self.stamps();
+        let touched = self.tried.replace(stamps) != Some(stamps);
+        let retry = self.is_retry(now);
+        if touched {
+            self.retry = None;
         }
-        self.tried = Some(self.stamps);
         // A file from the future is fresh for as long as any other.
-        let fresh = self.since.elapsed() < SETTLED && self.stamps.iter().flatten().any(Stamp::is_fresh);
-        self.again = fresh.then(|| Instant::now() + SETTLED);
-        let content = hash(&source);
-        if self.content.replace(content) == Some(content) {
-            return false;
+        let fresh = self.parts.iter().any(|part| {
+            part.since.is_some_and(|since| since.elapsed() < SETTLED)
+                && part.stamp.is_some_and(|stamp| stamp.is_fresh())
+        });
+        self.again = fresh.then(|| now + SETTLED);
+        self.loading = true;
+        Job {
+            dir: folder.settings.dir.clone(),
+            name: name.to_owned(),
+            stamps,
+            known: self.content,
+            all: folder.named(name),
+            refused: if touched || retry { self.refused.clone() } else { Vec::new() },
+            again: !touched,
         }
-        let mut changed = false;
-        for (config, plugin) in folder.named(name) {
-            let config = config.unwrap_or_else(|| source.config.clone());
-            // A failure was logged, and stands in the plugin's status.
-            changed |= plugin.install(&Source { config, ..source.clone() }).is_ok();
-        }
-        changed
     }
-}
-
-/// Whether this is no whole module: its writer has begun, perhaps, and not ended.
-fn looks_cut(code: &[u8]) -> bool {
-    wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all()).validate_all(code).is_err()
-}
-
-fn read(dir: &Path, name: &str) -> io::Result<Source> {
-    let text = |ending: &str| -> io::Result<Option<String>> {
-        match read_bounded(&dir.join(format!("{name}{ending}")), MAX_TEXT) {
-            Ok(bytes) => String::from_utf8(bytes)
-                .map(Some)
-                .map_err(|e| io::Error::other(format!("{name}{ending} is not UTF-8: {e}"))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    };
-    Ok(Source {
-        code: read_bounded(&dir.join(format!("{name}.wasm")), MAX_FILE)?,
-        config: text(".yaml")?.unwrap_or_default(),
-        cases: text(".cases.yaml")?,
-    })
-}
-
-fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > max {
-        return Err(io::Error::other(format!("{} has more than {max} bytes", path.display())));
-    }
-    Ok(bytes)
-}
-
-fn hash(source: &Source) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for part in
-        [&source.code[..], source.config.as_bytes(), source.cases.as_deref().unwrap_or("\0").as_bytes()]
-    {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plugin::{CompiledCache, FolderSettings, Limits, Runtime};
+    use std::fs::File;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::SystemTime;
+    use tokio::time::advance;
+
+    struct Looked {
+        dir: tempfile::TempDir,
+        folder: Arc<Folder>,
+        scan: Scan,
+        events: Receiver<Event>,
+    }
+
+    impl Looked {
+        /// Looks at a folder with one plugin of this code.
+        fn new(code: impl AsRef<[u8]>) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let plugins = dir.path().join("plugins");
+            fs::create_dir(&plugins).unwrap();
+            fs::write(plugins.join("p.wasm"), code).unwrap();
+            let runtime = Runtime::new(Limits::default(), CompiledCache::default()).unwrap();
+            let folder = Folder::new(&runtime, FolderSettings::new(plugins));
+            let (wake, events) = sync_channel(8);
+            let mut looked = Self { dir, folder, scan: Scan::new(wake), events };
+            looked.look();
+            looked
+        }
+
+        fn plugins(&self) -> PathBuf {
+            self.dir.path().join("plugins")
+        }
+
+        /// Looks once, and waits for what is tried.
+        fn look(&mut self) {
+            self.scan.run(&self.folder, &News::default());
+            while self.scan.loading > 0 {
+                if let Event::Loaded(name, outcome) = self.events.recv().unwrap() {
+                    self.scan.loaded(&name, outcome);
+                }
+            }
+        }
+
+        async fn look_after(&mut self, time: Duration) {
+            advance(time).await;
+            self.look();
+        }
+
+        fn last_error(&self) -> String {
+            self.folder.status()[0].last_error.clone().unwrap_or_default()
+        }
+
+        fn is_in_use(&self) -> bool {
+            self.folder.status()[0].version.is_some()
+        }
+    }
+
+    fn fixed() -> String {
+        fs::read_to_string("tests/data/guests/fixed.wat").unwrap()
+    }
 
     /// A time that lies ahead is no reason to read a file again and again.
     #[tokio::test(start_paused = true)]
     async fn a_file_from_the_future_is_settled_like_any_other() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("p.wasm");
-        fs::write(&file, "no plugin").unwrap();
+        let mut looked = Looked::new("no plugin");
         let ahead = SystemTime::now() + Duration::from_secs(1_000_000);
-        File::options().append(true).open(&file).unwrap().set_modified(ahead).unwrap();
-        let runtime = Runtime::new(Limits::default(), CompiledCache::default()).unwrap();
-        let folder = Folder::new(&runtime, FolderSettings::new(dir.path().to_owned()));
-        let mut scan = Scan::default();
-        scan.run(&folder);
-        assert!(scan.is_pending(), "it may not be whole yet");
+        let file = File::options().append(true).open(looked.plugins().join("p.wasm")).unwrap();
+        file.set_modified(ahead).unwrap();
+        looked.look();
+        assert!(looked.scan.is_pending(), "it may not be whole yet");
         for _ in 0..2 {
-            tokio::time::advance(SETTLED).await;
-            scan.run(&folder);
+            looked.look_after(SETTLED).await;
         }
-        assert!(!scan.is_pending());
-        assert!(folder.status()[0].last_error.as_ref().unwrap().contains("not WebAssembly"));
+        assert!(!looked.scan.is_pending());
+        assert!(looked.last_error().contains("not WebAssembly"));
+    }
+
+    /// What is moved here is whole though it is new; what is written here is not, until it is closed or left alone.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_moved_counts_at_once_and_what_is_written_when_it_is_closed() {
+        use notify::event::{AccessKind, AccessMode, DataChange, EventKind, ModifyKind, RenameMode};
+        let mut looked = Looked::new(wat::parse_str(fixed()).unwrap());
+        looked.look_after(SETTLED).await;
+        assert!(looked.is_in_use());
+        let mut news = News::default();
+        let tell = |news: &mut News, kind, dir: &Path| {
+            news.hear(&notify::Event::new(kind).add_path(dir.join("p.wasm")), dir);
+        };
+        let rename = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        let write = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let tries = |looked: &mut Looked, news: &mut News| {
+            looked.scan.run(&looked.folder, &news.take());
+            let tries = looked.scan.loading == 1;
+            looked.look();
+            tries
+        };
+        let dir = looked.plugins();
+        fs::write(dir.join("p.wasm"), "moved").unwrap();
+        tell(&mut news, rename, &dir);
+        assert!(tries(&mut looked, &mut news));
+        looked.look_after(SETTLED).await;
+        fs::write(dir.join("p.wasm"), "being written").unwrap();
+        tell(&mut news, write, &dir);
+        assert!(!tries(&mut looked, &mut news));
+        advance(SETTLED).await;
+        looked.scan.run(&looked.folder, &news.take());
+        assert_eq!(looked.scan.loading, 0, "its writer has only paused");
+        tell(&mut news, close, &dir);
+        assert!(tries(&mut looked, &mut news));
+        fs::write(dir.join("p.wasm"), "never closed").unwrap();
+        tell(&mut news, write, &dir);
+        assert!(!tries(&mut looked, &mut news));
+        advance(ABANDONED).await;
+        assert!(tries(&mut looked, &mut news));
+    }
+
+    /// Whoever removes a folder removes its files first; that the plugins stay holds until the new folder was filled.
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_is_removed_bit_by_bit_and_made_again_keeps_its_plugins() {
+        let mut looked = Looked::new(wat::parse_str(fixed()).unwrap());
+        looked.look_after(SETTLED).await;
+        fs::remove_file(looked.plugins().join("p.wasm")).unwrap();
+        looked.look();
+        fs::remove_dir(looked.plugins()).unwrap();
+        looked.look_after(10 * SETTLED).await;
+        fs::create_dir(looked.plugins()).unwrap();
+        looked.look();
+        assert!(looked.is_in_use());
+        looked.look_after(SETTLED).await;
+        assert!(!looked.is_in_use(), "nobody has put it back");
+    }
+
+    /// Something that was in the way may be gone: a busy machine, too many other instances.
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_start_is_tried_again_less_and_less_often() {
+        // It configures the third time.
+        let asks = "(i32.eq (call $first_byte (local.get $config) (local.get $len)) (i32.const 0x62))";
+        let counts = "(i64.lt_s (call $count (i32.const 64) (i32.const 36) (i64.const 1)) (i64.const 3))";
+        let memory = r#"(memory (export "memory") 2)"#;
+        let import = r#"(import "pointsman:routing/host@1.0.0" "count" (func $count (param i32 i32 i64) (result i64)))"#;
+        let code = fixed().replace(asks, counts).replace(memory, &format!("{import} {memory}"));
+        let mut looked = Looked::new(wat::parse_str(code).unwrap());
+        let tries = |looked: &Looked| looked.folder.status()[0].counters[0].1;
+        looked.look_after(SETTLED).await;
+        looked.look_after(SETTLED).await;
+        assert_eq!((tries(&looked), looked.last_error().as_str()), (1, "configure: bad configuration"));
+        looked.look_after(SLOW_POLL).await;
+        assert_eq!(tries(&looked), 2);
+        looked.look_after(SLOW_POLL).await;
+        assert_eq!((tries(&looked), looked.is_in_use()), (2, false));
+        looked.look_after(SLOW_POLL).await;
+        assert!(looked.is_in_use());
     }
 }

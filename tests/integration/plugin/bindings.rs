@@ -54,7 +54,7 @@ async fn a_folders_plugins_are_asked_in_file_name_order_before_the_rules() {
     fs::write(dir.path().join("30-picks.wasm"), guest("picks")).unwrap();
     let runtime = runtime();
     let folder = folder(&runtime, dir.path());
-    folder.watch();
+    folder.watch().wait();
     let chain = Chain::folder(Arc::clone(&folder), rules(&[("p.example", OTHER)]));
     assert_eq!(answer(&chain, "a.example").await, "400", "10-tells decides");
     assert_eq!(folder.ingress().len(), 2, "a forwarder plugin is not asked for a tunnel");
@@ -76,7 +76,7 @@ async fn a_plugin_can_be_bound_before_its_file_exists() {
     let plugin = folder.plugin("late", None);
     let refuse = bound(&plugin, OnError::Refuse);
     let next = Chain::bound(Binding::new(plugin, OnError::Next), rules(&[("a.example", OTHER)]));
-    folder.watch();
+    folder.watch().wait();
     assert!(answer(&refuse, "a.example").await.contains("plugin \"late\": not loaded"));
     assert_eq!(answer(&next, "a.example").await, "other");
     fs::write(dir.path().join("late.wasm"), guest("fixed")).unwrap();
@@ -92,7 +92,7 @@ async fn a_configuration_of_a_binding_stands_beside_that_of_the_folder() {
     let runtime = runtime();
     let folder = folder(&runtime, dir.path());
     let (own, of_folder) = (folder.plugin("fixed", Some("good")), folder.plugin("fixed", None));
-    folder.watch();
+    folder.watch().wait();
     assert_eq!(answer(&bound(&own, OnError::Refuse), "a.example").await, "tunnel");
     assert!(answer(&bound(&of_folder, OnError::Refuse), "a.example").await.contains("not loaded"));
     assert_eq!(of_folder.status().last_error.unwrap(), "configure: bad configuration");

@@ -24,10 +24,14 @@ struct Watched {
 impl Watched {
     /// Watches `plugins` below a folder of its own after `prepare`.
     fn new(prepare: impl FnOnce(&Path)) -> Self {
+        Self::looking(prepare, |settings| settings)
+    }
+
+    fn looking(prepare: impl FnOnce(&Path), how: impl FnOnce(FolderSettings) -> FolderSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
-        let folder = folder(&runtime(), &dir.path().join("plugins"));
-        folder.watch();
+        let folder = Folder::new(&runtime(), how(FolderSettings::new(dir.path().join("plugins"))));
+        folder.watch().wait();
         let chain = Chain::folder(Arc::clone(&folder), rules(&[]));
         Self { dir, folder, chain }
     }
@@ -108,6 +112,75 @@ async fn a_file_written_in_pieces_is_taken_when_it_is_whole() {
     assert_eq!(watched.folder.status()[0].last_error, None);
     fs::write(watched.file("p.wasm"), "no plugin").unwrap();
     watched.fails("not WebAssembly", 2).await;
+}
+
+/// Where the system tells of nothing, looking is enough.
+#[tokio::test]
+async fn a_folder_that_is_polled() {
+    use std::io::Write;
+    let prepare = |dir: &Path| {
+        fs::create_dir(dir.join("plugins")).unwrap();
+        fs::write(dir.join("plugins/p.wasm"), routes_to(1)).unwrap();
+    };
+    let polled = |of| FolderSettings { told: false, poll: Duration::from_millis(20), ..of };
+    let watched = Watched::looking(prepare, polled);
+    assert_eq!(watched.to().await, Some(1));
+    fs::write(watched.file("p.wasm"), routes_to(2)).unwrap();
+    watched.becomes(Some(2)).await;
+    fs::write(watched.file(".new"), routes_to(3)).unwrap();
+    fs::rename(watched.file(".new"), watched.file("p.wasm")).unwrap();
+    watched.becomes(Some(3)).await;
+    let code = routes_to(4);
+    let mut file = fs::File::create(watched.file("p.wasm")).unwrap();
+    file.write_all(&code[..code.len() / 2]).unwrap();
+    watched.fails("not a whole WebAssembly module", 3).await;
+    file.write_all(&code[code.len() / 2..]).unwrap();
+    watched.becomes(Some(4)).await;
+    fs::write(watched.file("a.wasm"), routes_to(5)).unwrap();
+    watched.becomes(Some(5)).await;
+    fs::remove_file(watched.file("a.wasm")).unwrap();
+    watched.becomes(Some(4)).await;
+    fs::remove_file(watched.file("p.wasm")).unwrap();
+    watched.becomes(None).await;
+}
+
+/// A configuration has no end that could be missing: what its writer has done with it is all there is to go by.
+#[tokio::test]
+async fn half_a_configuration_is_never_tried() {
+    use std::io::{Seek, Write};
+    let watched = Watched::with(1);
+    for n in 0..4 {
+        let mut file = fs::File::create(watched.file("p.yaml")).unwrap();
+        file.write_all(b"bad").unwrap();
+        // Longer than a file has to be still that nobody has open.
+        let until = Instant::now() + Duration::from_millis(400);
+        while Instant::now() < until {
+            assert_eq!(watched.to().await, Some(1));
+            assert_eq!(watched.folder.status()[0].last_error, None);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        file.rewind().unwrap();
+        file.write_all(format!("good {n}").as_bytes()).unwrap();
+        drop(file);
+        let swaps = || (watched.folder.status()[0].counts.swaps == n + 1).then_some(());
+        eventually("it is taken", async || swaps()).await;
+    }
+}
+
+/// A table that only the new code fits, copied a moment before it.
+#[tokio::test]
+async fn files_that_are_copied_one_after_another_are_tried_together() {
+    let watched = Watched::with(1);
+    let table =
+        format!("cases: [{{ request: {{ hostname: a.example }}, expect: {{ tunnel: {} }} }}]", tunnel(2));
+    fs::write(watched.file("p.cases.yaml"), table).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    fs::write(watched.file("p.wasm"), routes_to(2)).unwrap();
+    while watched.to().await == Some(1) {
+        assert_eq!(watched.folder.status()[0].last_error, None);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(watched.to().await, Some(2));
 }
 
 #[tokio::test]
