@@ -81,17 +81,7 @@ impl Row {
 /// Candidates of all kinds, and for how many of them there is nothing against.
 fn candidates() -> Vec<(Vec<Arc<Node>>, usize)> {
     let node = |n: usize, weight, active, failures| {
-        Arc::new(Node {
-            name: format!("{n}-{}", "n".repeat(n % 200)).into(),
-            condition: "*".into(),
-            addr: None,
-            weight,
-            backup: false,
-            max_fails: 1,
-            fail_timeout: Duration::from_secs(10),
-            labels: [("version".into(), "canary".into())].into(),
-            health: Health::with(active, failures),
-        })
+        node(&format!("{n}-{}", "n".repeat(n % 200)), weight, Health::with(active, failures))
     };
     vec![
         (vec![], 0),
@@ -100,6 +90,20 @@ fn candidates() -> Vec<(Vec<Arc<Node>>, usize)> {
         (vec![node(0, u32::MAX, u32::MAX, 0), node(1, u32::MAX, u32::MAX, 0), node(2, 1, 0, 1)], 2),
         ((0..500).map(|n| node(n, 1, u32::MAX, 0)).collect(), 500),
     ]
+}
+
+pub(super) fn node(name: &str, weight: u32, health: Health) -> Arc<Node> {
+    Arc::new(Node {
+        name: name.into(),
+        condition: "*".into(),
+        addr: None,
+        weight,
+        backup: false,
+        max_fails: 1,
+        fail_timeout: Duration::from_secs(10),
+        labels: [("version".into(), "canary".into())].into(),
+        health,
+    })
 }
 
 /// Asks everything there is to ask in one round, and says what was answered wrongly.

@@ -1,10 +1,15 @@
 //! The examples: each is loaded, takes its configuration and gives the answers of its decision table.
 
 use super::built;
+use super::common_table::node;
 use pointsman::addr::Host;
-use pointsman::plugin::{Binding, Chain, CompiledCache, Limits, OnError, Plugin, Runtime, Source};
+use pointsman::plugin::{
+    Allow, Binding, BoundForwarder, Chain, CompiledCache, Limits, OnError, Plugin, Runtime, Source,
+};
+use pointsman::route::hop::Health;
 use pointsman::route::ingress::Table;
-use pointsman::route::{Extra, Ingress, Protocol, Request, Verdict};
+use pointsman::route::{Choice, Extra, Forwarder, Ingress, Node, Protocol, Request, Verdict};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,18 +34,52 @@ async fn a_go_guest_goes_on_through_its_collections() {
     for port in 0..60_000 {
         // Each from an address of its own, so that the cache answers none.
         let [a, b] = u16::to_be_bytes(port);
-        let request = Request {
-            hostname: Host::parse("shop.example").unwrap(),
-            protocol: Protocol::Tls,
-            client: format!("[2001:db8::{a:x}:{b:x}]:4000").parse().unwrap(),
-            service: "web",
-            http: None,
-            extra: Extra::default(),
-        };
+        let request = request(format!("[2001:db8::{a:x}:{b:x}]:4000").parse().unwrap());
         let decision = chain.resolve(&request).wait().await;
         assert!(matches!(decision, Ok(Verdict::Use(_))), "after {port} calls: {decision:?}");
     }
     assert_eq!(plugin.status().counters, [("AT".to_owned(), 60_000)]);
+}
+
+/// Another name in its configuration switches; the same one does not, however often instances are made anew.
+#[tokio::test]
+async fn blue_green_is_switched_by_its_configuration() {
+    let limits = Limits { recycle_calls: 1, deadline: Duration::from_secs(1), ..Limits::default() };
+    let runtime = Runtime::new(limits, CompiledCache::default()).unwrap();
+    let plugin = Plugin::new(&runtime, "blue-green");
+    let forwarder = BoundForwarder::new(Binding::new(Arc::clone(&plugin), OnError::Refuse), Allow::default());
+    let (blue, green) = (node("blue", 1, Health::default()), node("green", 1, Health::default()));
+    let ill = node("blue", 1, Health::with(0, 1));
+    let code = std::fs::read(built("blue-green")).unwrap();
+    let configure =
+        |config: &str| plugin.install(&Source { code: code.clone(), config: config.to_owned(), cases: None });
+    let (forwarder, green) = (&forwarder, &green);
+    let live = |blue: &Arc<Node>| {
+        let nodes = [Arc::clone(blue), Arc::clone(green)];
+        let request = request("203.0.113.5:4000".parse().unwrap());
+        async move {
+            match forwarder.select(&request, &nodes).wait().await {
+                Ok(Verdict::Use(Choice::Candidate(place))) => nodes[place].name.to_string(),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    configure("live: green").unwrap();
+    assert_eq!(live(&blue).await, "green");
+    configure("# back\r\n\r\nlive: blue # for now\r\n").unwrap();
+    assert_eq!(live(&blue).await, "blue");
+    assert_eq!(live(&ill).await, "green");
+    for _ in 0..5 {
+        assert_eq!(live(&blue).await, "green", "blue is back, and not live");
+    }
+    configure("live: green").unwrap();
+    configure("live: blue").unwrap();
+    assert_eq!(live(&blue).await, "blue");
+    for wrong in ["live", "live: ", "lvie: blue", " live: blue", "live: blue\nx"] {
+        assert!(configure(wrong).unwrap_err().to_string().contains("live: NODE"), "{wrong}");
+    }
+    configure("").unwrap();
+    assert_eq!(live(&blue).await, "blue");
 }
 
 /// The default limits, but for the deadline: it is of wall-clock time, and tests run beside each other.
@@ -60,6 +99,17 @@ pub(super) fn install(runtime: &Runtime, folder: &Path) -> Result<Arc<Plugin>, S
     let plugin = Plugin::new(runtime, name);
     plugin.install(&source).map_err(|e| format!("{name}: {e}"))?;
     Ok(plugin)
+}
+
+fn request(client: SocketAddr) -> Request<'static> {
+    Request {
+        hostname: Host::parse("shop.example").unwrap(),
+        protocol: Protocol::Tls,
+        client,
+        service: "web",
+        http: None,
+        extra: Extra::default(),
+    }
 }
 
 /// The folders in `plugins/` that hold a decision table.
