@@ -1,11 +1,9 @@
 //! The examples: each is loaded, takes its configuration and gives the answers of its decision table.
 
-use super::built;
 use super::common_table::node;
+use super::{built, compiled};
 use pointsman::addr::Host;
-use pointsman::plugin::{
-    Allow, Binding, BoundForwarder, Chain, CompiledCache, Limits, OnError, Plugin, Runtime, Source,
-};
+use pointsman::plugin::{Allow, Binding, BoundForwarder, Chain, Limits, OnError, Plugin, Runtime, Source};
 use pointsman::route::hop::Health;
 use pointsman::route::ingress::Table;
 use pointsman::route::{Choice, Extra, Forwarder, Ingress, Node, Protocol, Request, Verdict};
@@ -45,7 +43,7 @@ async fn a_go_guest_goes_on_through_its_collections() {
 #[tokio::test]
 async fn blue_green_is_switched_by_its_configuration() {
     let limits = Limits { recycle_calls: 1, deadline: Duration::from_secs(1), ..Limits::default() };
-    let runtime = Runtime::new(limits, CompiledCache::default()).unwrap();
+    let runtime = Runtime::new(limits, compiled()).unwrap();
     let plugin = Plugin::new(&runtime, "blue-green");
     let forwarder = BoundForwarder::new(Binding::new(Arc::clone(&plugin), OnError::Refuse), Allow::default());
     let (blue, green) = (node("blue", 1, Health::default()), node("green", 1, Health::default()));
@@ -85,7 +83,7 @@ async fn blue_green_is_switched_by_its_configuration() {
 /// The default limits, but for the deadline: it is of wall-clock time, and tests run beside each other.
 fn runtime() -> Runtime {
     let limits = Limits { deadline: Duration::from_secs(1), instances: 1, ..Limits::default() };
-    Runtime::new(limits, CompiledCache::default()).unwrap()
+    Runtime::new(limits, compiled()).unwrap()
 }
 
 pub(super) fn install(runtime: &Runtime, folder: &Path) -> Result<Arc<Plugin>, String> {

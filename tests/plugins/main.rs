@@ -8,13 +8,18 @@ mod new;
 mod yaml_ingress;
 
 use pointsman::plugin::{CompiledCache, Limits, Runtime};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The file of a built plugin.
 fn built(name: &str) -> PathBuf {
     let dir = std::env::var_os("PLUGINS").map(PathBuf::from);
     dir.expect("PLUGINS names the folder of the built plugins: run `make test`").join(format!("{name}.wasm"))
+}
+
+/// Where compiled code is kept from one test and one run to the next: Python's takes seconds.
+fn compiled() -> CompiledCache {
+    CompiledCache::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")).unwrap()
 }
 
 /// Compiled code is kept in `dir`: the same plugin is installed again and again.
