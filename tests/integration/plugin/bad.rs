@@ -80,41 +80,6 @@ async fn what_configure_can_do_wrong_keeps_the_version_before() {
     }
 }
 
-/// Neither at the start nor while it runs, though there are two of them.
-#[tokio::test]
-async fn an_endless_loop_in_configure_holds_up_no_other_plugin_of_its_folder() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str| dir.path().join(name);
-    for name in ["00", "01"] {
-        std::fs::write(file(&format!("{name}.wasm")), guest("bad")).unwrap();
-        std::fs::write(file(&format!("{name}.yaml")), "l").unwrap();
-    }
-    std::fs::write(file("10.wasm"), guest("fixed")).unwrap();
-    let limits = Limits { configure_deadline: Duration::from_secs(5), ..Limits::default() };
-    let folder = folder(&runtime_with(limits), dir.path());
-    let chain = Chain::folder(Arc::clone(&folder), rules(&[]));
-    let first = folder.watch();
-    let errors = || folder.status().into_iter().filter_map(|s| s.last_error).collect::<Vec<_>>();
-    eventually("it answers", async || (answer(&chain, "a.example").await == "tunnel").then_some(())).await;
-    assert_eq!(errors(), [""; 0], "the others are still at it");
-    std::fs::write(file("10.yaml"), "good").unwrap();
-    let swapped = || folder.status()[2].counts.swaps == 1;
-    eventually("it is configured anew", async || swapped().then_some(())).await;
-    assert_eq!(errors(), [""; 0], "the others are still at it");
-    let waiting = tokio::task::spawn_blocking(|| first.wait());
-    while !waiting.is_finished() {
-        assert_eq!(answer(&chain, "a.example").await, "tunnel");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(errors().len(), 2);
-    assert!(
-        errors().iter().all(|error| error.contains("plugins.limits.configureDeadline")),
-        "{:?}",
-        errors()
-    );
-    assert_eq!(answer(&chain, "a.example").await, "tunnel");
-}
-
 /// The clock goes on for as long as a configuration may take, though no call begins meanwhile.
 #[test]
 fn a_long_deadline_ends_too() {

@@ -174,7 +174,8 @@ async fn files_that_are_copied_one_after_another_are_tried_together() {
     let table =
         format!("cases: [{{ request: {{ hostname: a.example }}, expect: {{ tunnel: {} }} }}]", tunnel(2));
     fs::write(watched.file("p.cases.yaml"), table).unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let until = Instant::now() + Duration::from_millis(50);
+    eventually("the code is copied too", async || (Instant::now() > until).then_some(())).await;
     fs::write(watched.file("p.wasm"), routes_to(2)).unwrap();
     while watched.to().await == Some(1) {
         assert_eq!(watched.folder.status()[0].last_error, None);
@@ -338,11 +339,39 @@ async fn two_hundred_plugins_of_which_one_is_bad() {
         }
         fs::write(dir.join("plugins/077.yaml"), "t").unwrap();
     });
-    assert_eq!(watched.folder.ingress().len(), 199);
+    eventually("all but one are in use", async || (watched.folder.ingress().len() == 199).then_some(()))
+        .await;
     assert_eq!(watched.to().await, Some(0x7b));
     assert_eq!(answer(&watched.chain, "pass.example").await, "pass", "all were asked");
     let failed: Vec<_> = watched.folder.status().into_iter().filter(|s| s.version.is_none()).collect();
     assert_eq!(failed.len(), 1);
     assert!(failed[0].name == "077" && failed[0].last_error.as_ref().unwrap().contains("unreachable"));
     assert!(watched.folder.status().iter().filter(|s| s.version.is_some()).all(|s| s.counts.errors == 0));
+}
+
+/// Neither at the start nor while it runs: with traffic, which another plugin answers.
+#[tokio::test]
+async fn an_endless_loop_in_configure_holds_up_no_other_plugin() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    fs::write(file("00.wasm"), guest("bad")).unwrap();
+    fs::write(file("00.yaml"), "l").unwrap();
+    fs::write(file("10.wasm"), guest("fixed")).unwrap();
+    let limits = Limits { configure_deadline: Duration::from_secs(4), ..Limits::default() };
+    let folder = folder(&runtime_with(limits), dir.path());
+    let chain = Chain::folder(Arc::clone(&folder), rules(&[]));
+    let error = || folder.status()[0].last_error.clone();
+    let _first = folder.watch();
+    eventually("it answers", async || (answer(&chain, "a.example").await == "tunnel").then_some(())).await;
+    assert_eq!(error(), None, "the other is still at it");
+    fs::write(file("10.yaml"), "good").unwrap();
+    let swapped = || folder.status()[1].counts.swaps == 1;
+    eventually("it is configured anew", async || swapped().then_some(())).await;
+    assert_eq!(error(), None, "the other is still at it");
+    let error = eventually("the other is given up", async || {
+        assert_eq!(answer(&chain, "a.example").await, "tunnel");
+        error()
+    });
+    assert!(error.await.contains("plugins.limits.configureDeadline"));
+    assert_eq!(answer(&chain, "a.example").await, "tunnel");
 }
