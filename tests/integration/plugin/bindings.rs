@@ -43,6 +43,11 @@ async fn the_last_good_version_answers_for_one_that_fails() {
     assert_eq!(answer(&chain, "s.example").await, "tunnel");
     never.install(&source(marked(&bad, "2"))).unwrap();
     assert_eq!(answer(&chain, "s.example").await, "tunnel");
+    never.remove();
+    assert!(
+        answer(&chain, "s.example").await.contains("not loaded"),
+        "its author has taken all of it out of use"
+    );
 }
 
 #[tokio::test]
