@@ -48,10 +48,11 @@ impl Binding {
         ask: impl Fn(&Arc<Generation>) -> Called<T>,
         own: impl FnOnce() -> Question<T>,
     ) -> Called<Option<T>> {
-        let Some(current) = self.plugin.current.load_full() else {
+        let current = self.plugin.current.load();
+        let Some(current) = &*current else {
             return Called::Now(self.settle(Err(self.absent())));
         };
-        match ask(&current) {
+        match ask(current) {
             Called::Now(Err(error)) => match self.fallback(&error) {
                 Some(previous) => self.settled(ask(&previous)),
                 None => Called::Now(self.settle(Err(error))),
@@ -145,13 +146,13 @@ impl Chain {
 impl Ingress for Chain {
     fn resolve(&self, request: &Request<'_>) -> Answer<Endpoint> {
         match &self.0.plugins {
-            Plugins::Bound(bindings) => Self::from(&self.0, Arc::clone(bindings), 0, request),
+            Plugins::Bound(bindings) => Self::from(&self.0, bindings, 0, request),
             Plugins::Folder(folder) => {
                 let bindings = folder.ingress();
                 if bindings.is_empty() {
                     return self.0.rules.resolve(request);
                 }
-                Self::from(&self.0, bindings, 0, request)
+                Self::from(&self.0, &bindings, 0, request)
             }
         }
     }
@@ -161,7 +162,7 @@ impl Chain {
     /// Asks from the given place on.
     fn from(
         links: &Arc<Links>,
-        bindings: Arc<[Binding]>,
+        bindings: &Arc<[Binding]>,
         first: usize,
         request: &Request<'_>,
     ) -> Answer<Endpoint> {
@@ -179,13 +180,13 @@ impl Chain {
                 }
                 Called::Later(answer) => {
                     let (links, bindings, request) =
-                        (Arc::clone(links), Arc::clone(&bindings), request.to_owned());
+                        (Arc::clone(links), Arc::clone(bindings), request.to_owned());
                     return Answer::Later(Box::pin(async move {
                         let answer = answer.await;
                         match links.decision(&bindings[place], answer, &request.request()) {
                             Some(decision) => decision,
                             None => {
-                                let rest = Self::from(&links, bindings, place + 1, &request.request());
+                                let rest = Self::from(&links, &bindings, place + 1, &request.request());
                                 rest.wait().await
                             }
                         }

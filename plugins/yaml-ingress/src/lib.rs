@@ -56,10 +56,10 @@ impl lifecycle::Guest for Plugin {
 
 impl ingress::Guest for Plugin {
     fn resolve(request: Request) -> Result<Answer, String> {
-        let endpoint = TABLE.with_borrow(|table| table.lookup(&request.hostname));
-        let verdict = endpoint.map_or(Verdict::Pass, |endpoint| {
-            let private = if endpoint.private { "$" } else { "" };
-            Verdict::Tunnel(format!("{private}{}", endpoint.tunnel))
+        let verdict = TABLE.with_borrow(|table| match table.find(&request.hostname) {
+            Some(found) if found.private => Verdict::Tunnel(format!("${}", found.tunnel)),
+            Some(found) => Verdict::Tunnel(found.tunnel.to_string()),
+            None => Verdict::Pass,
         });
         Ok(Answer { verdict, reuse: Some(FOR_GOOD) })
     }

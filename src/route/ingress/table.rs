@@ -68,6 +68,19 @@ impl Problem {
     }
 }
 
+/// What a rule says of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// The tunnel's ID.
+    pub tunnel: Uuid,
+    /// As in [`Endpoint`].
+    pub private: bool,
+    /// The host of the rule.
+    name: &'a str,
+    /// It is for that host alone.
+    exact: bool,
+}
+
 /// Compiled rules. A look-up allocates the rule's text only and costs one hash per label of the host, however many rules there are.
 pub struct Table {
     names: HostMap<Targets>,
@@ -104,20 +117,26 @@ impl Table {
 
     /// Whether the rules keep this host, or this tunnel, from the public.
     pub fn is_private(&self, host: &Host, tunnel: Uuid) -> bool {
-        self.private.contains(&tunnel) || self.lookup(host.as_str()).is_some_and(|endpoint| endpoint.private)
+        let is_private = |found: Found<'_>| found.private;
+        self.names.len() != 0
+            && (self.private.contains(&tunnel) || self.find(host.as_str()).is_some_and(is_private))
+    }
+
+    /// The tunnel of a host, given in the normal form of [`Host`], with the rule's text.
+    pub fn lookup(&self, host: &str) -> Option<Endpoint> {
+        let Found { tunnel, private, name, exact } = self.find(host)?;
+        let rule = if exact { name.into() } else { format!("*.{name}").into() };
+        Some(Endpoint { tunnel, private, rule })
     }
 
     /// The tunnel of a host, given in the normal form of [`Host`].
-    pub fn lookup(&self, host: &str) -> Option<Endpoint> {
+    pub fn find<'a>(&'a self, host: &'a str) -> Option<Found<'a>> {
         for (name, targets) in self.names.walk(host) {
-            let exact = if name == host { targets.exact } else { Target::Unset };
-            let (target, star) = if exact == Target::Unset { (targets.within, "*.") } else { (exact, "") };
-            match target {
+            let exact = name == host && targets.exact != Target::Unset;
+            match if exact { targets.exact } else { targets.within } {
                 Target::Unset => {}
                 Target::Nowhere => return None,
-                Target::Tunnel { tunnel, private } => {
-                    return Some(Endpoint { tunnel, private, rule: format!("{star}{name}").into() });
-                }
+                Target::Tunnel { tunnel, private } => return Some(Found { tunnel, private, name, exact }),
             }
         }
         None
