@@ -6,10 +6,12 @@
 use crate::addr::HostPort;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -150,12 +152,12 @@ impl Listener {
         Ok(Permit { _connection: connection, handshake: Some(handshake) })
     }
 
-    /// Out of descriptors: closes waiting connections by way of a spare one, then lets others give theirs back.
+    /// Out of descriptors: closes the connections that wait now by way of a spare one, then lets others give theirs back.
     async fn shed(&mut self) {
         if self.spares.pop().is_some() {
             for _ in 0..MAX_SHED {
-                let waiting = tokio::time::timeout(ACCEPT_BACKOFF, self.socket.accept()).await;
-                if !matches!(waiting, Ok(Ok(_))) {
+                let waiting = poll_fn(|cx| Poll::Ready(self.socket.poll_accept(cx))).await;
+                if !matches!(waiting, Poll::Ready(Ok(_))) {
                     break;
                 }
             }
