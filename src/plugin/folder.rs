@@ -8,24 +8,22 @@ mod job;
 mod news;
 mod scan;
 mod stamp;
+mod watch;
 
 use super::binding::{Binding, OnError};
 use super::{Plugin, Runtime, Status};
 use arc_swap::ArcSwap;
 use job::Outcome;
-use news::News;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use scan::Scan;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
+use watch::Watch;
 
 /// The folder and how it is looked at: `plugins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +106,11 @@ impl FirstLook {
 
 impl Folder {
     /// A folder that has not been looked at yet.
-    pub fn new(runtime: &Runtime, settings: FolderSettings) -> Arc<Self> {
+    pub fn new(runtime: &Runtime, mut settings: FolderSettings) -> Arc<Self> {
+        // As the system names files when it tells of them; links stay what they are. It fails for an empty path only.
+        if let Ok(dir) = std::path::absolute(&settings.dir) {
+            settings.dir = dir;
+        }
         let (runtime, ingress) = (runtime.clone(), ArcSwap::from_pointee(Arc::from([])));
         Arc::new(Self { runtime, settings, plugins: Mutex::default(), ingress, wake: OnceLock::new() })
     }
@@ -223,96 +225,6 @@ fn is_awaited(first: &First, scan: &Scan) -> bool {
         );
     }
     !late && !unfinished.is_empty()
-}
-
-/// Being told of changes: in the folder, in the one it lies in (it may be exchanged), and where a link leads.
-struct Watch {
-    wake: SyncSender<Event>,
-    watcher: Option<RecommendedWatcher>,
-    /// Paths, and what they were when they were watched.
-    watched: Vec<(PathBuf, Option<stamp::Inode>)>,
-    /// The folder itself came or went since it was watched. Its inode need not tell: a new folder may get that of the old one.
-    exchanged: Arc<AtomicBool>,
-    news: Arc<Mutex<News>>,
-    failure_told: bool,
-}
-
-impl Watch {
-    fn new(wake: SyncSender<Event>) -> Self {
-        let (watcher, watched) = (None, Vec::new());
-        Self { wake, watcher, watched, exchanged: Arc::default(), news: Arc::default(), failure_told: false }
-    }
-
-    fn news(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Watches anew if any of the paths is another than it was; whether the system tells of changes.
-    fn renew(&mut self, settings: &FolderSettings) -> bool {
-        let dir = &settings.dir;
-        if !settings.told {
-            return false;
-        }
-        // A name without a folder is in the current one.
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or_else(|| Path::new("."));
-        let now: Vec<_> = [dir, parent].map(|path| (path.to_owned(), stamp::inode(path))).into();
-        let exchanged = self.exchanged.swap(false, Ordering::Relaxed);
-        if exchanged || now != self.watched || self.watcher.is_none() {
-            self.watcher = None;
-            self.news().forget();
-            match self.start(dir, parent) {
-                Ok(watcher) => (self.watcher, self.failure_told) = (Some(watcher), false),
-                Err(error) if !std::mem::replace(&mut self.failure_told, true) => {
-                    warn!(dir = %dir.display(), %error, "no news of changes here: the plugin folder is polled");
-                }
-                Err(_) => {}
-            }
-            self.watched = now;
-        }
-        self.watcher.is_some()
-    }
-
-    fn start(&self, dir: &Path, parent: &Path) -> notify::Result<RecommendedWatcher> {
-        let (wake, name) = (self.wake.clone(), dir.file_name().map(ToOwned::to_owned));
-        let (exchanged, news, folder) = (Arc::clone(&self.exchanged), Arc::clone(&self.news), dir.to_owned());
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if let Ok(event) = event {
-                if says_nothing(&event, name.as_deref()) {
-                    return;
-                }
-                if event.paths.iter().any(|path| path.file_name() == name.as_deref()) {
-                    exchanged.store(true, Ordering::Relaxed);
-                }
-                news.lock().unwrap_or_else(PoisonError::into_inner).hear(&event, &folder);
-            }
-            // A full channel will wake the thread as well.
-            let _ = wake.try_send(Event::Look);
-        })?;
-        let around = watcher.watch(parent, RecursiveMode::NonRecursive);
-        match watcher.watch(dir, RecursiveMode::NonRecursive) {
-            Ok(()) => Ok(watcher),
-            // The folder is missing; its parent tells when it comes.
-            Err(_) if !dir.exists() => around.map(|()| watcher),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Whether an event is about reading only, or about something else beside the folder of that name: a log file, perhaps, that is
-/// written to all the time.
-fn says_nothing(event: &notify::Event, folder: Option<&OsStr>) -> bool {
-    if matches!(event.kind, EventKind::Access(_)) && !ends_writing(event) {
-        return true;
-    }
-    let concerns =
-        |path: &PathBuf| path.file_name() == folder || path.parent().and_then(Path::file_name) == folder;
-    folder.is_some() && !event.paths.is_empty() && !event.paths.iter().any(concerns)
-}
-
-fn ends_writing(event: &notify::Event) -> bool {
-    use notify::event::{AccessKind, AccessMode};
-    event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
 #[cfg(test)]

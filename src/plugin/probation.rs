@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const TERM: Duration = Duration::from_secs(10);
 /// Hosts share this many places; which share one, nobody outside can know.
 const PLACES: usize = 256;
-/// Failures on threads that serve connections, within [`SPREAD_TIME`], after which everybody is on probation.
+/// Hosts that held threads which serve connections, within [`SPREAD_TIME`], after which everybody is on probation.
 const SPREAD: usize = 4;
 const SPREAD_TIME: Duration = Duration::from_secs(1);
 
@@ -32,8 +32,8 @@ pub(super) struct Probation {
     everybody: AtomicU64,
     /// The latest of all: the one that is looked at while the plugin behaves.
     anybody: AtomicU64,
-    /// When serving threads were held.
-    held: Mutex<VecDeque<Instant>>,
+    /// When serving threads were held, and by whom.
+    held: Mutex<VecDeque<(Instant, Place)>>,
 }
 
 impl Probation {
@@ -71,19 +71,21 @@ impl Probation {
     pub(super) fn failed(&self, place: Place, aside: bool) {
         let until = self.millis() + u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
         self.places[place.0].fetch_max(until, Ordering::Relaxed);
-        if !aside && self.spreads() {
+        if !aside && self.spreads(place) {
             self.everybody.fetch_max(until, Ordering::Relaxed);
         }
         self.anybody.fetch_max(until, Ordering::Relaxed);
     }
 
-    fn spreads(&self) -> bool {
+    fn spreads(&self, place: Place) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.push_back(Instant::now());
+        // Calls of one host that began at once are one failure.
+        held.retain(|(_, of)| *of != place);
+        held.push_back((Instant::now(), place));
         if held.len() > SPREAD {
             held.pop_front();
         }
-        held.len() == SPREAD && held.front().is_some_and(|first| first.elapsed() < SPREAD_TIME)
+        held.len() == SPREAD && held.front().is_some_and(|(first, _)| first.elapsed() < SPREAD_TIME)
     }
 
     fn millis(&self) -> u64 {
@@ -121,10 +123,12 @@ mod tests {
         assert!(probation.holds(&bad) && !probation.holds(&good));
         tokio::time::advance(TERM).await;
         assert!(!probation.holds(&bad));
-        for _ in 0..100 {
-            probation.failed(probation.place(&bad), true);
+        for aside in [true, false] {
+            for _ in 0..100 {
+                probation.failed(probation.place(&bad), aside);
+            }
+            assert!(probation.holds(&bad) && !probation.holds(&good), "one host, however often");
         }
-        assert!(probation.holds(&bad) && !probation.holds(&good), "those asked aside hold up nobody");
     }
 
     #[tokio::test(start_paused = true)]

@@ -147,9 +147,26 @@ async fn a_folder_that_is_polled() {
 /// A configuration has no end that could be missing: what its writer has done with it is all there is to go by.
 #[tokio::test]
 async fn half_a_configuration_is_never_tried() {
+    written_slowly(Watched::with(1), 4).await;
+}
+
+/// The system tells of files by their absolute paths.
+#[tokio::test]
+async fn nor_is_it_in_a_folder_named_from_the_current_one() {
+    let prepare = |dir: &Path| {
+        fs::create_dir(dir.join("plugins")).unwrap();
+        fs::write(dir.join("plugins/p.wasm"), routes_to(1)).unwrap();
+    };
+    let watched = Watched::looking(prepare, |settings| {
+        let up = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect::<PathBuf>();
+        FolderSettings { dir: up.join(settings.dir.strip_prefix("/").unwrap()), ..settings }
+    });
+    written_slowly(watched, 1).await;
+}
+
+async fn written_slowly(watched: Watched, times: u64) {
     use std::io::{Seek, Write};
-    let watched = Watched::with(1);
-    for n in 0..4 {
+    for n in 0..times {
         let mut file = fs::File::create(watched.file("p.yaml")).unwrap();
         file.write_all(b"bad").unwrap();
         // Longer than a file has to be still that nobody has open.
@@ -302,11 +319,19 @@ async fn links_that_are_switched() {
     };
     let watched = Watched::new(|dir| {
         set(dir, "one", 1);
-        symlink("one", dir.join("plugins")).unwrap();
+        fs::create_dir(dir.join("releases")).unwrap();
+        symlink("../one", dir.join("releases/current")).unwrap();
+        symlink("releases/current", dir.join("plugins")).unwrap();
     });
     let dir = watched.dir.path();
     assert_eq!(watched.to().await, Some(1));
-    set(dir, "two", 2);
+    set(dir, "two", 9);
+    switch(&dir.join("releases"), "current", "../two");
+    watched.becomes(Some(9)).await;
+    fs::write(dir.join("two/p.wasm"), routes_to(2)).unwrap();
+    watched.becomes(Some(2)).await;
+    switch(dir, "plugins", "one");
+    watched.becomes(Some(1)).await;
     switch(dir, "plugins", "two");
     watched.becomes(Some(2)).await;
     fs::write(dir.join("two/p.wasm"), routes_to(3)).unwrap();
