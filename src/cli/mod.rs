@@ -49,7 +49,10 @@ fn grace(text: &str) -> Result<Duration, String> {
 
 /// Runs the program; the exit status is 0 when all went well, 1 when not, 2 for a wrong command line.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return plugin::misused(&error),
+    };
     let done = match &arguments.command {
         Some(Command::Check { files }) => check(files),
         Some(Command::Plugin(command)) => return plugin::run(command),

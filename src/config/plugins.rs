@@ -138,6 +138,9 @@ pub(crate) fn binding(field: &Field<'_>, folder: bool) -> Option<Plugin> {
     Some(Plugin { file, config, on_error, allow })
 }
 
+/// What the folder takes.
+const NAME: &str = "expected a name of letters, digits, dot, dash and underscore, and no dot in front";
+
 /// A name, to which the folder adds the ending.
 fn plugin_name(field: &Field<'_>) -> Option<String> {
     let text = field.text()?.trim();
@@ -151,7 +154,7 @@ fn plugin_name(field: &Field<'_>) -> Option<String> {
         true => {
             format!("write {bare} for {bare}.wasm in the plugin folder, or path: FILE.wasm for one elsewhere")
         }
-        false => "expected letters, digits, dot, dash and underscore, and no dot in front".to_owned(),
+        false => NAME.to_owned(),
     };
     field.error(format!("{text:?} is no plugin's name"), help);
     None
@@ -160,8 +163,11 @@ fn plugin_name(field: &Field<'_>) -> Option<String> {
 /// What can be said now about a file elsewhere. One that is not there may come later.
 fn look_at(path: &Path, field: &Field<'_>) {
     let shown = path.display();
-    if path.extension().is_none_or(|ending| ending != "wasm") {
+    let name = path.extension().filter(|ending| *ending == "wasm").and_then(|_| path.file_stem());
+    if name.is_none() {
         field.error(format!("{shown} is no plugin"), "expected the path of a file NAME.wasm");
+    } else if !name.and_then(|name| name.to_str()).is_some_and(Folder::takes) {
+        field.error(format!("{shown} is not taken for a plugin"), NAME);
     } else if !path.exists() {
         let help = "it is taken into use when it comes; until then it fails as `onError` says";
         field.warn(format!("there is no file {shown}"), help);

@@ -235,7 +235,11 @@ pub(super) fn no_role(exports: &[String]) -> LoadError {
     let found = if exports.is_empty() {
         "; it exports nothing".to_owned()
     } else {
-        format!(", but {}", bind::one_line(&exports.join(", "), 1024))
+        let other = exports.iter().find_map(|export| own(export.trim_matches('"')));
+        let version = other.and_then(|(_, version)| version.split('#').next()).filter(|v| !compatible(v));
+        let built_for =
+            version.map(|v| format!(": the plugin was built for version {v}")).unwrap_or_default();
+        bind::one_line(&format!(", but {}", exports.join(", ")), 1024) + &built_for
     };
     LoadError::NoRole { found }
 }

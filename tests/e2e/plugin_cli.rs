@@ -85,6 +85,26 @@ fn check_tells_what_is_in_a_file() {
     let (code, json) = desk.json(&["check", "choice.wasm"]);
     assert_eq!((code, &json["kinds"]), (0, &serde_json::json!(["forwarder"])), "{json}");
     assert!(json["warnings"][0].as_str().unwrap().contains("choice.yaml is not read"), "{json}");
+
+    // A name that the watched folder passes over.
+    std::fs::copy(desk.path("fixed.wasm"), desk.path("my plugin.wasm")).unwrap();
+    let (code, json) = desk.json(&["check", "my plugin.wasm"]);
+    assert_eq!((code, json["warnings"].as_array().unwrap().len()), (0, 1), "{json}");
+    assert!(json["warnings"][0].as_str().unwrap().contains("does not take"), "{json}");
+}
+
+/// Who asks for an object gets one, whatever was wrong.
+#[test]
+fn a_wrong_command_line_is_told_in_the_form_asked_for() {
+    let desk = Desk::new(&["fixed"]);
+    let wrong = ["call", "fixed.wasm", "--hots", "a.example"];
+    let (code, json) = desk.json(&wrong);
+    assert_eq!((code, &json["ok"]), (2, &false.into()), "{json}");
+    assert!(json["error"].as_str().unwrap().contains("--hots"), "{json}");
+    let said = desk.run(&wrong);
+    assert!(said.code == 2 && said.out.is_empty() && said.err.contains("--hots"), "{}{}", said.out, said.err);
+    let said = desk.run(&["call", "--help", "--json"]);
+    assert!(said.code == 0 && said.out.contains("Exit status"), "{}{}", said.out, said.err);
 }
 
 #[test]

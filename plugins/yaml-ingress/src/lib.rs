@@ -31,7 +31,7 @@ struct Plugin;
 export!(Plugin);
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "`rules:` with a list of hostname and endpoint")]
 struct Config {
     rules: Option<Vec<Line>>,
 }

@@ -1,9 +1,10 @@
 //! `plugin check`: what the proxy would find in a file.
 
 use super::{Failure, Form, PluginFile, Report, line, size};
-use crate::plugin::{Inspection, Roles, Workbench};
+use crate::plugin::{Folder, Inspection, Roles, Workbench};
 use clap::Args;
 use serde_json::json;
+use std::path::Path;
 
 pub(super) const HELP: &str = "\
 Exit status: 0 ok, 1 a problem was found, 2 wrong command line.
@@ -45,7 +46,8 @@ fn report(plugin: &PluginFile, found: &Inspection, problem: Option<String>) -> R
     let config = plugin.config_file().map(|file| file.display().to_string());
     let kinds = kinds(found.roles);
     let unread = config.as_ref().filter(|_| !kinds.is_empty() && !found.roles.lifecycle);
-    let warning = unread.map(|file| format!("{file} is not read: the plugin does not export lifecycle"));
+    let unread = unread.map(|file| format!("{file} is not read: the plugin does not export lifecycle"));
+    let warnings: Vec<_> = unread.into_iter().chain(not_taken(&plugin.file)).collect();
 
     let state = if problem.is_none() { "ok" } else { "not ok" };
     let kind = if found.wrapped { " (a core module: made into a component when it is loaded)" } else { "" };
@@ -58,7 +60,7 @@ fn report(plugin: &PluginFile, found: &Inspection, problem: Option<String>) -> R
     {
         names.iter().for_each(|name| text += &line(what, name));
     }
-    warning.iter().for_each(|warning| text += &line("warning", warning));
+    warnings.iter().for_each(|warning| text += &line("warning", warning));
     problem.iter().for_each(|problem| text += &line("problem", problem));
 
     let json = json!({
@@ -73,9 +75,17 @@ fn report(plugin: &PluginFile, found: &Inspection, problem: Option<String>) -> R
         "denied": found.denied,
         "config": config,
         "problems": problem.iter().collect::<Vec<_>>(),
-        "warnings": warning.iter().collect::<Vec<_>>(),
+        "warnings": warnings,
     });
     Report { ok: problem.is_none(), text, json }
+}
+
+/// What the watched folder would say to the file's name.
+fn not_taken(file: &Path) -> Option<String> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let is_taken = name.strip_suffix(".wasm").is_some_and(Folder::takes);
+    let expected = "NAME.wasm, with letters, digits, dot, dash and underscore, and no dot in front";
+    (!is_taken).then(|| format!("a plugin folder does not take a file called {name}: {expected}"))
 }
 
 fn kinds(roles: Roles) -> Vec<&'static str> {

@@ -134,6 +134,16 @@ pub(super) fn run(command: &Command) -> ExitCode {
     }
 }
 
+/// What to say to a wrong command line, or to one that asks for help.
+pub(super) fn misused(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if json && error.use_stderr() {
+        fail(Form { json }, error.to_string().trim_end());
+        return ExitCode::from(2);
+    }
+    error.exit()
+}
+
 /// Says why there is no report.
 fn fail(form: Form, problem: &str) {
     if form.json {

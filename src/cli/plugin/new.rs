@@ -76,7 +76,7 @@ impl Language {
             Self::Js | Self::Ts | Self::AssemblyScript => "npm install",
             // Into a folder of the project: many systems let pip change no other.
             Self::Python | Self::C => "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt",
-            Self::Wat => "sudo apt-get install wabt",
+            Self::Wat => "apt-get install wabt",
         }
     }
 }

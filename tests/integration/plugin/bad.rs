@@ -118,6 +118,10 @@ async fn files_that_are_no_plugins_are_refused_with_a_reason() {
             pointsman:routing/types@1.0.0, pointsman:routing/host@1.0.0",
         ),
         (
+            component("(component (instance $e) (export \"pointsman:routing/forwarder@2.1.0\" (instance $e)))"),
+            "but \"pointsman:routing/forwarder@2.1.0\": the plugin was built for version 2.1.0",
+        ),
+        (
             component("(component (import \"acme:db/redis@0.3.1\" (instance)))"),
             "it imports \"acme:db/redis@0.3.1\"; offered are ",
         ),
@@ -137,7 +141,7 @@ async fn files_that_are_no_plugins_are_refused_with_a_reason() {
         (
             component("(module (func (export \"pointsman:routing/ingress@2.0.0#resolve\")))"),
             "it exports neither pointsman:routing/ingress@1.0.0 nor pointsman:routing/forwarder@1.0.0, \
-            but \"pointsman:routing/ingress@2.0.0#resolve\"",
+            but \"pointsman:routing/ingress@2.0.0#resolve\": the plugin was built for version 2.0.0",
         ),
         (
             component("(module (memory 4096) (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) i32.const 0)
