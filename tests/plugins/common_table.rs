@@ -1,7 +1,7 @@
 //! One table for all: every built plugin is asked the same odd questions, by way of traffic and under the default limits.
 
-use super::compiled;
 use super::examples::{examples, install};
+use super::{alone, compiled};
 use bytes::BytesMut;
 use pointsman::addr::Host;
 use pointsman::plugin::{Allow, Binding, BoundForwarder, Chain, Limits, OnError, Plugin, Runtime};
@@ -153,12 +153,14 @@ async fn every_example_answers(limits: Limits, rounds: usize) -> Vec<Arc<Plugin>
     plugins
 }
 
-#[tokio::test]
-async fn every_example_answers_every_request_under_the_default_limits() {
-    every_example_answers(Limits::default(), 2).await;
+#[test]
+fn every_example_answers_every_request_under_the_default_limits() {
+    let _alone = alone();
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio.block_on(every_example_answers(Limits::default(), 2));
     // And with an instance that is replaced again and again, which is met after a million calls otherwise.
-    let plugins = every_example_answers(Limits { recycle_calls: 7, ..Limits::default() }, 4).await;
-    for plugin in plugins {
+    let limits = Limits { recycle_calls: 7, ..Limits::default() };
+    for plugin in tokio.block_on(every_example_answers(limits, 4)) {
         assert!(plugin.status().counts.recycled > 2, "{}: {:?}", plugin.name(), plugin.status().counts);
     }
 }

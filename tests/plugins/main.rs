@@ -9,6 +9,7 @@ mod yaml_ingress;
 
 use pointsman::plugin::{CompiledCache, Limits, Runtime};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The file of a built plugin.
@@ -20,6 +21,12 @@ fn built(name: &str) -> PathBuf {
 /// Where compiled code is kept from one test and one run to the next: Python's takes seconds.
 fn compiled() -> CompiledCache {
     CompiledCache::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled")).unwrap()
+}
+
+/// For the test that gives plugins no more time than users do, and the one that keeps every core busy with compilers.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Compiled code is kept in `dir`: the same plugin is installed again and again.

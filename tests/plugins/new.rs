@@ -65,6 +65,7 @@ fn builds(lang: &str, dir: &Path, environment: &[(String, String)]) -> Result<()
 
 #[test]
 fn the_project_of_every_language_builds_and_holds_to_its_table() {
+    let _alone = super::alone();
     let (dir, environment) = (tempfile::tempdir().unwrap(), environment());
     programs(dir.path());
     let templates = fs::read_dir("plugins/templates").unwrap().map(|entry| entry.unwrap().file_name());
