@@ -2,16 +2,19 @@
 
 mod plugins;
 
+use crate::channel::{Acceptor, Kind};
 use crate::config::{Config, Handler, Listener as ListenerConfig, Service};
 use crate::entrypoint::{self, Entrypoint};
 use crate::forward::Forward;
 use crate::net::listen::{self, Listener, Permit};
 use crate::net::{BoxStream, Conn};
+use crate::record::Record;
 use crate::route::hop::Hop;
 use crate::route::ingress::{Rule, Table};
 use crate::route::{Forwarder, Ingress};
 use crate::shutdown::Shutdown;
 use crate::tunnel;
+use crate::tunnel::client::Client;
 use crate::tunnel::registry::Registry;
 use crate::whoami::Whoami;
 use anyhow::{Context, Result, bail};
@@ -182,9 +185,9 @@ impl App<'_> {
         let ListenerConfig::Rtcp(settings) = &service.listener else {
             return Ok(vec![self.port(service, move |conn, permit| serve(conn, Some(permit))).await?]);
         };
-        let (name, settings, shutdown) = (service.name.clone(), settings.clone(), self.shutdown.clone());
+        let client = Client::new(&service.name, settings, self.shutdown)?;
         Ok(vec![Box::pin(async move {
-            tunnel::client::run(&name, &settings, &shutdown, move |conn| serve(conn, None)).await;
+            client.run(move |conn| serve(conn, None)).await;
         })])
     }
 
@@ -195,10 +198,44 @@ impl App<'_> {
         F: Future<Output = ()> + Send,
     {
         match &service.listener {
-            ListenerConfig::Tcp(settings) => {
-                Ok(accept(open(settings, &service.name, "service").await?, self.shutdown.clone(), serve))
+            ListenerConfig::Port { listen, channel } => {
+                let listener = open(listen, &service.name, "service").await?;
+                if channel.kind == Kind::TCP {
+                    return Ok(accept(listener, self.shutdown.clone(), serve));
+                }
+                let permits = listener.permits().clone();
+                let acceptor = Acceptor::new(channel, &service.name, permits, self.shutdown)?;
+                let layers = Arc::new(Layers { service: service.name.clone(), acceptor });
+                Ok(accept(listener, self.shutdown.clone(), move |conn, permit| {
+                    let (layers, serve) = (Arc::clone(&layers), serve.clone());
+                    async move { layers.serve(conn, permit, serve).await }
+                }))
             }
-            ListenerConfig::Rtcp(_) => bail!("this handler needs a listener of type tcp"),
+            ListenerConfig::Rtcp(_) => bail!("this handler needs a listener that opens a port"),
+        }
+    }
+}
+
+/// A data channel between a port and its handler.
+struct Layers {
+    service: String,
+    acceptor: Acceptor,
+}
+
+impl Layers {
+    async fn serve<S, F>(&self, conn: Conn, permit: Permit, serve: S)
+    where
+        S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let (client, local) = (conn.client, conn.local);
+        let since = Instant::now();
+        let each = |stream, permit| {
+            let serve = serve.clone();
+            async move { serve(self::conn(stream, client, local), permit).await }
+        };
+        if let Err(error) = self.acceptor.accept(conn.stream, permit, each).await {
+            Record::new(&self.service, client, since).failed(error.outcome(), &error).connection();
         }
     }
 }

@@ -8,14 +8,16 @@
 //! | 1 | `wire` |
 //! | 2 | `route`, `net`, `shutdown`, `telemetry` |
 //! | 3 | `mux`, `plugin`, `record`, `sniff` |
-//! | 4 | `http`, `tunnel` |
-//! | 5 | `entrypoint`, `forward`, `whoami` |
-//! | 6 | `config` |
-//! | 7 | `app` |
-//! | 8 | `cli` |
+//! | 4 | `channel`, `http` |
+//! | 5 | `tunnel` |
+//! | 6 | `entrypoint`, `forward`, `whoami` |
+//! | 7 | `config` |
+//! | 8 | `app` |
+//! | 9 | `cli` |
 
 pub mod addr;
 pub mod app;
+pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod entrypoint;

@@ -1,5 +1,6 @@
 //! `chains[]`: the way out to a server, its connector and its dialer.
 
+use super::channels;
 use super::hop::{Choice, Hops};
 use super::reader::{Field, Map, nearest};
 use super::settings::{is_of_gost, read_mux, tunnel_id, word};
@@ -127,16 +128,13 @@ fn server(field: &Field<'_>, choice: &Choice) -> Option<(Server, NodeSettings)> 
         map.error("node without a connector".to_owned(), "expected connector: { type: tunnel }");
     }
     let connector = connector.and_then(|f| self::connector(&f));
-    if let Some(dialer) = map.filled(&["dialer"]).and_then(|f| f.map()) {
-        dialer.filled(&["type"]).and_then(|f| word(&f, &["tcp"]));
-        dialer.finish(&["metadata"], &["tls", "auth"]);
-    }
+    let channel = channels::dialer(&map);
     if let Some(network) = map.filled(&["network"]) {
         word(&network, &["tcp"]);
     }
     map.finish(&["probe"], NEEDED_NODE);
     let (connector, auth, mux) = connector?;
-    Some((Server { name, addr: addr?, connector, auth, mux }, node))
+    Some((Server { name, addr: addr?, connector, auth, mux, channel: channel? }, node))
 }
 
 fn connector(field: &Field<'_>) -> Option<(Connector, Option<Auth>, mux::Settings)> {

@@ -8,15 +8,16 @@ use super::file::{Place, Tree};
 use super::hop::Hops;
 use super::problem::{Collector, Severity};
 use super::reader::{Field, nearest};
-use super::{Config, Ingress, Plugins, ingress, log, plugins, service};
+use super::{Config, Ingress, Plugins, channels, ingress, log, plugins, service};
 use crate::addr::{Host, HostPort};
+use crate::channel::tls;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 /// Sections of GOST's that may stand in a file: without them nothing becomes less safe.
 const LATER_SECTIONS: &[&str] =
-    &["api", "metrics", "profiling", "tls", "loggers", "recorders", "sds", "caches", "rewriters"];
+    &["api", "metrics", "profiling", "loggers", "recorders", "sds", "caches", "rewriters"];
 /// Sections that decide who may do what: only their use is refused, where a service names them.
 const UNUSED_SECTIONS: &[&str] = &[
     "authers",
@@ -42,6 +43,8 @@ pub(crate) struct Scope<'a> {
     ports: RefCell<HashMap<HostPort, String>>,
     /// Whether there is a plugin folder to take plugins from by name.
     pub(crate) folder: bool,
+    /// `tls`: for listeners that say nothing else.
+    pub(crate) tls: Option<tls::ServerSettings>,
 }
 
 impl<'a> Scope<'a> {
@@ -83,6 +86,7 @@ struct Sections<'a> {
     hops: Vec<Field<'a>>,
     plugins: Plugins,
     log: crate::telemetry::Settings,
+    tls: Option<tls::ServerSettings>,
 }
 
 impl<'a> Sections<'a> {
@@ -99,6 +103,9 @@ impl<'a> Sections<'a> {
         if let Some(section) = map.filled(&["log"]).and_then(|f| f.map()) {
             self.log = log::read(section);
         }
+        if let Some(section) = map.filled(&["tls"]) {
+            self.tls = channels::server(&section);
+        }
         map.finish(&[LATER_SECTIONS, UNUSED_SECTIONS].concat(), &[]);
     }
 }
@@ -109,13 +116,13 @@ pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &'a [Tree]) -> 
     for tree in documents {
         sections.join(&Field { problems, tree, path: String::new() });
     }
-    let Sections { services, ingresses, chains, hops, plugins, log } = sections;
+    let Sections { services, ingresses, chains, hops, plugins, log, tls } = sections;
     [&services, &ingresses, &chains, &hops].into_iter().for_each(|fields| no_twins(fields));
     let folder = plugins.folder.is_some();
     let ingresses = ingresses.iter().filter_map(|field| ingress::read(field, folder)).collect();
     let hops = Hops::new(hops);
     let chains = Chains::new(chains, &hops);
-    let scope = Scope { hops, chains, ingresses, ports: RefCell::default(), folder };
+    let scope = Scope { hops, chains, ingresses, ports: RefCell::default(), folder, tls };
     let read = |(index, field)| service::read(index, field, &scope);
     let checked = services.iter().enumerate().filter_map(read).collect();
     // With an error before it, that is the reason.

@@ -95,7 +95,7 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         if matches!((kind, part.listener), ("tunnel" | "relay", Some(Listener::Rtcp(_)))) {
             map.error(
                 format!("handler {kind} on a listener of type rtcp"),
-                "expected listener: { type: tcp }",
+                "expected listener: { type: tcp }, or another that opens a port",
             );
         }
         metadata.without_effect(OTHERS_METADATA, &format!("with handler {kind}"));
@@ -154,7 +154,7 @@ fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     };
     let (hop, plugin) = forwarder::read(field, &part.scope.hops, part.scope.folder)?;
     if metadata.filled(&["sniffing"]).is_none()
-        && matches!(part.listener, Some(Listener::Tcp(_)))
+        && matches!(part.listener, Some(Listener::Port { .. }))
         && hop.nodes.iter().all(is_filtered)
     {
         let message = "every node waits for a host, path or protocol, and nothing looks for it".to_owned();

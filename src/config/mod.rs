@@ -1,6 +1,7 @@
 //! GOST v3's YAML to the settings of each part: files in, a checked [`Config`] or all their problems out.
 
 mod chain;
+mod channels;
 mod check;
 mod duration;
 mod file;
@@ -20,6 +21,7 @@ pub use duration::parse_duration;
 pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
 
+use crate::channel;
 use crate::net::listen;
 use crate::route::Pairs;
 use crate::route::hop::HopSettings;
@@ -59,8 +61,13 @@ pub struct Service {
 /// `listener.type`.
 #[derive(Debug, Clone)]
 pub enum Listener {
-    /// `tcp`.
-    Tcp(listen::Settings),
+    /// `tcp` and the other data channels.
+    Port {
+        /// Where, and how many.
+        listen: listen::Settings,
+        /// What lies on TCP.
+        channel: Box<channel::ServerSettings>,
+    },
     /// `rtcp`: a session with the server that the chain names.
     Rtcp(client::Settings),
 }

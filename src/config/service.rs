@@ -3,8 +3,9 @@
 use super::check::Scope;
 use super::reader::{Field, Map};
 use super::settings::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, is_of_gost, read_size, read_wait, word};
-use super::{Listener, Service, handler};
+use super::{Listener, Service, channels, handler};
 use crate::addr::HostPort;
+use crate::channel::Kind;
 use crate::net::listen;
 use crate::tunnel::client::Settings;
 use std::time::Duration;
@@ -49,6 +50,7 @@ const NEEDED_METADATA: &[&str] = &[
 ];
 
 const NEEDED_LISTENER: &[&str] = &["tls", "auth", "auther", "authers", "chainGroup"];
+const PORT: &str = "with a listener that opens a port";
 
 /// The bounds that a service sets for each of its ports.
 #[derive(Debug)]
@@ -111,7 +113,8 @@ fn listener(
     }
     let map = service.section("listener")?;
     let written = map.filled(&["type"]);
-    let kind = written.as_ref().map_or(Some("tcp"), |f| word(f, &["tcp", "rtcp"]));
+    let known: Vec<_> = channels::names().into_iter().chain(["rtcp"]).collect();
+    let kind = written.as_ref().map_or(Some("tcp"), |f| word(f, &known));
     let chain = map.filled(&["chain"]);
     let metadata = map.section("metadata")?;
     let listener = match (kind, chain) {
@@ -125,10 +128,15 @@ fn listener(
             None
         }
         (Some(_), Some(chain)) => {
-            chain.error("a chain on a listener of type tcp".to_owned(), "expected listener type rtcp");
+            chain.error("a chain on a listener that opens a port".to_owned(), "expected listener type rtcp");
             None
         }
-        (Some(_), None) => addr.and_then(|a| scope.port(&a)).map(|addr| Listener::Tcp(bounds.of(addr))),
+        (Some(name), None) => {
+            let listen = addr.and_then(|a| scope.port(&a)).map(|addr| bounds.of(addr));
+            let kind = Kind::of(name);
+            let channel = kind.and_then(|kind| channels::listener(kind, &map, &metadata, scope.tls.as_ref()));
+            listen.zip(channel).map(|(listen, channel)| Listener::Port { listen, channel: Box::new(channel) })
+        }
         // What GOST's other listeners have in their metadata is not known here.
         (None, _) if written.is_some_and(|field| is_of_gost(&field)) => {
             service_metadata.get(&["dialTimeout"]);
@@ -143,9 +151,9 @@ fn listener(
             None
         }
     };
-    metadata.without_effect(&["connectTimeout", "dialTimeout", "handshakeTimeout"], "with listener tcp");
-    metadata.finish(&["backlog", "mptcp"], &["proxyProtocol"]);
-    service_metadata.without_effect(&["dialTimeout"], "with listener tcp");
+    metadata.without_effect(&["connectTimeout", "dialTimeout", "handshakeTimeout"], PORT);
+    metadata.finish(channels::LATER_METADATA, &["proxyProtocol"]);
+    service_metadata.without_effect(&["dialTimeout"], PORT);
     map.finish(&[], NEEDED_LISTENER);
     listener
 }

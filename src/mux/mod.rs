@@ -15,6 +15,7 @@ mod tests;
 mod yamux;
 
 use crate::net::{BoxStream, ByteStream};
+use crate::shutdown::Shutdown;
 use crate::wire::Malformed;
 use bytes::Bytes;
 use std::future::Future;
@@ -25,8 +26,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use stream::{Handle, SmuxStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use yamux::{YamuxIncoming, YamuxSession, YamuxStream};
+
+/// How often a stopping session looks whether its last stream has ended.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 /// Which protocol both ends agreed on by configuration; there is no negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +192,18 @@ impl Session {
             AnySession::Smux(handle) => handle.shared.close(),
             AnySession::Yamux(session) => session.close(),
         }
+    }
+
+    /// Ends the session once the process stops and no stream is left; ready when the session is over, however that came.
+    pub(crate) async fn drain(&self, shutdown: &Shutdown) {
+        tokio::select! {
+            _ = self.closed() => return,
+            () = shutdown.stop.cancelled() => {}
+        }
+        while self.streams() > 0 && !self.is_closed() {
+            sleep(DRAIN_STEP).await;
+        }
+        self.close();
     }
 
     /// How many streams are alive.

@@ -392,7 +392,7 @@ async fn a_dead_reader_of_version_1_is_ended_and_a_slow_one_is_not() {
             break;
         }
         got.extend_from_slice(&piece[..n]);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
     }
     assert!(got == noise(9, len), "{} bytes", got.len());
     let mut held = Vec::new();

@@ -86,13 +86,35 @@ impl Permit {
     }
 }
 
+/// The rights to connections that one port gives away. Clones stand for the same ones.
+#[derive(Debug, Clone)]
+pub struct Permits {
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Permits {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            handshakes: Arc::new(Semaphore::new(settings.max_handshakes)),
+        }
+    }
+
+    /// One, or the setting that has been reached.
+    pub fn take(&self) -> Result<Permit, &'static str> {
+        let connection = Arc::clone(&self.connections).try_acquire_owned().map_err(|_| "maxConnections")?;
+        let handshake = Arc::clone(&self.handshakes).try_acquire_owned().map_err(|_| "maxHandshakes")?;
+        Ok(Permit { _connection: connection, handshake: Some(handshake) })
+    }
+}
+
 /// An open port.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
-    connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    permits: Permits,
     /// One is given up for a moment when there are no descriptors left, to accept and close what is waiting.
     spares: Vec<OwnedFd>,
     warned: Option<Instant>,
@@ -106,8 +128,7 @@ impl Listener {
         let mut listener = Self {
             local: socket.local_addr().map_err(error)?,
             socket,
-            connections: Arc::new(Semaphore::new(settings.max_connections)),
-            handshakes: Arc::new(Semaphore::new(settings.max_handshakes)),
+            permits: Permits::new(settings),
             spares: Vec::new(),
             warned: None,
         };
@@ -120,6 +141,11 @@ impl Listener {
         self.local
     }
 
+    /// What its connections are counted by.
+    pub fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
     /// The next connection that there is room for.
     pub async fn accept(&mut self) -> (TcpStream, SocketAddr, Permit) {
         loop {
@@ -129,7 +155,7 @@ impl Listener {
                     drop(stream);
                     let _ = self.refill();
                 }
-                Ok((stream, peer)) => match self.permit() {
+                Ok((stream, peer)) => match self.permits.take() {
                     Ok(permit) => {
                         tune(&stream);
                         return (stream, canonical(peer), permit);
@@ -144,12 +170,6 @@ impl Listener {
                 Err(_) => {}
             }
         }
-    }
-
-    fn permit(&self) -> Result<Permit, &'static str> {
-        let connection = Arc::clone(&self.connections).try_acquire_owned().map_err(|_| "maxConnections")?;
-        let handshake = Arc::clone(&self.handshakes).try_acquire_owned().map_err(|_| "maxHandshakes")?;
-        Ok(Permit { _connection: connection, handshake: Some(handshake) })
     }
 
     /// Out of descriptors: closes the connections that wait now by way of a spare one, then lets others give theirs back.

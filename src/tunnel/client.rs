@@ -10,8 +10,9 @@ mod tests;
 
 use super::{HandshakeError, read_message, write_message};
 use crate::addr::{Host, HostPort};
+use crate::channel::tls::TlsError;
+use crate::channel::{self, ChannelError, Dialed, Dialer};
 use crate::mux;
-use crate::net::dial::{DialError, dial};
 use crate::net::{BoxStream, Conn, Via};
 use crate::route::hop::{HopSettings, Tried};
 use crate::shutdown::Shutdown;
@@ -54,6 +55,8 @@ pub struct Server {
     pub auth: Option<Auth>,
     /// `connector.metadata` `mux.*`.
     pub mux: mux::Settings,
+    /// `dialer`.
+    pub channel: channel::ClientSettings,
 }
 
 /// `connector.type`.
@@ -89,7 +92,7 @@ impl std::fmt::Debug for Auth {
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Channel(#[from] ChannelError),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error("the server refuses the bind: {status:?}{}", advice(*status))]
@@ -127,78 +130,97 @@ struct Bound {
     endpoint: Option<HostPort>,
 }
 
-/// Keeps a session up until the process stops, and gives each of its streams to `serve`.
-pub(crate) async fn run<S, F>(service: &str, settings: &Settings, shutdown: &Shutdown, serve: S)
-where
-    S: Fn(Conn) -> F + Clone + Send + 'static,
-    F: Future<Output = ()> + Send,
-{
-    let mut backoff = Backoff::default();
-    let choice = Choice::new(service, &settings.choice);
-    while !shutdown.stop.is_cancelled() {
-        let round = try_servers(service, settings, &choice, shutdown, &serve).await;
-        if shutdown.stop.is_cancelled() {
-            return;
-        }
-        let wait = backoff.after(round, fastrand::f64());
-        debug!(service, ?round, ?wait, "next try");
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = shutdown.stop.cancelled() => {}
-        }
-    }
+/// The listener of one service.
+#[derive(Debug)]
+pub(crate) struct Client {
+    service: String,
+    settings: Settings,
+    /// One for each server.
+    dialers: Vec<Dialer>,
+    shutdown: Shutdown,
 }
 
-/// Tries one server after the other without a wait between them, until a session has lasted.
-async fn try_servers<S, F>(
-    service: &str,
-    settings: &Settings,
-    choice: &Choice<'_>,
-    shutdown: &Shutdown,
-    serve: &S,
-) -> Round
-where
-    S: Fn(Conn) -> F + Clone + Send + 'static,
-    F: Future<Output = ()> + Send,
-{
-    let mut round = Round::Unauthorized;
-    let mut tried = Tried::new();
-    while let Some((index, node)) = choice.next(&mut tried) {
-        let Some(server) = settings.servers.get(index) else { break };
-        let bound = tokio::select! {
-            bound = bind(settings, server) => bound,
-            () = shutdown.stop.cancelled() => break,
-        };
-        match bound {
-            Ok(bound) => {
-                let since = Instant::now();
-                session(service, settings, server, bound, shutdown, serve).await;
-                let lasted = since.elapsed() >= LASTED;
-                // A server that sends its clients away at once is no better than one that is down.
-                choice.mark(&node, lasted);
-                if lasted || shutdown.stop.is_cancelled() {
-                    return Round::Lasted;
-                }
-                round = Round::Short;
+impl Client {
+    /// Reads the files that the dialers need.
+    pub(crate) fn new(service: &str, settings: &Settings, shutdown: &Shutdown) -> Result<Self, TlsError> {
+        let dialer = |server: &Server| Dialer::new(&server.channel, &server.name, shutdown);
+        let dialers = settings.servers.iter().map(dialer).collect::<Result<_, _>>()?;
+        let (service, settings) = (service.to_owned(), settings.clone());
+        Ok(Self { service, settings, dialers, shutdown: shutdown.clone() })
+    }
+
+    /// Keeps a session up until the process stops, and gives each of its streams to `serve`.
+    pub(crate) async fn run<S, F>(&self, serve: S)
+    where
+        S: Fn(Conn) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let Self { service, settings, shutdown, .. } = self;
+        let mut backoff = Backoff::default();
+        let choice = Choice::new(service, &settings.choice);
+        while !shutdown.stop.is_cancelled() {
+            let round = self.try_servers(&choice, &serve).await;
+            if shutdown.stop.is_cancelled() {
+                return;
             }
-            Err(error) => {
-                choice.mark(&node, false);
-                warn!(service, node = server.name, addr = %server.addr, %error, "cannot connect");
-                if !error.is_unauthorized() && round == Round::Unauthorized {
-                    round = Round::Failed;
-                }
+            let wait = backoff.after(round, fastrand::f64());
+            debug!(service, ?round, ?wait, "next try");
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = shutdown.stop.cancelled() => {}
             }
         }
     }
-    round
+
+    /// Tries one server after the other without a wait between them, until a session has lasted.
+    async fn try_servers<S, F>(&self, choice: &Choice<'_>, serve: &S) -> Round
+    where
+        S: Fn(Conn) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let Self { service, settings, shutdown, .. } = self;
+        let mut round = Round::Unauthorized;
+        let mut tried = Tried::new();
+        while let Some((index, node)) = choice.next(&mut tried) {
+            let (Some(server), Some(dialer)) = (settings.servers.get(index), self.dialers.get(index)) else {
+                break;
+            };
+            let bound = tokio::select! {
+                bound = bind(settings, server, dialer) => bound,
+                () = shutdown.stop.cancelled() => break,
+            };
+            match bound {
+                Ok(bound) => {
+                    let since = Instant::now();
+                    session(service, settings, server, bound, shutdown, serve).await;
+                    dialer.forget().await;
+                    let lasted = since.elapsed() >= LASTED;
+                    // A server that sends its clients away at once is no better than one that is down.
+                    choice.mark(&node, lasted);
+                    if lasted || shutdown.stop.is_cancelled() {
+                        return Round::Lasted;
+                    }
+                    round = Round::Short;
+                }
+                Err(error) => {
+                    // What carried it may be dead without knowing.
+                    dialer.forget().await;
+                    choice.mark(&node, false);
+                    warn!(service, node = server.name, addr = %server.addr, %error, "cannot connect");
+                    if !error.is_unauthorized() && round == Round::Unauthorized {
+                        round = Round::Failed;
+                    }
+                }
+            }
+        }
+        round
+    }
 }
 
-async fn bind(settings: &Settings, server: &Server) -> Result<Bound, SessionError> {
-    let socket = dial(&server.addr, settings.connect_timeout).await?;
-    let local = socket.local_addr().unwrap_or_else(|_| unknown(0));
+async fn bind(settings: &Settings, server: &Server, dialer: &Dialer) -> Result<Bound, SessionError> {
+    let Dialed { mut stream, local } = dialer.connect(&server.addr, settings.connect_timeout).await?;
     let mut message = BytesMut::new();
     request(settings, server, local).encode(&mut message)?;
-    let mut stream: BoxStream = Box::new(socket);
     write_message(&mut stream, &message, settings.handshake_timeout).await?;
     let mut buf = BytesMut::new();
     let limit = settings.handshake_timeout;
@@ -277,7 +299,7 @@ async fn session<S, F>(
             });
         }
     };
-    tokio::join!(driver, accept, super::drain(&session, shutdown));
+    tokio::join!(driver, accept, session.drain(shutdown));
     let reason = session.closed().await;
     info!(service, node = server.name, elapsed = crate::record::seconds(since.elapsed()), %reason, "disconnected");
 }

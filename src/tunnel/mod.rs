@@ -10,15 +10,13 @@ pub mod server;
 
 pub use uuid::Uuid as TunnelId;
 
-use crate::mux;
 use crate::net::BoxStream;
-use crate::shutdown::Shutdown;
 use crate::wire::Malformed;
 use bytes::{Buf, BytesMut};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 /// A relay handshake that came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -66,19 +64,4 @@ pub(crate) async fn write_message(
         stream.flush().await
     };
     Ok(timeout(limit, write).await.map_err(|_| HandshakeError::Timeout)??)
-}
-
-/// How often a stopping session looks whether its last stream has ended.
-const DRAIN_STEP: Duration = Duration::from_millis(20);
-
-/// Ends the session once the process stops and no stream is left; ready when the session is over, however that came.
-pub(crate) async fn drain(session: &mux::Session, shutdown: &Shutdown) {
-    tokio::select! {
-        _ = session.closed() => return,
-        () = shutdown.stop.cancelled() => {}
-    }
-    while session.streams() > 0 && !session.is_closed() {
-        sleep(DRAIN_STEP).await;
-    }
-    session.close();
 }

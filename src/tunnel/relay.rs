@@ -1,7 +1,7 @@
 //! The handler `relay`: opens a port for each client that asks, and hands its visitors over as streams (section 5).
 
+use super::read_message;
 use super::server::{encode, pipe_limits, reply};
-use super::{drain, read_message};
 use crate::addr::HostPort;
 use crate::mux;
 use crate::net::listen::{self, Listener, Permit};
@@ -97,7 +97,7 @@ impl Server {
                 _ = session.closed() => {}
             }
         };
-        tokio::join!(driver, refuse, accept, drain(&session, &self.shutdown));
+        tokio::join!(driver, refuse, accept, session.drain(&self.shutdown));
         info!(service = self.service, client = %conn.client, %addr, "port closed");
     }
 

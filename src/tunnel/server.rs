@@ -5,7 +5,7 @@
 
 use super::reach::{Reached, Wanted};
 use super::registry::{Connector, Registry};
-use super::{HandshakeError, TunnelId, drain, read_message, write_message};
+use super::{HandshakeError, TunnelId, read_message, write_message};
 use crate::addr::{Host, HostPort};
 use crate::mux;
 use crate::net::listen::Permit;
@@ -128,7 +128,7 @@ impl Server {
         let since = Instant::now();
         // A connector opens no streams; whatever it tries is dropped, which answers FIN (section 2.3).
         let refuse = async { while incoming.accept().await.is_some() {} };
-        tokio::join!(driver, refuse, drain(&session, &self.shutdown));
+        tokio::join!(driver, refuse, session.drain(&self.shutdown));
         drop(registration);
         let reason = session.closed().await;
         info!(service = self.service, tunnel = %tunnel.id, connector = %id, elapsed = seconds(since.elapsed()), %reason, "connector down");

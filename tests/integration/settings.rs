@@ -20,6 +20,13 @@ const PROBES: &[&str] = &[
     "services: [{addr: ':1', handler: {type: whoami, metadata: {@}}}]",
     "services: [{addr: ':0', listener: {type: rtcp, chain: c, metadata: {@}}, handler: {type: whoami}, metadata: {@}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",
+    "tls: {@, options: {@}}\nservices: [{addr: ':1', listener: {type: mwss, tls: {@, options: {@}}, metadata: {@}}, handler: {type: relay}},\
+     {addr: ':2', listener: {type: grpc, metadata: {@}}, handler: {type: relay}},\
+     {addr: ':3', listener: {type: h2c, metadata: {@}}, handler: {type: relay}}]",
+    "services: [{addr: ':0', listener: {type: rtcp, chain: c}, handler: {type: whoami}}]\n\
+     chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay}, dialer: {type: mwss, tls: {@, options: {@}}, metadata: {@}}},\
+     {addr: 'a:1', connector: {type: relay}, dialer: {type: h2, metadata: {@}}},\
+     {addr: 'a:1', connector: {type: relay}, dialer: {type: grpc, metadata: {@}}}]}]}]",
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {hop: h}}]\n\
      hops: [{@, name: h, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, addr: 'a:1', metadata: {@}}]}]",
 ];
@@ -31,8 +38,12 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
         let text = probe.replace("@\n", &format!("{STRANGER}: x\n")).replace('@', &format!("{STRANGER}: x"));
         let problems = config::load(&[Source { name: "probe".to_owned(), text }]).unwrap_err().0;
         for problem in problems.iter().filter(|problem| problem.message.contains(STRANGER)) {
-            let object =
-                problem.path.strip_suffix(STRANGER).unwrap().trim_end_matches('.').replace("[0]", "[]");
+            let object = problem
+                .path
+                .strip_suffix(STRANGER)
+                .unwrap()
+                .trim_end_matches('.')
+                .replace(['0', '1', '2'], "");
             let keys = problem.help.strip_prefix("known here: ").unwrap_or_else(|| panic!("{problem}"));
             known.entry(object).or_default().extend(keys.split(", ").map(str::to_owned));
         }

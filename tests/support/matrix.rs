@@ -5,8 +5,10 @@ use super::{Proc, Program, curl, eventually, free_port, wait_for_port};
 use futures_util::{SinkExt, StreamExt};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 pub(crate) const TUNNEL: &str = "4d21094e-b74c-4916-86c1-d9fa36ea677b";
@@ -24,6 +26,22 @@ pub(crate) enum Kind {
     Relay,
 }
 
+/// What lies between the two ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) kind: Kind,
+    /// More metadata (`, key: value`) at both the handler and the connector.
+    pub(crate) mux: &'a str,
+    /// The data channel, and metadata (`key: value`) at both the listener and the dialer.
+    pub(crate) channel: (&'a str, &'a str),
+}
+
+impl Way<'_> {
+    fn tcp(kind: Kind) -> Self {
+        Self { kind, mux: "", channel: ("tcp", "") }
+    }
+}
+
 /// Both ends running, targets behind them.
 pub(crate) struct Setup {
     kind: Kind,
@@ -37,19 +55,15 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) async fn new(kind: Kind, server: Program, client: Program) -> Self {
-        Self::with_mux(kind, server, client, "").await
-    }
-
-    /// With more metadata (`, key: value`) at both the handler and the connector.
-    pub(crate) async fn with_mux(kind: Kind, server: Program, client: Program, mux: &str) -> Self {
+    pub(crate) async fn new(way: Way<'_>, server: Program, client: Program) -> Self {
+        let kind = way.kind;
         let web = backend::http("web").await;
         let ws = backend::websocket().await;
         let (tls, ca, dir) = backend::https("tls", TLS).await;
         let (port, visit) = (free_port(), free_port());
-        let server = server.start(&server_yaml(kind, port, visit, mux));
+        let server = server.start(&server_yaml(way, port, visit));
         wait_for_port(port);
-        let client_yaml = client_yaml(kind, port, visit, mux, &[(WEB, web), (TLS, tls), (WS, ws)]);
+        let client_yaml = client_yaml(way, port, visit, &[(WEB, web), (TLS, tls), (WS, ws)]);
         let running = client.start(&client_yaml);
         let ca = ca.to_str().unwrap().to_owned();
         let setup = Self {
@@ -91,57 +105,49 @@ impl Setup {
         socket.close(None).await.unwrap();
     }
 
-    /// Down with a length and chunked, up with a length.
-    pub(crate) fn bulk(&self) {
-        let expected = format!("{:08x}", pattern_sum(BULK));
-        for path in [format!("/bytes/{BULK}?length"), format!("/bytes/{BULK}")] {
-            let output = Command::new("curl")
-                .args([
-                    "-sS",
-                    "--no-progress-meter",
-                    "--max-time",
-                    "120",
-                    "--resolve",
-                    &format!("{WEB}:{}:127.0.0.1", self.visit),
-                ])
-                .arg(format!("http://{WEB}:{}{path}", self.visit))
-                .output()
-                .unwrap();
-            assert_eq!(output.stdout.len(), BULK, "{path}");
-            assert_eq!(format!("{:08x}", crc32fast::hash(&output.stdout)), expected, "{path}");
+    /// So many bytes down, with a length or chunked.
+    pub(crate) fn download(&self, count: usize, length: bool) {
+        let output = Command::new("curl")
+            .args(["-sS", "--no-progress-meter", "--max-time", "120", "--resolve"])
+            .arg(format!("{WEB}:{}:127.0.0.1", self.visit))
+            .arg(format!("http://{WEB}:{}/bytes/{count}{}", self.visit, if length { "?length" } else { "" }))
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout.len(), count);
+        assert_eq!(crc32fast::hash(&output.stdout), pattern_sum(count));
+    }
+
+    /// So many bytes up, with a length or chunked.
+    pub(crate) fn upload(&self, count: usize, length: bool) {
+        let mut command = Command::new("curl");
+        command.args(["-s", "--max-time", "120", "-T", if length { "." } else { "-" }, "-X", "POST"]);
+        command.args(["-H", "Expect:", "--resolve", &format!("{WEB}:{}:127.0.0.1", self.visit)]);
+        if length {
+            command.args(["-H", &format!("Content-Length: {count}"), "-H", "Transfer-Encoding:"]);
         }
-        for header in ["Content-Length", "Transfer-Encoding: chunked"] {
-            let mut command = Command::new("curl");
-            command.args([
-                "-s",
-                "--max-time",
-                "120",
-                "-T",
-                if header == "Content-Length" { "." } else { "-" },
-                "-X",
-                "POST",
-            ]);
-            command.args(["-H", "Expect:", "--resolve", &format!("{WEB}:{}:127.0.0.1", self.visit)]);
-            if header == "Content-Length" {
-                command.args(["-H", &format!("Content-Length: {BULK}"), "-H", "Transfer-Encoding:"]);
-            }
-            let mut upload = command
-                .arg(format!("http://{WEB}:{}/sum", self.visit))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let mut stdin = upload.stdin.take().unwrap();
-            std::thread::spawn(move || {
-                for at in (0..BULK).step_by(1 << 16) {
-                    if stdin.write_all(&pattern(at, (1 << 16).min(BULK - at))).is_err() {
-                        break;
-                    }
+        let mut upload = command
+            .arg(format!("http://{WEB}:{}/sum", self.visit))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = upload.stdin.take().unwrap();
+        std::thread::spawn(move || {
+            for at in (0..count).step_by(1 << 16) {
+                if stdin.write_all(&pattern(at, (1 << 16).min(count - at))).is_err() {
+                    break;
                 }
-            });
-            let output = upload.wait_with_output().unwrap();
-            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{BULK} {expected}"), "{header}");
+            }
+        });
+        let output = upload.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{count} {:08x}", pattern_sum(count)));
+    }
+
+    fn bulk(&self) {
+        for length in [true, false] {
+            self.download(BULK, length);
+            self.upload(BULK, length);
         }
     }
 
@@ -153,7 +159,7 @@ impl Setup {
             let request = format!("GET /id/{i} HTTP/1.1\r\nHost: {WEB}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut reply = String::new();
-            let read = tokio::time::timeout(super::PATIENCE, async {
+            let read = timeout(super::PATIENCE, async {
                 let mut buf = [0; 4096];
                 // The reference does not close: the end of the answer is known by what it says.
                 while !reply.contains(&format!("/id/{i} GET")) {
@@ -183,9 +189,47 @@ impl Setup {
     }
 }
 
+/// A connection on which nothing happens for so long is there afterwards.
+async fn idle(visit: u16, patience: Duration) {
+    let stream = TcpStream::connect(("127.0.0.1", visit)).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{WS}/echo"), stream).await.unwrap();
+    assert!(timeout(patience, socket.next()).await.is_err(), "nobody said anything");
+    socket.send(Message::text("hello")).await.unwrap();
+    assert_eq!(
+        timeout(super::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap(),
+        Message::text("hello")
+    );
+}
+
+/// Every case over a data channel.
+pub(crate) async fn channel(name: &str, metadata: &str, server: Program, client: Program) {
+    // Two of these are waited for in silence.
+    const INTERVAL: Duration = Duration::from_secs(1);
+    let mux = ", mux.keepaliveInterval: 1s, mux.keepaliveTimeout: 3s";
+    let way = Way { kind: Kind::Tunnel, mux, channel: (name, metadata) };
+    let mut setup = Setup::new(way, server, client).await;
+    setup.http();
+    setup.tls();
+    setup.websocket().await;
+    let silent = tokio::spawn(idle(setup.visit, 2 * INTERVAL + INTERVAL / 2));
+    setup.concurrent(200).await;
+    tokio::task::block_in_place(|| {
+        setup.download(100 << 20, true);
+        setup.upload(100 << 20, false);
+    });
+    silent.await.unwrap();
+    tokio::task::block_in_place(|| setup.restart());
+    setup.http();
+    let setup =
+        Setup::new(Way { kind: Kind::Relay, mux: "", channel: (name, metadata) }, server, client).await;
+    setup.http();
+    setup.tls();
+    setup.websocket().await;
+}
+
 /// All but the bulk for one pair, with another mux than the protocol's own.
 pub(crate) async fn muxed(kind: Kind, server: Program, client: Program, mux: &str) {
-    let mut setup = Setup::with_mux(kind, server, client, mux).await;
+    let mut setup = Setup::new(Way { mux, ..Way::tcp(kind) }, server, client).await;
     setup.http();
     setup.tls();
     setup.websocket().await;
@@ -196,7 +240,7 @@ pub(crate) async fn muxed(kind: Kind, server: Program, client: Program, mux: &st
 
 /// Every case for one pair.
 pub(crate) async fn all(kind: Kind, server: Program, client: Program) {
-    let mut setup = Setup::new(kind, server, client).await;
+    let mut setup = Setup::new(Way::tcp(kind), server, client).await;
     setup.http();
     setup.tls();
     setup.websocket().await;
@@ -206,7 +250,8 @@ pub(crate) async fn all(kind: Kind, server: Program, client: Program) {
     setup.http();
 }
 
-fn server_yaml(kind: Kind, port: u16, visit: u16, mux: &str) -> String {
+fn server_yaml(way: Way<'_>, port: u16, visit: u16) -> String {
+    let Way { kind, mux, channel: (channel, metadata) } = way;
     match kind {
         Kind::Tunnel => format!(
             "services:
@@ -216,7 +261,8 @@ fn server_yaml(kind: Kind, port: u16, visit: u16, mux: &str) -> String {
     type: tunnel
     metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: ingress-0{mux} }}
   listener:
-    type: tcp
+    type: {channel}
+    metadata: {{ {metadata} }}
 ingresses:
 - name: ingress-0
   rules:
@@ -230,13 +276,14 @@ ingresses:
 - name: service-0
   addr: 127.0.0.1:{port}
   handler: {{ type: relay, metadata: {{ bind: true{mux} }} }}
-  listener: {{ type: tcp }}
+  listener: {{ type: {channel}, metadata: {{ {metadata} }} }}
 "
         ),
     }
 }
 
-fn client_yaml(kind: Kind, port: u16, visit: u16, mux: &str, nodes: &[(&str, u16)]) -> String {
+fn client_yaml(way: Way<'_>, port: u16, visit: u16, nodes: &[(&str, u16)]) -> String {
+    let Way { kind, mux, channel: (channel, metadata) } = way;
     let (bind, connector) = match kind {
         Kind::Tunnel => {
             (":0".to_owned(), format!("{{ type: tunnel, metadata: {{ tunnel.id: {TUNNEL}{mux} }} }}"))
@@ -266,7 +313,7 @@ fn client_yaml(kind: Kind, port: u16, visit: u16, mux: &str, nodes: &[(&str, u16
     - name: node-0
       addr: 127.0.0.1:{port}
       connector: {connector}
-      dialer: {{ type: tcp }}
+      dialer: {{ type: {channel}, metadata: {{ {metadata} }} }}
 "
     )
 }

@@ -48,6 +48,7 @@ impl Fake {
             connector: Connector::Tunnel { id: Uuid::from_u128(7), weight: 1 },
             auth: None,
             mux: mux::Settings::tunnel(),
+            channel: tcp(),
         }
     }
 
@@ -79,6 +80,12 @@ impl Fake {
     }
 }
 
+fn tcp() -> channel::ClientSettings {
+    let (kind, layer) = (channel::Kind::TCP, channel::Layer::Bare);
+    let handshake_timeout = Duration::from_secs(10);
+    channel::ClientSettings { kind, tls: None, layer, mux: None, handshake_timeout }
+}
+
 fn node(server: &Server) -> NodeSettings {
     NodeSettings {
         addr: Some(server.addr.clone()),
@@ -97,7 +104,7 @@ fn client(servers: Vec<Server>) -> (JoinHandle<()>, Shutdown) {
     };
     let shutdown = Shutdown::default();
     let ours = shutdown.clone();
-    let task = tokio::spawn(async move { run("test", &settings, &ours, echo).await });
+    let task = tokio::spawn(async move { Client::new("test", &settings, &ours).unwrap().run(echo).await });
     (task, shutdown)
 }
 

@@ -1,0 +1,124 @@
+//! The side that listens: makes one connection of an accepted socket, or as many as the peer has streams on it.
+
+use super::{ChannelError, Kind, Layer, http2, tls, websocket};
+use crate::mux;
+use crate::net::BoxStream;
+use crate::net::listen::{Permit, Permits};
+use crate::shutdown::Shutdown;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::timeout;
+use tracing::debug;
+
+/// `listener` of a service, but for its address and bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// `type`.
+    pub kind: Kind,
+    /// `tls`, for the kinds that have it.
+    pub tls: Option<tls::ServerSettings>,
+    /// The layer on TCP or TLS.
+    pub layer: Layer,
+    /// `mux.*`, for the kinds that have it.
+    pub mux: Option<mux::Settings>,
+    /// `handshakeTimeout`: for everything between the connection and the first byte of what it carries.
+    pub handshake_timeout: Duration,
+}
+
+/// The channel of one port.
+#[derive(Debug)]
+pub struct Acceptor {
+    settings: ServerSettings,
+    tls: Option<tls::Acceptor>,
+    /// Of the port: streams count like connections.
+    permits: Permits,
+    shutdown: Shutdown,
+}
+
+impl Acceptor {
+    /// Reads the files that the settings name, or makes a certificate.
+    pub fn new(
+        settings: &ServerSettings,
+        service: &str,
+        permits: Permits,
+        shutdown: &Shutdown,
+    ) -> Result<Self, tls::TlsError> {
+        let tls = settings.tls.as_ref().map(|tls| tls::Acceptor::new(tls, service, settings.kind.alpn()));
+        Ok(Self { settings: settings.clone(), tls: tls.transpose()?, permits, shutdown: shutdown.clone() })
+    }
+
+    /// Does the handshakes on a socket and serves what comes through it: by `serve` one connection, or each stream in a task
+    /// of its own until the last has ended.
+    pub async fn accept<S, F>(
+        &self,
+        stream: BoxStream,
+        mut permit: Permit,
+        serve: S,
+    ) -> Result<(), ChannelError>
+    where
+        S: Fn(BoxStream, Permit) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stream = self.layers(stream).await?;
+        match (&self.settings.layer, &self.settings.mux) {
+            (Layer::Http2(settings), _) => {
+                permit.established();
+                let limit = self.settings.handshake_timeout;
+                http2::serve(stream, settings, limit, &self.shutdown, |stream| self.spawn(stream, &serve))
+                    .await
+            }
+            (_, Some(mux)) => {
+                permit.established();
+                self.session(stream, mux, &serve).await;
+                Ok(())
+            }
+            (_, None) => {
+                serve(stream, permit).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn layers(&self, mut stream: BoxStream) -> Result<BoxStream, ChannelError> {
+        let limit = self.settings.handshake_timeout;
+        let handshake = async {
+            if let Some(tls) = &self.tls {
+                stream = Box::new(tls.accept(stream).await?);
+            }
+            if let Layer::WebSocket(settings) = &self.settings.layer {
+                stream = Box::new(websocket::accept(stream, settings).await?);
+            }
+            Ok(stream)
+        };
+        timeout(limit, handshake).await.unwrap_or(Err(ChannelError::Timeout(limit)))
+    }
+
+    async fn session<S, F>(&self, stream: BoxStream, mux: &mux::Settings, serve: &S)
+    where
+        S: Fn(BoxStream, Permit) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (session, mut incoming, driver) = mux::start(stream, Bytes::new(), mux::Role::Server, mux);
+        let accept = async {
+            while let Some(stream) = incoming.accept().await {
+                self.spawn(Box::new(stream), serve);
+            }
+        };
+        tokio::join!(driver, accept, session.drain(&self.shutdown));
+    }
+
+    /// Starts the task of one stream, if there is room for another connection.
+    fn spawn<S, F>(&self, stream: BoxStream, serve: &S)
+    where
+        S: Fn(BoxStream, Permit) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if self.shutdown.stop.is_cancelled() {
+            return;
+        }
+        match self.permits.take() {
+            Ok(permit) => self.shutdown.spawn_connection(serve(stream, permit)),
+            Err(setting) => debug!(setting, "stream refused"),
+        }
+    }
+}

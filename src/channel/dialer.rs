@@ -1,0 +1,167 @@
+//! The side that connects. Channels that carry many streams on one connection keep it for the next stream.
+
+use super::{ChannelError, Kind, Layer, http2, tls, websocket};
+use crate::addr::HostPort;
+use crate::mux::{self, Session};
+use crate::net::BoxStream;
+use crate::net::dial::dial;
+use crate::shutdown::Shutdown;
+use bytes::Bytes;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// `dialer` of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// `type`.
+    pub kind: Kind,
+    /// `tls`, for the kinds that have it.
+    pub tls: Option<tls::ClientSettings>,
+    /// The layer on TCP or TLS.
+    pub layer: Layer,
+    /// `mux.*`, for the kinds that have it.
+    pub mux: Option<mux::Settings>,
+    /// `handshakeTimeout`: for everything between the connection and the first byte of what it carries.
+    pub handshake_timeout: Duration,
+}
+
+/// Connects to the servers of one node.
+#[derive(Debug)]
+pub struct Dialer {
+    settings: ClientSettings,
+    tls: Option<tls::Connector>,
+    shutdown: Shutdown,
+    /// What carries streams, once there is one; locked while it is made, so that others wait for it.
+    carrier: Mutex<Option<Carrier>>,
+}
+
+/// A connection that was made.
+#[derive(Debug)]
+pub struct Dialed {
+    /// Its bytes.
+    pub stream: BoxStream,
+    /// Our own address on the socket below.
+    pub local: SocketAddr,
+}
+
+/// A connection that carries many streams.
+#[derive(Debug, Clone)]
+struct Carrier {
+    streams: Streams,
+    local: SocketAddr,
+}
+
+#[derive(Debug, Clone)]
+enum Streams {
+    Mux(Session),
+    Http2(http2::Client),
+}
+
+impl Dialer {
+    /// Reads the files that the settings name. `node` is for the log.
+    pub fn new(settings: &ClientSettings, node: &str, shutdown: &Shutdown) -> Result<Self, tls::TlsError> {
+        let tls = settings.tls.as_ref().map(|tls| {
+            tls::warn_of_no_verification(node, tls);
+            tls::Connector::new(tls, settings.kind.alpn())
+        });
+        Ok(Self {
+            settings: settings.clone(),
+            tls: tls.transpose()?,
+            shutdown: shutdown.clone(),
+            carrier: Mutex::default(),
+        })
+    }
+
+    /// A connection to the server at `addr`: a stream on the connection that is there, or a new one.
+    pub async fn connect(&self, addr: &HostPort, connect_timeout: Duration) -> Result<Dialed, ChannelError> {
+        if !self.carries_streams() {
+            let (stream, local) = self.layers(addr, connect_timeout).await?;
+            return Ok(Dialed { stream, local });
+        }
+        let mut slot = self.carrier.lock().await;
+        if let Some(carrier) = &*slot
+            && let Ok(dialed) = self.limited(carrier.open()).await
+        {
+            return Ok(dialed);
+        }
+        let carrier = self.carry(addr, connect_timeout).await?;
+        let dialed = self.limited(carrier.open()).await;
+        *slot = Some(carrier);
+        dialed
+    }
+
+    /// What is there now is not to be trusted: the next connection is a new one. Streams on it go on.
+    pub async fn forget(&self) {
+        *self.carrier.lock().await = None;
+    }
+
+    fn carries_streams(&self) -> bool {
+        self.settings.mux.is_some() || matches!(self.settings.layer, Layer::Http2(_))
+    }
+
+    /// TCP and what lies on it, but for what makes it many.
+    async fn layers(
+        &self,
+        addr: &HostPort,
+        connect_timeout: Duration,
+    ) -> Result<(BoxStream, SocketAddr), ChannelError> {
+        let socket = dial(addr, connect_timeout).await?;
+        let local = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        let handshake = async {
+            let mut stream: BoxStream = Box::new(socket);
+            if let Some(tls) = &self.tls {
+                stream = Box::new(tls.connect(stream, &addr.host).await?);
+            }
+            if let Layer::WebSocket(settings) = &self.settings.layer {
+                stream = Box::new(websocket::connect(stream, &addr.to_string(), settings).await?);
+            }
+            Ok(stream)
+        };
+        Ok((self.limited(handshake).await?, local))
+    }
+
+    async fn carry(&self, addr: &HostPort, connect_timeout: Duration) -> Result<Carrier, ChannelError> {
+        let (stream, local) = self.layers(addr, connect_timeout).await?;
+        let streams = match (&self.settings.layer, &self.settings.mux) {
+            (Layer::Http2(settings), _) => {
+                let (tls, authority) = (self.tls.is_some(), addr.to_string());
+                let client = http2::Client::connect(stream, tls, authority, settings, &self.shutdown);
+                Streams::Http2(self.limited(async { Ok(client.await?) }).await?)
+            }
+            (_, mux) => {
+                let default = mux::Settings::tunnel();
+                let settings = mux.as_ref().unwrap_or(&default);
+                let (session, incoming, driver) =
+                    mux::start(stream, Bytes::new(), mux::Role::Client, settings);
+                // A server opens no streams.
+                drop(incoming);
+                let (shutdown, ending) = (self.shutdown.clone(), session.clone());
+                self.shutdown.tasks.spawn(async move {
+                    tokio::join!(driver, ending.drain(&shutdown));
+                });
+                Streams::Mux(session)
+            }
+        };
+        Ok(Carrier { streams, local })
+    }
+
+    async fn limited<T>(
+        &self,
+        handshake: impl Future<Output = Result<T, ChannelError>>,
+    ) -> Result<T, ChannelError> {
+        let limit = self.settings.handshake_timeout;
+        timeout(limit, handshake).await.unwrap_or(Err(ChannelError::Timeout(limit)))
+    }
+}
+
+impl Carrier {
+    async fn open(&self) -> Result<Dialed, ChannelError> {
+        let stream: BoxStream = match &self.streams {
+            Streams::Mux(session) => Box::new(session.open(Bytes::new())?),
+            Streams::Http2(client) => client.open().await?,
+        };
+        Ok(Dialed { stream, local: self.local })
+    }
+}

@@ -1,0 +1,373 @@
+//! Every channel between a dialer and an acceptor on loopback sockets.
+
+use super::tls::{self, Pair};
+use super::{
+    Acceptor, ChannelError, ClientSettings, Dialer, Framing, KINDS, Kind, Layer, ServerSettings, http2,
+    websocket,
+};
+use crate::addr::HostPort;
+use crate::net::BoxStream;
+use crate::net::listen::{self, Listener};
+use crate::shutdown::Shutdown;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn layer(kind: Kind) -> Layer {
+    match kind.framing {
+        Framing::Bare => Layer::Bare,
+        Framing::WebSocket => Layer::WebSocket(websocket::Settings::default()),
+        Framing::Http2 => Layer::Http2(http2::Settings::default()),
+        Framing::Grpc => Layer::Http2(http2::Settings { grpc: true, ..http2::Settings::default() }),
+    }
+}
+
+fn client(kind: Kind) -> ClientSettings {
+    ClientSettings {
+        kind,
+        tls: kind.tls.then(tls::ClientSettings::default),
+        layer: layer(kind),
+        mux: kind.mux_settings(),
+        handshake_timeout: PATIENCE,
+    }
+}
+
+fn server(kind: Kind) -> ServerSettings {
+    ServerSettings {
+        kind,
+        tls: kind.tls.then(tls::ServerSettings::default),
+        layer: layer(kind),
+        mux: kind.mux_settings(),
+        handshake_timeout: PATIENCE,
+    }
+}
+
+/// A port that takes a channel's connections.
+struct Port {
+    addr: HostPort,
+    accepted: mpsc::Receiver<BoxStream>,
+    ended: mpsc::Receiver<Result<(), ChannelError>>,
+    shutdown: Shutdown,
+}
+
+impl Port {
+    async fn open(settings: ServerSettings) -> Self {
+        let addr = HostPort::parse("127.0.0.1:0", 0).unwrap();
+        let mut listener = Listener::bind(&listen::Settings::new(addr)).await.unwrap();
+        let addr = HostPort::parse(&format!("localhost:{}", listener.local_addr().port()), 0).unwrap();
+        let shutdown = Shutdown::default();
+        let acceptor = Acceptor::new(&settings, "test", listener.permits().clone(), &shutdown).unwrap();
+        let (acceptor, (give, accepted)) = (Arc::new(acceptor), mpsc::channel(16));
+        let (tell, ended) = mpsc::channel(16);
+        tokio::spawn(async move {
+            loop {
+                let (socket, _, permit) = listener.accept().await;
+                let (acceptor, give, tell) = (Arc::clone(&acceptor), give.clone(), tell.clone());
+                tokio::spawn(async move {
+                    let serve = |stream: BoxStream, permit| {
+                        let give = give.clone();
+                        async move {
+                            // The test holds the stream; its permit may go.
+                            drop(permit);
+                            give.send(stream).await.unwrap();
+                        }
+                    };
+                    let ended = acceptor.accept(Box::new(socket), permit, serve).await;
+                    // The test may be over.
+                    let _ = tell.send(ended).await;
+                });
+            }
+        });
+        Self { addr, accepted, ended, shutdown }
+    }
+
+    async fn accept(&mut self) -> BoxStream {
+        tokio::time::timeout(PATIENCE, self.accepted.recv()).await.unwrap().unwrap()
+    }
+
+    async fn failure(&mut self) -> String {
+        let ended = tokio::time::timeout(PATIENCE, self.ended.recv()).await.unwrap().unwrap();
+        ended.unwrap_err().to_string()
+    }
+
+    fn dialer(&self, settings: &ClientSettings) -> Dialer {
+        Dialer::new(settings, "node-0", &self.shutdown).unwrap()
+    }
+
+    async fn connect(&self, dialer: &Dialer) -> Result<BoxStream, ChannelError> {
+        Ok(dialer.connect(&self.addr, PATIENCE).await?.stream)
+    }
+}
+
+fn pattern(len: usize, seed: u8) -> Bytes {
+    (0..len).map(|i| (i % 251) as u8 ^ seed).collect()
+}
+
+/// Sends all of it, then ends if `ends`, while what the other side sends is read.
+async fn exchange(stream: BoxStream, ours: Bytes, theirs: Bytes, ends: bool) {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let send = async {
+        write.write_all(&ours).await.unwrap();
+        write.flush().await.unwrap();
+        if ends {
+            write.shutdown().await.unwrap();
+        }
+    };
+    let receive = async {
+        let mut got = vec![0; theirs.len()];
+        read.read_exact(&mut got).await.unwrap();
+        assert!(got == theirs, "other bytes than were sent");
+        if ends {
+            assert_eq!(read.read(&mut [0; 1]).await.unwrap(), 0);
+        }
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test]
+async fn every_channel_carries_bytes_both_ways_to_the_last() {
+    for kind in KINDS {
+        let mut port = Port::open(server(kind)).await;
+        let dialer = port.dialer(&client(kind));
+        // Several at once, of which those of some kinds share a connection.
+        for n in 0..3_u8 {
+            let (up, down) = (pattern(700_000, n), pattern(900_001, n + 100));
+            let mut near = port.connect(&dialer).await.unwrap();
+            // GOST's side speaks first, and some protocols tell of a stream by its first bytes.
+            near.write_all(b"hello").await.unwrap();
+            near.flush().await.unwrap();
+            let mut far = port.accept().await;
+            far.read_exact(&mut [0; 5]).await.unwrap();
+            let ends = near.half_close() && far.half_close();
+            let both = async {
+                tokio::join!(exchange(near, up.clone(), down.clone(), ends), exchange(far, down, up, ends));
+            };
+            tokio::time::timeout(PATIENCE, both).await.unwrap_or_else(|_| panic!("{}", kind.name));
+        }
+    }
+}
+
+#[tokio::test]
+async fn channels_with_streams_have_one_connection_and_a_new_one_once_it_is_forgotten() {
+    for kind in KINDS
+        .into_iter()
+        .filter(|kind| kind.mux.is_some() || matches!(kind.framing, Framing::Http2 | Framing::Grpc))
+    {
+        let mut port = Port::open(server(kind)).await;
+        let dialer = port.dialer(&client(kind));
+        let mut locals = Vec::new();
+        for n in 0..3 {
+            if n == 2 {
+                dialer.forget().await;
+            }
+            let dialed = dialer.connect(&port.addr, PATIENCE).await.unwrap();
+            locals.push((dialed.local, dialed.stream));
+            let (_, near) = locals.last_mut().unwrap();
+            near.write_all(b"x").await.unwrap();
+            near.flush().await.unwrap();
+            assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x', "{}", kind.name);
+        }
+        assert!(locals[0].0 == locals[1].0 && locals[1].0 != locals[2].0, "{}", kind.name);
+    }
+}
+
+/// A reader who has not begun must not need a buffer: the pipe waits with this.
+#[tokio::test]
+async fn a_stream_tells_when_there_is_something_to_read() {
+    for kind in KINDS {
+        let mut port = Port::open(server(kind)).await;
+        let dialer = port.dialer(&client(kind));
+        let mut near = port.connect(&dialer).await.unwrap();
+        near.write_all(b"hello").await.unwrap();
+        near.flush().await.unwrap();
+        let mut far = port.accept().await;
+        let told = std::future::poll_fn(|cx| far.poll_readable(cx));
+        tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap();
+        assert_eq!(far.read(&mut [0; 9]).await.unwrap(), 5, "{}", kind.name);
+        let quiet = std::future::poll_fn(|cx| std::task::Poll::Ready(far.poll_readable(cx).is_pending()));
+        // A plain socket is taken for readable until it is tried.
+        assert!(kind == Kind::TCP || quiet.await, "{}", kind.name);
+    }
+}
+
+/// What both sides say when they do not speak the same: the client's error, the server's.
+async fn mismatch(client: &ClientSettings, server: ServerSettings) -> (String, String) {
+    let mut port = Port::open(server).await;
+    let dialer = port.dialer(client);
+    let near = async {
+        let mut stream = port.connect(&dialer).await.map_err(|error| error.to_string())?;
+        stream.write_all(b"hello").await.map_err(|error| error.to_string())?;
+        stream.flush().await.map_err(|error| error.to_string())?;
+        match stream.read(&mut [0; 1]).await {
+            Ok(n) => Err(format!("read {n}")),
+            Err(error) => Err::<(), _>(error.to_string()),
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, near).await.unwrap().unwrap_err();
+    drop(dialer);
+    (told, port.failure().await)
+}
+
+fn kind(name: &str) -> Kind {
+    Kind::of(name).unwrap()
+}
+
+fn files() -> (tempfile::TempDir, Pair) {
+    let dir = tempfile::tempdir().unwrap();
+    let pair = Pair { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
+    write(&pair, "localhost");
+    (dir, pair)
+}
+
+fn write(pair: &Pair, name: &str) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    // Of two with one name, one would seem to be badly signed by the other.
+    params.distinguished_name.push(rcgen::DnType::CommonName, pair.cert.to_str().unwrap());
+    std::fs::write(&pair.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&pair.key, key.serialize_pem()).unwrap();
+}
+
+fn with_files(pair: &Pair) -> ServerSettings {
+    let tls = tls::ServerSettings { pair: Some(pair.clone()), ..tls::ServerSettings::default() };
+    ServerSettings { tls: Some(tls), ..server(kind("tls")) }
+}
+
+fn with_tls(tls: tls::ClientSettings) -> ClientSettings {
+    ClientSettings { tls: Some(tls), ..client(kind("tls")) }
+}
+
+#[tokio::test]
+async fn a_client_that_verifies_takes_only_who_it_should() {
+    let ((_dir, pair), (_other_dir, other)) = (files(), files());
+    let fingerprint = |pair: &Pair| {
+        use rustls::pki_types::pem::PemObject;
+        use sha2::{Digest, Sha256};
+        let der = rustls::pki_types::CertificateDer::from_pem_file(&pair.cert).unwrap();
+        Some(Sha256::digest(&der).into())
+    };
+    let secure = |pair: &Pair| tls::ClientSettings {
+        secure: true,
+        ca: Some(pair.cert.clone()),
+        ..tls::ClientSettings::default()
+    };
+    let named = |name: &str, settings| tls::ClientSettings { server_name: Some(name.to_owned()), ..settings };
+    let good = [
+        secure(&pair),
+        tls::ClientSettings { fingerprint: fingerprint(&pair), ..tls::ClientSettings::default() },
+        // Without `secure` the name is not looked at.
+        named("elsewhere.example", tls::ClientSettings { secure: false, ..secure(&pair) }),
+    ];
+    for settings in good {
+        let mut port = Port::open(with_files(&pair)).await;
+        let dialer = port.dialer(&with_tls(settings));
+        let mut near = port.connect(&dialer).await.unwrap();
+        near.write_all(b"x").await.unwrap();
+        near.flush().await.unwrap();
+        assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x');
+    }
+    let bad = [
+        (secure(&other), "tls.caFile"),
+        (tls::ClientSettings { secure: false, ..secure(&other) }, "tls.caFile"),
+        (named("elsewhere.example", secure(&pair)), "tls.serverName"),
+        (
+            tls::ClientSettings { fingerprint: fingerprint(&other), ..tls::ClientSettings::default() },
+            "tls.fingerprint",
+        ),
+        (tls::ClientSettings { secure: true, ..tls::ClientSettings::default() }, "tls.caFile"),
+    ];
+    for (settings, advice) in bad {
+        let (told, _) = mismatch(&with_tls(settings), with_files(&pair)).await;
+        assert!(told.contains(advice), "{advice}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_certificates_takes_only_those_it_knows() {
+    let ((_dir, pair), (_client_dir, own), (_other_dir, other)) = (files(), files(), files());
+    let mut settings = with_files(&pair);
+    settings.tls.as_mut().unwrap().client_ca = Some(own.cert.clone());
+    let showing = |pair: Option<&Pair>| {
+        with_tls(tls::ClientSettings { pair: pair.cloned(), ..tls::ClientSettings::default() })
+    };
+    let mut port = Port::open(settings.clone()).await;
+    let mut near = port.connect(&port.dialer(&showing(Some(&own)))).await.unwrap();
+    near.write_all(b"x").await.unwrap();
+    near.flush().await.unwrap();
+    assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x');
+    for (shown, told) in [(None, "shows no certificate"), (Some(&other), "UnknownIssuer")] {
+        let (client, server) = mismatch(&showing(shown), settings.clone()).await;
+        assert!(server.contains(told), "{told}: {server}");
+        assert!(client.contains("alert"), "{client}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_are_read_anew_when_their_files_change() {
+    let (_dir, pair) = files();
+    let port = Port::open(with_files(&pair)).await;
+    let pinned =
+        tls::ClientSettings { secure: true, ca: Some(pair.cert.clone()), ..tls::ClientSettings::default() };
+    let fresh = || port.dialer(&with_tls(pinned.clone()));
+    port.connect(&fresh()).await.unwrap();
+    // Half of a change is none: certificate and key do not go together.
+    let before = std::fs::read(&pair.cert).unwrap();
+    write(&pair, "localhost");
+    let after = std::fs::read(&pair.cert).unwrap();
+    std::fs::write(&pair.cert, &before).unwrap();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    port.connect(&fresh()).await.unwrap();
+    std::fs::write(&pair.cert, after).unwrap();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    port.connect(&fresh()).await.unwrap();
+}
+
+#[tokio::test]
+async fn ends_that_do_not_go_together_say_so() {
+    let (client_of, server_of) = (|name| client(kind(name)), |name| server(kind(name)));
+    let (told, at_server) = mismatch(&client_of("tcp"), server_of("tls")).await;
+    assert!(told.starts_with("read ") && at_server.contains("speaks no TLS"), "{told} / {at_server}");
+
+    let websocket = |path: &str| {
+        Layer::WebSocket(websocket::Settings { path: path.to_owned(), ..websocket::Settings::default() })
+    };
+    let other = ClientSettings { layer: websocket("/other"), ..client_of("ws") };
+    let (told, at_server) = mismatch(&other, server_of("ws")).await;
+    assert!(told.contains("404") && told.contains("path"), "{told}");
+    assert!(at_server.contains("404") || at_server.contains("WebSocket"), "{at_server}");
+
+    let with_path =
+        |grpc| http2::Settings { grpc, path: Some("/other/Path".to_owned()), ..http2::Settings::default() };
+    for (name, layer, status) in [("h2c", with_path(false), "405"), ("grpc", with_path(true), "400")] {
+        let mut port = Port::open(server_of(name)).await;
+        let dialer = port.dialer(&ClientSettings { layer: Layer::Http2(layer), ..client_of(name) });
+        let mut stream = port.connect(&dialer).await.unwrap();
+        let told = stream.read(&mut [0; 1]).await.unwrap_err().to_string();
+        assert!(told.contains(status) && told.contains("path"), "{told}");
+        assert!(port.accepted.try_recv().is_err());
+    }
+}
+
+/// A peer that begins and does not go on is left after `handshakeTimeout`.
+#[tokio::test]
+async fn a_handshake_that_stops_half_way_is_left() {
+    let limit = Duration::from_millis(50);
+    for kind in KINDS
+        .into_iter()
+        .filter(|kind| kind.tls || matches!(kind.framing, Framing::WebSocket | Framing::Http2))
+    {
+        let settings = ServerSettings { handshake_timeout: limit, ..server(kind) };
+        let mut port = Port::open(settings).await;
+        let addr = (port.addr.host.as_str(), port.addr.port);
+        let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+        socket.write_all(if kind.tls { b"\x16\x03\x01" } else { b"PRI" }).await.unwrap();
+        let told = port.failure().await;
+        assert!(told.contains("handshakeTimeout"), "{}: {told}", kind.name);
+        // What it had to say, then the end.
+        let _ = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut Vec::new())).await.unwrap();
+    }
+}

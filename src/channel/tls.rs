@@ -1,0 +1,328 @@
+//! TLS on a byte stream, by rustls: what each side proves, and by which files (section 7.1 of the wire specification).
+//!
+//! Files are read anew when they change. A side that does not verify the other one says so, once and loudly.
+
+mod files;
+mod identity;
+mod stream;
+mod verify;
+
+pub use files::TlsError;
+pub use identity::{Generated, Pair};
+pub use stream::TlsStream;
+
+use crate::addr::Host;
+use crate::net::BoxStream;
+use files::FromFiles;
+use identity::Identity;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{IpAddr, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tracing::{info, warn};
+use verify::Trust;
+
+/// `tls` of a dialer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// `secure`: the server must show a certificate for its name, by `caFile` or what the system trusts.
+    pub secure: bool,
+    /// `caFile`: who signs server certificates. Without `secure` the chain is verified and the name is not.
+    pub ca: Option<PathBuf>,
+    /// `serverName`: the name to ask for and to verify; `None`: the host that is dialled.
+    pub server_name: Option<String>,
+    /// `fingerprint`: SHA-256 of the certificate that the server must show; then neither chain nor name count.
+    pub fingerprint: Option<[u8; 32]>,
+    /// `certFile`, `keyFile`: the client's own certificate.
+    pub pair: Option<Pair>,
+    /// `options`.
+    pub options: Options,
+}
+
+/// `tls` of a listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// `certFile`, `keyFile`; `None`: a self-signed certificate is made at start.
+    pub pair: Option<Pair>,
+    /// What the self-signed certificate says.
+    pub generated: Generated,
+    /// `caFile`: clients must show a certificate that it signs.
+    pub client_ca: Option<PathBuf>,
+    /// `options`.
+    pub options: Options,
+}
+
+impl ClientSettings {
+    /// What is wrong with the files, before anything runs.
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.server_name.as_deref().map(server_name).transpose()?;
+        client_config(self, &[]).map(drop)
+    }
+}
+
+impl ServerSettings {
+    /// What is wrong with the files, before anything runs.
+    pub fn check(&self) -> Result<(), TlsError> {
+        let identity =
+            self.pair.clone().map_or_else(|| self.generated.make(), |pair| Ok(Identity::Files(pair)))?;
+        server_config(&identity, self.client_ca.as_ref(), &self.options, &[]).map(drop)
+    }
+}
+
+/// `tls.options`, alike at both ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `minVersion`, `maxVersion`.
+    pub versions: Versions,
+    /// `alpn`, in order of preference; `None`: what the data channel says.
+    pub alpn: Option<Vec<String>>,
+    /// `cipherSuites` by their names in the IANA registry; empty: all that rustls has.
+    pub cipher_suites: Vec<String>,
+}
+
+/// Which versions are spoken; there are two that are safe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// 1.2 and 1.3.
+    #[default]
+    Both,
+    /// 1.2 only.
+    Tls12,
+    /// 1.3 only.
+    Tls13,
+}
+
+impl Versions {
+    fn list(self) -> &'static [&'static SupportedProtocolVersion] {
+        const TLS12: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+        const TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+        match self {
+            Self::Both => rustls::ALL_VERSIONS,
+            Self::Tls12 => TLS12,
+            Self::Tls13 => TLS13,
+        }
+    }
+}
+
+impl Options {
+    fn provider(&self) -> Arc<CryptoProvider> {
+        let mut provider = aws_lc_rs::default_provider();
+        if !self.cipher_suites.is_empty() {
+            provider.cipher_suites.retain(|suite| self.cipher_suites.contains(&suite_name(*suite)));
+        }
+        Arc::new(provider)
+    }
+
+    fn alpn(&self, channel: &[&str]) -> Vec<Vec<u8>> {
+        match &self.alpn {
+            Some(own) => own.iter().map(|name| name.clone().into_bytes()).collect(),
+            None => channel.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        }
+    }
+}
+
+/// The cipher suites that `cipherSuites` may name.
+pub fn cipher_suites() -> impl Iterator<Item = String> {
+    aws_lc_rs::ALL_CIPHER_SUITES.iter().map(|suite| suite_name(*suite))
+}
+
+/// rustls names those of TLS 1.3 after the version, the registry does not.
+fn suite_name(suite: rustls::SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
+}
+
+/// The side that dials.
+#[derive(Debug)]
+pub struct Connector {
+    config: FromFiles<ClientConfig>,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl Connector {
+    /// Reads the files. `alpn`: what the data channel asks for unless the settings do.
+    pub fn new(settings: &ClientSettings, alpn: &'static [&'static str]) -> Result<Self, TlsError> {
+        let server_name = settings.server_name.as_deref().map(server_name).transpose()?;
+        let files = settings.pair.iter().flat_map(Pair::files).chain(settings.ca.clone()).collect();
+        let settings = settings.clone();
+        let config = FromFiles::new(files, move || client_config(&settings, alpn))?;
+        Ok(Self { config, server_name })
+    }
+
+    /// Does the handshake on a new connection to that host.
+    pub async fn connect(&self, stream: BoxStream, host: &Host) -> io::Result<TlsStream> {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => host_name(host).map_err(io::Error::other)?,
+        };
+        let connected = TlsConnector::from(self.config.current()).connect(name, stream).await;
+        connected.map(|stream| TlsStream::new(stream.into())).map_err(|error| explain(error, Side::Client))
+    }
+}
+
+fn client_config(settings: &ClientSettings, alpn: &[&str]) -> Result<ClientConfig, TlsError> {
+    let provider = settings.options.provider();
+    let trust = match (settings.fingerprint, settings.secure, &settings.ca) {
+        (Some(fingerprint), ..) => Trust::Pinned(fingerprint),
+        (None, true, ca) => Trust::chain_and_name(ca.as_deref(), &provider)?,
+        (None, false, Some(ca)) => Trust::chain(ca, &provider)?,
+        (None, false, None) => Trust::Anybody,
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(settings.options.versions.list())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verify::Verifier {
+            trust,
+            provider: Arc::clone(&provider),
+        }));
+    let mut config = match &settings.pair {
+        Some(pair) => {
+            let (chain, key) = pair.read()?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = settings.options.alpn(alpn);
+    Ok(config)
+}
+
+/// The side that listens.
+#[derive(Debug)]
+pub struct Acceptor {
+    config: FromFiles<ServerConfig>,
+}
+
+impl Acceptor {
+    /// Reads the files, or makes a certificate where there are none. `alpn`: what the data channel offers unless the settings do.
+    pub fn new(
+        settings: &ServerSettings,
+        service: &str,
+        alpn: &'static [&'static str],
+    ) -> Result<Self, TlsError> {
+        let files = settings.pair.iter().flat_map(Pair::files).chain(settings.client_ca.clone()).collect();
+        let identity = match &settings.pair {
+            Some(pair) => Identity::Files(pair.clone()),
+            None => {
+                let identity = settings.generated.make()?;
+                let fingerprint = identity.fingerprint();
+                info!(
+                    service,
+                    fingerprint,
+                    "self-signed certificate, for want of certFile and keyFile; clients can pin it"
+                );
+                identity
+            }
+        };
+        let (client_ca, options) = (settings.client_ca.clone(), settings.options.clone());
+        let config =
+            FromFiles::new(files, move || server_config(&identity, client_ca.as_ref(), &options, alpn))?;
+        Ok(Self { config })
+    }
+
+    /// Does the handshake on an accepted connection.
+    pub async fn accept(&self, stream: BoxStream) -> io::Result<TlsStream> {
+        let accepted = TlsAcceptor::from(self.config.current()).accept(stream).await;
+        accepted.map(|stream| TlsStream::new(stream.into())).map_err(|error| explain(error, Side::Server))
+    }
+}
+
+fn server_config(
+    identity: &Identity,
+    client_ca: Option<&PathBuf>,
+    options: &Options,
+    alpn: &[&str],
+) -> Result<ServerConfig, TlsError> {
+    let provider = options.provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(options.versions.list())?;
+    let builder = match client_ca {
+        Some(ca) => {
+            let roots = Arc::new(files::roots(ca)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsError::of(ca, error))?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let (chain, key) = identity.read()?;
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = options.alpn(alpn);
+    Ok(config)
+}
+
+/// Says once, for the dialer of a node, that anybody may stand between it and its server.
+pub fn warn_of_no_verification(node: &str, settings: &ClientSettings) {
+    match settings {
+        ClientSettings { secure: true, .. } | ClientSettings { fingerprint: Some(_), .. } => {}
+        ClientSettings { ca: Some(_), .. } => warn!(
+            node,
+            "the server's NAME IS NOT VERIFIED: any server that the CA has signed may pose as this one; set tls.secure: true"
+        ),
+        _ => warn!(
+            node,
+            "the server's certificate IS NOT VERIFIED: whoever is on the way can read and change everything; set tls.secure: true \
+             (with tls.caFile for a CA of your own), or tls.fingerprint to what the server's log says"
+        ),
+    }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, TlsError> {
+    ServerName::try_from(text.to_owned()).map_err(|_| TlsError::Name(text.to_owned()))
+}
+
+/// Of an IP address, no name is sent, but the certificate has to hold it.
+fn host_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
+    match host.ip() {
+        Some(ip) => Ok(ServerName::IpAddress(IpAddr::from(ip))),
+        None => server_name(host.as_str()),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// What a handshake's failure means and what can be done about it.
+fn explain(error: io::Error, side: Side) -> io::Error {
+    use rustls::{AlertDescription as Alert, CertificateError, Error};
+    let Some(reason) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return io::Error::new(error.kind(), "the peer ended the connection in the TLS handshake");
+        }
+        return error;
+    };
+    let advice = match (side, reason) {
+        (Side::Client, Error::InvalidMessage(_)) => {
+            "the server speaks no TLS here: is it the same type at both ends?"
+        }
+        (Side::Server, Error::InvalidMessage(_)) => {
+            "the client speaks no TLS: is it the same type at both ends?"
+        }
+        (
+            Side::Client,
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature),
+        ) => "give the server's CA as tls.caFile, or its fingerprint as tls.fingerprint",
+        (
+            Side::Client,
+            Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ),
+        ) => "give the name in the certificate as tls.serverName",
+        (Side::Client, Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+            "the certificate is not the one of tls.fingerprint"
+        }
+        (Side::Server, Error::NoCertificatesPresented) => {
+            "the client shows no certificate: tls.certFile and keyFile of its dialer"
+        }
+        (
+            Side::Server,
+            Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown),
+        ) => "the client does not trust this certificate",
+        _ => return io::Error::new(error.kind(), format!("TLS: {reason}")),
+    };
+    io::Error::new(error.kind(), format!("TLS: {reason}; {advice}"))
+}

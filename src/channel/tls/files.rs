@@ -1,0 +1,138 @@
+//! PEM files, and what is built from them for as long as they stay the same.
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// How often it is looked whether files have changed, at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Files or settings that make no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// It cannot be read, or holds nothing of what it is for.
+    #[error("{}: {what}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Key and certificate do not go together, say.
+    #[error(transparent)]
+    Rustls(#[from] rustls::Error),
+    /// Nobody to trust.
+    #[error("{0}")]
+    Roots(String),
+    /// No certificate could be made.
+    #[error("cannot make a certificate: {0}")]
+    Generate(String),
+    /// Neither a name nor an address.
+    #[error("{0:?} is no name that a server can have")]
+    Name(String),
+}
+
+impl TlsError {
+    pub(super) fn of(path: &Path, what: impl fmt::Display) -> Self {
+        Self::File { path: path.to_owned(), what: what.to_string() }
+    }
+}
+
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match found {
+        Ok(found) if found.is_empty() => Err(TlsError::of(path, "no certificate in it (PEM)")),
+        found => found.map_err(|error| unreadable(path, error)),
+    }
+}
+
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    match PrivateKeyDer::from_pem_file(path) {
+        Err(pem::Error::NoItemsFound) => Err(TlsError::of(path, "no private key in it (PEM, not encrypted)")),
+        found => found.map_err(|error| unreadable(path, error)),
+    }
+}
+
+fn unreadable(path: &Path, error: pem::Error) -> TlsError {
+    match error {
+        pem::Error::Io(error) => TlsError::of(path, error),
+        other => TlsError::of(path, other),
+    }
+}
+
+/// The certificates in a file, as those that sign others.
+pub(super) fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| TlsError::of(path, error))?;
+    }
+    Ok(roots)
+}
+
+/// Size, time and inode: when none of them has changed a file is what it was.
+type Stamp = Option<(u64, SystemTime, u64)>;
+
+fn stamp(path: &PathBuf) -> Stamp {
+    use std::os::unix::fs::MetadataExt;
+    let found = fs::metadata(path).ok()?;
+    Some((found.len(), found.modified().ok()?, found.ino()))
+}
+
+/// Something built from files, and built anew when one of them has changed. Files that are wrong leave it as it is.
+pub(super) struct FromFiles<T> {
+    files: Vec<PathBuf>,
+    build: Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    current: Arc<T>,
+    stamps: Vec<Stamp>,
+    looked: Instant,
+}
+
+impl<T> FromFiles<T> {
+    pub(super) fn new(
+        files: Vec<PathBuf>,
+        build: impl Fn() -> Result<T, TlsError> + Send + Sync + 'static,
+    ) -> Result<Self, TlsError> {
+        let stamps = files.iter().map(stamp).collect();
+        let state = State { current: Arc::new(build()?), stamps, looked: Instant::now() };
+        Ok(Self { files, build: Box::new(build), state: Mutex::new(state) })
+    }
+
+    /// What the files say now.
+    pub(super) fn current(&self) -> Arc<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.files.is_empty() && state.looked.elapsed() >= LOOK_EVERY {
+            state.looked = Instant::now();
+            let stamps: Vec<_> = self.files.iter().map(stamp).collect();
+            if stamps != state.stamps {
+                state.stamps = stamps;
+                match (self.build)() {
+                    Ok(built) => {
+                        state.current = Arc::new(built);
+                        info!(files = ?self.files, "certificates read anew");
+                    }
+                    Err(error) => {
+                        warn!(%error, "certificates have changed and are not usable: the ones before stay")
+                    }
+                }
+            }
+        }
+        Arc::clone(&state.current)
+    }
+}
+
+impl<T> fmt::Debug for FromFiles<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFiles").field("files", &self.files).finish_non_exhaustive()
+    }
+}
