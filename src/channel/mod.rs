@@ -6,7 +6,6 @@
 
 mod acceptor;
 mod dialer;
-pub mod grpc;
 pub mod http2;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! A decoder says one of three things: `Ok(Some(value))`, `Ok(None)` when it needs more bytes, or [`Malformed`].
 
+pub mod grpc;
 pub mod http;
 pub mod relay;
 pub mod smux;

@@ -1,8 +1,8 @@
 //! One stream of HTTP/2 as a byte stream, as it is or in gRPC's messages.
 
 use super::failed;
-use crate::channel::grpc::{self, Decoder};
 use crate::net::ByteStream;
+use crate::wire::grpc::{self, Decoder};
 use bytes::{Buf, Bytes};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};

@@ -14,6 +14,9 @@ use tracing::{info, warn};
 /// How often it is looked whether files have changed, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Certificates of all authorities that a system trusts are a quarter of this.
+const MAX_FILE: u64 = 1024 * 1024;
+
 /// Files or settings that make no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -46,25 +49,27 @@ impl TlsError {
 }
 
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<Vec<_>, _>>();
     match found {
         Ok(found) if found.is_empty() => Err(TlsError::of(path, "no certificate in it (PEM)")),
-        found => found.map_err(|error| unreadable(path, error)),
+        found => found.map_err(|error| TlsError::of(path, error)),
     }
 }
 
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    match PrivateKeyDer::from_pem_file(path) {
-        Err(pem::Error::NoItemsFound) => Err(TlsError::of(path, "no private key in it (PEM, not encrypted)")),
-        found => found.map_err(|error| unreadable(path, error)),
-    }
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::of(path, "no private key in it (PEM, not encrypted)"),
+        error => TlsError::of(path, error),
+    })
 }
 
-fn unreadable(path: &Path, error: pem::Error) -> TlsError {
-    match error {
-        pem::Error::Io(error) => TlsError::of(path, error),
-        other => TlsError::of(path, other),
+/// A file of a size that such files have; a device might have no end.
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let found = fs::metadata(path).map_err(|error| TlsError::of(path, error))?;
+    if !found.is_file() || found.len() > MAX_FILE {
+        return Err(TlsError::of(path, "no file of at most 1 MiB"));
     }
+    fs::read(path).map_err(|error| TlsError::of(path, error))
 }
 
 /// The certificates in a file, as those that sign others.

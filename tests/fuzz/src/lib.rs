@@ -4,8 +4,9 @@ mod http;
 mod link;
 mod mux;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use pointsman::config::{self, Source};
+use pointsman::wire::grpc;
 use pointsman::wire::relay::{Request, Response};
 use pointsman::wire::smux::{Decoder, Version};
 use pointsman::wire::tls::ClientHelloReader;
@@ -14,13 +15,14 @@ use pointsman::wire::tls::ClientHelloReader;
 pub type Target = fn(&[u8]);
 
 /// Every parser that reads what strangers send, and the mux session, by the name of its target.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("relay", relay),
     ("smux", smux),
     ("mux", mux::mux),
     ("http1", http::http1),
     ("http1_pieces", http::http1_pieces),
     ("client_hello", client_hello),
+    ("grpc", grpc),
     ("config", config),
 ];
 
@@ -58,6 +60,18 @@ fn client_hello(data: &[u8]) {
     if let Ok(None) = reader.read(&data[..data.len() / 2]) {
         assert_eq!(reader.read(data), whole);
     }
+}
+
+/// Cut into pieces, messages hold the data that they hold whole.
+fn grpc(data: &[u8]) {
+    let decoded = |size: usize| {
+        let (mut decoder, mut found) = (grpc::Decoder::default(), Vec::new());
+        let mut pieces = data.chunks(size).map(Bytes::copy_from_slice);
+        let read = pieces.try_for_each(|piece| decoder.decode(piece, |part| found.extend_from_slice(&part)));
+        assert!(found.len() <= data.len());
+        read.map(|()| (found, decoder.is_between()))
+    };
+    assert_eq!(decoded(usize::MAX), decoded(1));
 }
 
 /// A file is taken, or its problems can be shown.

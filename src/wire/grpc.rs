@@ -1,6 +1,6 @@
 //! The messages of channel `grpc`: `Chunk { bytes data = 1 }`, each behind its length (section 7.3 of the wire specification).
 
-use crate::wire::Malformed;
+use super::Malformed;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Data in one message; peers take messages of up to 4 MiB.
