@@ -7,6 +7,7 @@ use crate::config::{Config, Handler, Listener as ListenerConfig, Service};
 use crate::entrypoint::{self, Entrypoint};
 use crate::forward::Forward;
 use crate::net::listen::{self, Listener, Permit};
+use crate::net::proxied::proxied;
 use crate::net::{BoxStream, Conn};
 use crate::record::Record;
 use crate::route::hop::Hop;
@@ -153,7 +154,7 @@ impl App<'_> {
                 node: self.node,
                 shutdown: self.shutdown.clone(),
             });
-            tasks.push(accept(listener, self.shutdown.clone(), move |conn, permit| {
+            tasks.push(self.accept(service, listener, move |conn, permit| {
                 let entrypoint = Arc::clone(&entrypoint);
                 async move { entrypoint.serve(conn, permit).await }
             }));
@@ -201,18 +202,53 @@ impl App<'_> {
             ListenerConfig::Port { listen, channel } => {
                 let listener = open(listen, &service.name, "service").await?;
                 if channel.kind == Kind::TCP {
-                    return Ok(accept(listener, self.shutdown.clone(), serve));
+                    return Ok(self.accept(service, listener, serve));
                 }
                 let permits = listener.permits().clone();
                 let acceptor = Acceptor::new(channel, &service.name, permits, self.shutdown)?;
                 let layers = Arc::new(Layers { service: service.name.clone(), acceptor });
-                Ok(accept(listener, self.shutdown.clone(), move |conn, permit| {
+                Ok(self.accept(service, listener, move |conn, permit| {
                     let (layers, serve) = (Arc::clone(&layers), serve.clone());
                     async move { layers.serve(conn, permit, serve).await }
                 }))
             }
             ListenerConfig::Rtcp(_) => bail!("this handler needs a listener that opens a port"),
         }
+    }
+
+    /// Accepts until the process stops; every connection has a task of its own.
+    fn accept<S, F>(&self, service: &Service, mut listener: Listener, serve: S) -> Task
+    where
+        S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        let (service, shutdown) = (Arc::<str>::from(&*service.name), self.shutdown.clone());
+        Box::pin(async move {
+            let (local, is_proxied) = (listener.local_addr(), listener.proxy_protocol());
+            loop {
+                let (stream, client, permit) = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = shutdown.stop.cancelled() => return,
+                };
+                let (conn, serve) = (conn(Box::new(stream), client, local), serve.clone());
+                if !is_proxied {
+                    shutdown.spawn_connection(async move { serve(conn, permit).await });
+                    continue;
+                }
+                let service = Arc::clone(&service);
+                shutdown.spawn_connection(async move {
+                    let since = Instant::now();
+                    match proxied(conn).await {
+                        Ok(conn) => serve(conn, permit).await,
+                        Err(error) => {
+                            Record::new(&service, client, since)
+                                .failed("bad_proxy_header", &error)
+                                .connection();
+                        }
+                    }
+                });
+            }
+        })
     }
 }
 
@@ -234,7 +270,7 @@ impl Layers {
             let serve = serve.clone();
             async move { serve(self::conn(stream, client, local), permit).await }
         };
-        if let Err(error) = self.acceptor.accept(conn.stream, permit, each).await {
+        if let Err(error) = self.acceptor.accept(conn.into_stream(), permit, each).await {
             Record::new(&self.service, client, since).failed(error.outcome(), &error).connection();
         }
     }
@@ -244,26 +280,6 @@ async fn open(settings: &listen::Settings, service: &str, role: &str) -> Result<
     let listener = Listener::bind(settings).await?;
     info!(service, role, addr = %listener.local_addr(), "listening");
     Ok(listener)
-}
-
-/// Accepts until the process stops; every connection has a task of its own.
-fn accept<S, F>(mut listener: Listener, shutdown: Shutdown, serve: S) -> Task
-where
-    S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = ()> + Send,
-{
-    Box::pin(async move {
-        let local = listener.local_addr();
-        loop {
-            let (stream, client, permit) = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = shutdown.stop.cancelled() => return,
-            };
-            let conn = conn(Box::new(stream), client, local);
-            let serve = serve.clone();
-            shutdown.spawn_connection(async move { serve(conn, permit).await });
-        }
-    })
 }
 
 fn conn(stream: BoxStream, client: SocketAddr, local: SocketAddr) -> Conn {

@@ -16,10 +16,12 @@ use crate::route::{Extra, Forwarder, Node, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::tunnel::server::pipe_limits;
+use crate::wire::proxy;
 use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -36,6 +38,8 @@ pub struct Settings {
     pub half_close_timeout: Duration,
     /// `idleTimeout`; `None`: no limit.
     pub idle_timeout: Option<Duration>,
+    /// `proxyProtocol`: each connection to a node begins with a header that says who the visitor is.
+    pub proxy_protocol: Option<proxy::Version>,
 }
 
 /// One service's targets.
@@ -87,7 +91,7 @@ impl Forward {
     }
 
     async fn http(&self, conn: Conn, h2: bool) {
-        let Conn { stream, prefix, client, via, .. } = conn;
+        let Conn { stream, prefix, client, local, via } = conn;
         let limits = self.pipe_limits();
         let context = http::Context {
             service: &self.service,
@@ -97,7 +101,8 @@ impl Forward {
             stop: &self.shutdown.stop,
         };
         let extra = self.extra(via.as_deref());
-        let router = Visitor { forward: self, client, via: via.as_deref(), extra };
+        let announce = self.announce(client, local);
+        let router = Visitor { forward: self, client, via: via.as_deref(), extra, announce };
         if h2 {
             Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
         } else {
@@ -115,8 +120,9 @@ impl Forward {
         let record = record.host(&hostname).protocol(protocol);
         let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
-        let mut node = None;
-        let reached = self.reach(&request, port, &mut Tried::new(), &mut node, &mut http::NoPool).await;
+        let (mut node, announce) = (None, self.announce(client, conn.local));
+        let reached =
+            self.reach(&request, port, &announce, &mut Tried::new(), &mut node, &mut http::NoPool).await;
         let record = record.route(route_of(node.as_deref(), conn.via.as_deref()));
         let stream = match reached {
             Ok(Way::Fresh(fresh)) => fresh.stream,
@@ -158,12 +164,18 @@ impl Forward {
         }
     }
 
+    /// What a connection to a node begins with for this visitor: nothing, or a PROXY header.
+    fn announce(&self, client: SocketAddr, local: SocketAddr) -> Bytes {
+        self.settings.proxy_protocol.map_or_else(Bytes::new, |version| proxy::encode(version, client, local))
+    }
+
     /// Chooses and dials until a node answers, or one is found that `pool` leads to; those that do not answer are marked.
-    /// `last` becomes the node that was chosen last.
+    /// `last` becomes the node that was chosen last. A new connection begins with `announce`.
     async fn reach<P: Pool>(
         &self,
         request: &Request<'_>,
         port: u16,
+        announce: &[u8],
         tried: &mut Tried,
         last: &mut Option<Arc<Node>>,
         pool: &mut P,
@@ -190,7 +202,9 @@ impl Forward {
                 return Ok(Way::Kept(kept));
             }
             match dial(&target, self.settings.connect_timeout).await {
-                Ok(stream) => {
+                Ok(mut stream) => {
+                    // Into the empty buffer of a new socket; one that is lost already says so when it is used.
+                    let _ = stream.write_all(announce).await;
                     let (stream, route) = (Box::new(stream), Route::default());
                     return Ok(Way::Fresh(Fresh { stream, key, route, silence: None }));
                 }
@@ -228,6 +242,8 @@ struct Visitor<'a> {
     client: SocketAddr,
     via: Option<&'a Via>,
     extra: Extra,
+    /// What connections to nodes begin with.
+    announce: Bytes,
 }
 
 impl Visitor<'_> {
@@ -262,7 +278,8 @@ impl http::Router for Visitor<'_> {
     ) -> Result<Way<P::Kept>, Failure> {
         let port = asked.destination().port;
         let Choice { tried, node, kept, active } = choice;
-        let mut opened = self.forward.reach(&self.request(asked), port, tried, node, pool).await?;
+        let mut opened =
+            self.forward.reach(&self.request(asked), port, &self.announce, tried, node, pool).await?;
         *kept = matches!(opened, Way::Kept(_));
         *active = node.as_ref().map(Active::new);
         if let Way::Fresh(fresh) = &mut opened {

@@ -182,11 +182,13 @@ pub(super) async fn serve(
     let handshake = timeout(limit, builder.handshake::<_, Bytes>(stream)).await;
     let mut connection = handshake.map_err(|_| ChannelError::Timeout(limit))?.map_err(failed)?;
     let mut heartbeat = std::pin::pin!(heartbeat(connection.ping_pong(), settings.keepalive));
-    let mut stopping = false;
+    let mut first = std::pin::pin!(sleep(limit));
+    let (mut asked, mut stopping) = (false, false);
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    asked = true;
                     if let Some(stream) = answer(settings, request, respond) {
                         deliver(Box::new(stream));
                     }
@@ -198,6 +200,7 @@ pub(super) async fn serve(
                 stopping = true;
                 connection.graceful_shutdown();
             }
+            () = &mut first, if !asked => return Err(ChannelError::Timeout(limit)),
             () = &mut heartbeat => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }

@@ -290,10 +290,10 @@ enum Side {
 fn explain(error: io::Error, side: Side) -> io::Error {
     use rustls::{AlertDescription as Alert, CertificateError, Error};
     let Some(reason) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            return io::Error::new(error.kind(), "the peer ended the connection in the TLS handshake");
-        }
-        return error;
+        return io::Error::new(
+            error.kind(),
+            format!("TLS handshake: {error}; is it the same type at both ends?"),
+        );
     };
     let advice = match (side, reason) {
         (Side::Client, Error::InvalidMessage(_)) => {

@@ -69,7 +69,8 @@ pub(super) async fn connect(
     // The library takes the host from the URL, and its scheme says nothing here.
     let mut request = format!("ws://{host}{}", settings.path).into_client_request().map_err(failed)?;
     settings.add_headers(request.headers_mut());
-    let (socket, _) = client_async_with_config(request, stream, Some(config())).await.map_err(failed)?;
+    let asked = client_async_with_config(request, stream, Some(config())).await;
+    let (socket, _) = asked.map_err(handshake_failed)?;
     Ok(WebSocket::new(socket, settings.keepalive, true))
 }
 
@@ -86,8 +87,19 @@ pub(super) async fn accept(stream: BoxStream, settings: &Settings) -> io::Result
         settings.add_headers(response.headers_mut());
         Ok(response)
     };
-    let socket = accept_hdr_async_with_config(stream, answer, Some(config())).await.map_err(failed)?;
+    let asked = accept_hdr_async_with_config(stream, answer, Some(config())).await;
+    let socket = asked.map_err(handshake_failed)?;
     Ok(WebSocket::new(socket, settings.keepalive, false))
+}
+
+fn handshake_failed(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => io::Error::new(
+            error.kind(),
+            format!("WebSocket handshake: {error}; is it the same type at both ends?"),
+        ),
+        error => failed(error),
+    }
 }
 
 /// The library's errors as those of a stream.

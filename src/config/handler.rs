@@ -4,7 +4,7 @@ use super::check::Scope;
 use super::reader::{Field, Map};
 use super::service::Bounds;
 use super::settings::{
-    CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, is_of_gost, read_http,
+    CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, is_of_gost, proxy_protocol, read_http,
     read_http_forwarding, read_idle, read_mux, read_sniff, read_wait, word,
 };
 use super::{Handler, Listener, forwarder, tunnel};
@@ -34,8 +34,6 @@ const LATER_METADATA: &[&str] = &[
 ];
 const NEEDED_METADATA: &[&str] = &[
     "sd",
-    "proxyProtocol",
-    "entrypoint.ProxyProtocol",
     "entrypoint.compression",
     "mitm.certFile",
     "mitm.keyFile",
@@ -45,6 +43,8 @@ const NEEDED_METADATA: &[&str] = &[
 ];
 /// Keys that handlers other than the one at hand read.
 const OTHERS_METADATA: &[&str] = &[
+    "proxyProtocol",
+    "entrypoint.ProxyProtocol",
     "sniffing",
     "sniffing.timeout",
     "sniffing.clientHelloTimeout",
@@ -139,6 +139,7 @@ fn forward_settings(metadata: &Map<'_>) -> forward::Settings {
         connect_timeout: CONNECT_TIMEOUT,
         half_close_timeout: HALF_CLOSE_TIMEOUT,
         idle_timeout: read_idle(metadata),
+        proxy_protocol: proxy_protocol(metadata, "proxyProtocol"),
     };
     read_wait(metadata, &["connectTimeout"], &mut settings.connect_timeout);
     read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);

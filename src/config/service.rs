@@ -2,7 +2,9 @@
 
 use super::check::Scope;
 use super::reader::{Field, Map};
-use super::settings::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, is_of_gost, read_size, read_wait, word};
+use super::settings::{
+    CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, is_of_gost, proxy_protocol, read_size, read_wait, word,
+};
 use super::{Listener, Service, channels, handler};
 use crate::addr::HostPort;
 use crate::channel::Kind;
@@ -37,17 +39,8 @@ const LATER_METADATA: &[&str] = &[
     "ignoreChain",
     "hash",
 ];
-const NEEDED_METADATA: &[&str] = &[
-    "proxyProtocol",
-    "preUp",
-    "postUp",
-    "preDown",
-    "postDown",
-    "netns",
-    "netns.out",
-    "interface",
-    "so_mark",
-];
+const NEEDED_METADATA: &[&str] =
+    &["preUp", "postUp", "preDown", "postDown", "netns", "netns.out", "interface", "so_mark"];
 
 const NEEDED_LISTENER: &[&str] = &["tls", "auth", "auther", "authers", "chainGroup"];
 const PORT: &str = "with a listener that opens a port";
@@ -61,6 +54,7 @@ impl Bounds {
         let mut settings = listen::Settings::new(HostPort::new(crate::addr::Host::empty(), 0));
         read_size(metadata, &["maxConnections"], 1, &mut settings.max_connections);
         read_size(metadata, &["maxHandshakes"], 1, &mut settings.max_handshakes);
+        settings.proxy_protocol = proxy_protocol(metadata, "proxyProtocol").is_some();
         Self(settings)
     }
 

@@ -1,6 +1,7 @@
 //! Keys that several objects have: words, times, sizes, and the groups `http.*`, `sniffing.*` and `mux.*`.
 
 use super::reader::{Bare, Field, Map, nearest};
+use crate::wire::proxy::Version;
 use crate::{http, mux, sniff};
 use std::time::Duration;
 use uuid::Uuid;
@@ -65,6 +66,15 @@ pub(crate) fn read_sniff(map: &Map<'_>) -> sniff::Settings {
     read_wait(map, &["sniffing.timeout"], &mut settings.timeout);
     read_wait(map, &["sniffing.clientHelloTimeout"], &mut settings.client_hello_timeout);
     settings
+}
+
+/// The version of the PROXY protocol; `None` for 0.
+pub(crate) fn proxy_protocol(map: &Map<'_>, name: &'static str) -> Option<Version> {
+    match map.filled(&[name])?.number(0..=2)? {
+        0 => None,
+        1 => Some(Version::V1),
+        _ => Some(Version::V2),
+    }
 }
 
 /// What whoever answers requests has to know.

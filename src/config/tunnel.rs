@@ -5,10 +5,11 @@ use super::handler::Part;
 use super::ingress::inline_rules;
 use super::reader::{Bare, Map};
 use super::settings::{
-    HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, read_http_forwarding, read_idle, read_mux, read_size,
-    read_sniff, read_wait, tunnel_id,
+    HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, proxy_protocol, read_http_forwarding, read_idle, read_mux,
+    read_size, read_sniff, read_wait, tunnel_id,
 };
 use crate::addr::HostPort;
+use crate::net::listen;
 use crate::tunnel::server::Settings;
 use crate::{entrypoint, mux};
 use std::time::Duration;
@@ -63,8 +64,9 @@ fn entrypoints(metadata: &Map<'_>, part: &Part<'_, '_>, server: &Settings) -> Ve
     let keepalive = ["entrypoint.keepalive", "http.keepalive"];
     let http = read_http_forwarding(metadata, &keepalive, &["entrypoint.readTimeout"]);
     let forwarded_node = flag(metadata, &["entrypoint.forwardedNode"]).unwrap_or(false);
+    let proxy_protocol = proxy_protocol(metadata, "entrypoint.ProxyProtocol").is_some();
     let entrypoint = |addr: HostPort, ingress: Option<String>| entrypoint::Settings {
-        listen: part.bounds.of(addr),
+        listen: listen::Settings { proxy_protocol, ..part.bounds.of(addr) },
         ingress: ingress.or_else(|| server.ingress.clone()),
         sniff: sniff.clone(),
         http: http.clone(),

@@ -27,12 +27,14 @@ pub struct Settings {
     pub max_connections: usize,
     /// `maxHandshakes`: connections that have not said yet what they want; more are closed at accept.
     pub max_handshakes: usize,
+    /// `proxyProtocol`: a PROXY header may stand in front of everything else, and says who the visitor is.
+    pub proxy_protocol: bool,
 }
 
 impl Settings {
     /// The default bounds for a port.
     pub fn new(addr: HostPort) -> Self {
-        Self { addr, max_connections: 20_000, max_handshakes: 4_096 }
+        Self { addr, max_connections: 20_000, max_handshakes: 4_096, proxy_protocol: false }
     }
 }
 
@@ -114,6 +116,7 @@ impl Permits {
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
+    proxy_protocol: bool,
     permits: Permits,
     /// One is given up for a moment when there are no descriptors left, to accept and close what is waiting.
     spares: Vec<OwnedFd>,
@@ -128,6 +131,7 @@ impl Listener {
         let mut listener = Self {
             local: socket.local_addr().map_err(error)?,
             socket,
+            proxy_protocol: settings.proxy_protocol,
             permits: Permits::new(settings),
             spares: Vec::new(),
             warned: None,
@@ -139,6 +143,11 @@ impl Listener {
     /// The address that was bound, with the port that the kernel chose for 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether a PROXY header may stand in front of what visitors say.
+    pub fn proxy_protocol(&self) -> bool {
+        self.proxy_protocol
     }
 
     /// What its connections are counted by.

@@ -9,6 +9,7 @@ pub mod dial;
 pub mod listen;
 pub mod pipe;
 pub mod prefixed;
+pub mod proxied;
 mod splice;
 
 use crate::addr::HostPort;

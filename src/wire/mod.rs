@@ -4,6 +4,7 @@
 
 pub mod grpc;
 pub mod http;
+pub mod proxy;
 pub mod relay;
 pub mod smux;
 pub mod tls;

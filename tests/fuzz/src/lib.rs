@@ -6,16 +6,16 @@ mod mux;
 
 use bytes::{Bytes, BytesMut};
 use pointsman::config::{self, Source};
-use pointsman::wire::grpc;
 use pointsman::wire::relay::{Request, Response};
 use pointsman::wire::smux::{Decoder, Version};
 use pointsman::wire::tls::ClientHelloReader;
+use pointsman::wire::{grpc, proxy};
 
 /// What is done with one input.
 pub type Target = fn(&[u8]);
 
 /// Every parser that reads what strangers send, and the mux session, by the name of its target.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("relay", relay),
     ("smux", smux),
     ("mux", mux::mux),
@@ -23,6 +23,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("http1_pieces", http::http1_pieces),
     ("client_hello", client_hello),
     ("grpc", grpc),
+    ("proxy", proxy),
     ("config", config),
 ];
 
@@ -72,6 +73,14 @@ fn grpc(data: &[u8]) {
         read.map(|()| (found, decoder.is_between()))
     };
     assert_eq!(decoded(usize::MAX), decoded(1));
+}
+
+/// What half of the bytes says for sure, all of them say.
+fn proxy(data: &[u8]) {
+    let half = proxy::decode(&data[..data.len() / 2]);
+    if half != Ok(None) {
+        assert_eq!(proxy::decode(data), half);
+    }
 }
 
 /// A file is taken, or its problems can be shown.

@@ -1,0 +1,133 @@
+//! Data channels and PROXY headers in front of the whole program: what both ends say when something is wrong.
+
+use crate::support::matrix::TUNNEL;
+use crate::support::{Proc, Program::Ours, connect, eventually, exchange, free_port};
+use std::io::{ErrorKind, Read, Write};
+
+/// A tunnel server with that `listener`.
+fn server(listener: &str, more: &str) -> (Proc, u16, u16) {
+    let (port, visit) = (free_port(), free_port());
+    let server = Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{port}
+  listener: {listener}
+  handler: {{ type: tunnel, metadata: {{ entrypoint: '127.0.0.1:{visit}', tunnel: 'known.host:{TUNNEL}'{more} }} }}
+"
+    ));
+    server.wait_for(&["listening", "role=\"service\""]);
+    (server, port, visit)
+}
+
+/// Its client with that `dialer`; the target is `whoami` on that port.
+fn client(port: u16, dialer: &str, target: u16, more: &str) -> Proc {
+    Ours.start(&format!(
+        "services:
+- addr: :0
+  handler: {{ type: rtcp, metadata: {{ sniffing: true{more} }} }}
+  listener: {{ type: rtcp, chain: c }}
+  forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{target}' }}] }}
+- addr: 127.0.0.1:{target}
+  handler: {{ type: whoami }}
+  metadata: {{ proxyProtocol: 1 }}
+chains:
+- name: c
+  hops:
+  - nodes:
+    - name: server
+      addr: localhost:{port}
+      connector: {{ type: tunnel, metadata: {{ tunnel.id: {TUNNEL} }} }}
+      dialer: {dialer}
+"
+    ))
+}
+
+/// Who a visitor was goes by two headers and a tunnel to a target that only the last header tells.
+#[test]
+fn a_visitor_is_known_by_proxy_headers_from_one_end_to_the_other() {
+    let (server, port, visit) = server("{ type: wss }", ", entrypoint.ProxyProtocol: 1");
+    let client = client(port, "{ type: wss }", free_port(), ", proxyProtocol: 2");
+    server.wait_for(&["connector up"]);
+    client.wait_for(&["IS NOT VERIFIED", "server"]);
+    let request = "GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n";
+    let (said, _) =
+        exchange(visit, format!("PROXY TCP4 192.0.2.7 192.0.2.8 4567 80\r\n{request}").as_bytes());
+    assert!(said.contains("client: 192.0.2.7:4567"), "{said}");
+    server.wait_for(&["client=192.0.2.7:4567", "outcome=\"ok\""]);
+    let (said, _) = exchange(visit, request.as_bytes());
+    assert!(said.contains("client: 127.0.0.1:"), "{said}");
+    assert_eq!(exchange(visit, b"PROXY TCP4 nobody\r\n").0, "");
+    server.wait_for(&["bad_proxy_header", "two addresses and two ports"]);
+}
+
+/// The fingerprint in the server's log is what its clients can be given.
+#[test]
+fn a_self_signed_certificate_can_be_pinned() {
+    let (server, port, _) = server("{ type: mtls }", "");
+    let line = server.wait_for(&["self-signed certificate", "fingerprint="]);
+    let fingerprint = line.split("fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
+    let client =
+        client(port, &format!("{{ type: mtls, tls: {{ fingerprint: {fingerprint} }} }}"), free_port(), "");
+    server.wait_for(&["connector up"]);
+    assert!(!client.log().contains("NOT VERIFIED"), "{}", client.log());
+}
+
+/// What is said at the client, and at the server.
+#[test]
+fn ends_that_do_not_go_together_say_why() {
+    let wrong = "0".repeat(64);
+    let pinned = format!("{{ type: tls, tls: {{ fingerprint: '{wrong}' }} }}");
+    for (listener, dialer, at_client, at_server) in [
+        ("{ type: tls }", "{ type: tls, tls: { secure: true } }", "tls.caFile", "does not trust"),
+        ("{ type: tls }", &pinned, "tls.fingerprint", "alert"),
+        ("{ type: tls }", "{ type: tcp }", "cannot connect", "speaks no TLS"),
+        ("{ type: tcp }", "{ type: tls }", "TLS handshake", "bad_handshake"),
+        ("{ type: ws }", "{ type: ws, metadata: { path: /other } }", "is the path the same", "bad_handshake"),
+        ("{ type: ws }", "{ type: tcp }", "cannot connect", "WebSocket"),
+        ("{ type: tcp }", "{ type: ws }", "cannot connect", "bad_handshake"),
+        ("{ type: h2c }", "{ type: h2c, metadata: { path: /other } }", "405", ""),
+        ("{ type: grpc }", "{ type: grpc, metadata: { grpc.path: /a/b } }", "400", ""),
+        ("{ type: mtcp }", "{ type: tcp }", "cannot connect", ""),
+    ] {
+        let (server, port, _) = server(listener, "");
+        let client = client(port, dialer, free_port(), "");
+        client.wait_for(&["cannot connect", at_client]);
+        server.wait_for(&[at_server]);
+        assert!(!server.log().contains("connector up"), "{listener} {dialer}: {}", server.log());
+    }
+}
+
+/// A stranger that says nothing sensible ends alone, and leaves nothing behind.
+#[test]
+fn strangers_harm_no_channel() {
+    for kind in ["tls", "mtls", "mtcp", "ws", "wss", "mws", "mwss", "h2", "h2c", "grpc"] {
+        let channel = format!("{{ type: {kind}, metadata: {{ handshakeTimeout: 500ms }} }}");
+        let (server, port, visit) = server(&channel, "");
+        let _client = client(port, &channel, free_port(), "");
+        server.wait_for(&["connector up"]);
+        let before = server.descriptors();
+        let garbage: &[&[u8]] = &[
+            b"",
+            b"\x16\x03\x01\x00\x05hello",
+            b"GET /ws HTTP/1.1\r\nHost: h\r\n\r\n",
+            b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\x02\x02\xff\xff\x03\x00\x00\x00nothing was opened",
+            &[0xff; 70_000],
+        ];
+        for bytes in garbage {
+            let mut stranger = connect(port);
+            // It may be sent away before it has said everything.
+            let _ = stranger.write_all(bytes);
+            // The session of `mtcp` needs no handshake, and what is a WebSocket or a stream has the handler's own time.
+            if !matches!(kind, "mtcp" | "mws" | "ws") || bytes.len() == 70_000 {
+                let ended = stranger.read_to_end(&mut Vec::new());
+                let waits = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+                assert!(!waits, "{kind}: {}", bytes[..bytes.len().min(40)].escape_ascii());
+            }
+        }
+        eventually(&format!("{kind}: nothing is left"), || (server.descriptors() <= before).then_some(()));
+        let (said, _) = exchange(visit, b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n");
+        assert!(said.starts_with("HTTP/1.1 200 "), "{kind}: {said}");
+    }
+}
