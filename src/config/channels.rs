@@ -43,6 +43,7 @@ const OTHERS_METADATA: &[&str] = &[
     "mux.maxReceiveBuffer",
     "mux.maxStreamBuffer",
     "mux.maxStreamWindow",
+    "mux.stallTimeout",
     "mux.maxStreams",
 ];
 

@@ -121,6 +121,7 @@ pub(crate) fn read_mux(map: &Map<'_>, mut mux: mux::Settings) -> mux::Settings {
         mux.keepalive_interval = None;
     }
     read_wait(map, &["mux.keepaliveTimeout"], &mut mux.keepalive_timeout);
+    read_wait(map, &["mux.stallTimeout"], &mut mux.stall_timeout);
     let read = |name, least: i64, most: i64, setting: &mut usize| {
         *setting = number(name, least, most).unwrap_or(*setting);
     };

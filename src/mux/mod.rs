@@ -69,6 +69,9 @@ pub struct Settings {
     pub max_stream_buffer: usize,
     /// `mux.maxStreamWindow`: what the receive window of a yamux stream may grow to from its first 256 KiB.
     pub max_stream_window: usize,
+    /// `mux.stallTimeout`: how long a stream of which nobody reads may keep the others waiting, before it is ended (smux; one
+    /// of version 1 by its own `max_stream_buffer`, which has no window).
+    pub stall_timeout: Duration,
     /// `mux.maxStreams`: streams alive at once; more are refused with FIN.
     pub max_streams: usize,
 }
@@ -84,6 +87,7 @@ impl Settings {
             max_receive_buffer: 4 * 1024 * 1024,
             max_stream_buffer: 1024 * 1024,
             max_stream_window: 256 * 1024,
+            stall_timeout: Duration::from_secs(3),
             max_streams: 10_000,
         }
     }

@@ -9,7 +9,7 @@
 //! `HARD_FACTOR` / 2 times `max_receive_buffer` new streams are refused, and at `HARD_FACTOR` times it the transport
 //! is not read any more. Version 1 has no windows: the transport is not read while a stream holds `max_stream_buffer` or the
 //! session holds `max_receive_buffer`. **While reading is paused**, a stream that stands in the way and whose reader takes
-//! less than `MIN_PROGRESS` in `STALL` is ended: FIN to the peer; its reader gets what was received, then an error.
+//! less than `MIN_PROGRESS` in `stall_timeout` is ended: FIN to the peer, and an error to its reader.
 
 pub(super) mod deadlines;
 mod handles;

@@ -9,10 +9,8 @@ use std::time::Duration;
 
 /// Refusals waiting to be sent at which reading stops: a peer that opens streams without end has to read the answers.
 const MAX_REFUSALS: usize = 1024;
-/// How long a stream may stand in the way of all others.
-pub(in crate::mux) const STALL: Duration = Duration::from_secs(10);
-/// What a reader has to take in that time to be called slow rather than dead.
-pub(in crate::mux) const MIN_PROGRESS: u32 = 64 * 1024;
+/// What a reader has to take within `stall_timeout` to be called slow rather than dead.
+pub(in crate::mux) const MIN_PROGRESS: u32 = 16 * 1024;
 /// How many times `max_receive_buffer` a version 2 session may hold in all. The first 256 KiB of a stream cannot be held
 /// back, so that a few visitors who read nothing reach the plain bound without anybody's fault.
 const HARD_FACTOR: usize = 16;
@@ -25,7 +23,7 @@ impl Machine {
             if self.unread >= self.hard_bound() {
                 self.flows.values_mut().filter(|f| f.unread > 0).for_each(|f| f.mark = (now, f.consumed));
             }
-            self.stall_check = Some(now + STALL);
+            self.stall_check = Some(now + self.settings.stall_timeout);
         }
         if !blocked && self.paused {
             self.stall_check = None;
@@ -98,12 +96,13 @@ impl Machine {
     fn end_stalled(&mut self, now: Duration) {
         let all = self.unread >= self.hard_bound();
         let mut dead: Vec<(usize, u32)> = Vec::new();
-        let mut next = now + STALL;
+        let stall = self.settings.stall_timeout;
+        let mut next = now + stall;
         for (&id, flow) in &mut self.flows {
             if flow.broken.is_some() || flow.unread == 0 || !(all || flow.full) {
                 continue;
             }
-            let due = flow.mark.0 + STALL;
+            let due = flow.mark.0 + stall;
             if now < due {
                 next = next.min(due);
             } else if flow.consumed.wrapping_sub(flow.mark.1) < MIN_PROGRESS {
@@ -117,10 +116,9 @@ impl Machine {
         for (unread, id) in dead.into_iter().rev() {
             if self.full.contains(&id) || left >= self.hard_bound() {
                 left -= unread;
-                // Its data goes too where that is what the others wait for: it counts against the session's bound.
-                if all && let Some(flow) = self.flows.get_mut(&id) {
-                    let held = flow.discard_held(&mut self.pinning);
-                    self.unread -= held;
+                // Its data goes too: nobody knows when its reader would take it, and it counts against the session's bound.
+                if let Some(flow) = self.flows.get_mut(&id) {
+                    self.unread -= flow.discard_held(&mut self.pinning);
                 }
                 self.break_stream(id, Broken::Stalled);
             }
@@ -151,6 +149,12 @@ impl Machine {
 
     pub(super) fn over_budget(&self) -> bool {
         !self.full.is_empty() || self.unread >= self.hard_bound()
+    }
+
+    /// Whether the session holds so much that it takes no more streams. A version 1 session that does is not read, and ends
+    /// the streams that stand in the way.
+    pub(super) fn has_room(&self) -> bool {
+        self.version == Version::V1 || self.unread < self.hard_bound() / 2
     }
 
     pub(super) fn hard_bound(&self) -> usize {

@@ -47,7 +47,7 @@ impl Machine {
         if self.flows.len() >= self.settings.max_streams {
             return Err(OpenError::TooMany(self.settings.max_streams));
         }
-        if self.unread >= self.hard_bound() / 2 {
+        if !self.has_room() {
             return Err(OpenError::Unread);
         }
         let id = loop {

@@ -43,7 +43,7 @@ impl Machine {
             || self.closing.is_some()
             || self.backlog.len() >= BACKLOG
             || self.flows.len() >= self.settings.max_streams
-            || self.unread >= self.hard_bound() / 2;
+            || !self.has_room();
         if refused {
             self.refusals.push_back(id);
             return;
