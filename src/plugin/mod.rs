@@ -12,6 +12,7 @@ mod cases;
 mod compile;
 mod engine;
 mod folder;
+mod idle;
 mod load;
 mod pool;
 mod probation;
@@ -216,7 +217,9 @@ impl Plugin {
         let generation = self.prepare(source)?;
         let Compiled { version, roles, .. } = &generation.pool.compiled;
         let version = *version;
-        info!(plugin = self.name(), %version, ?roles, elapsed = ?started.elapsed(), "plugin in use");
+        // Two configurations of one file look alike but for this.
+        let config = (!source.config.is_empty()).then(|| Version::of(source.config.as_bytes()).to_string());
+        info!(plugin = self.name(), %version, config, ?roles, elapsed = ?started.elapsed(), "plugin in use");
         let pool = Arc::clone(&generation.pool);
         self.history().taken();
         let before = self.current.swap(Some(generation));

@@ -5,12 +5,13 @@
 
 use super::bind::{Asked, Shared, State, forwarder, ingress, lifecycle, one_line};
 use super::engine::{Budget, Host, Limits};
+use super::idle::Idle;
 use super::load::Compiled;
 use super::probation::Probation;
 use super::stats::Stats;
 use crate::route::{OwnedRequest, Request};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -60,7 +61,7 @@ pub(super) struct Pool {
     pub(super) config: Arc<str>,
     pub(super) shared: Arc<Shared>,
     pub(super) stats: Arc<Stats>,
-    idle: Mutex<Vec<Instance>>,
+    idle: Idle<Instance>,
     probation: Probation,
     /// It has answered: what `onError: last-good` calls good.
     answered: AtomicBool,
@@ -103,7 +104,7 @@ impl Pool {
             config,
             shared,
             stats,
-            idle: Mutex::default(),
+            idle: Idle::new(limits.instances),
             probation: Probation::new(),
             answered: AtomicBool::new(false),
             waiting: Arc::default(),
@@ -117,7 +118,7 @@ impl Pool {
 
     /// Makes instances until there are as many as may be warm, or until other plugins would lack room.
     pub(super) fn fill(&self) {
-        let warm = self.idle().len();
+        let warm = self.idle.len();
         for _ in warm..self.limits.instances {
             if !self.host.has_room() {
                 return;
@@ -140,7 +141,7 @@ impl Pool {
         if self.probation.holds(request) {
             return Err(Aside::Suspect);
         }
-        self.idle().pop().ok_or(Aside::Waits)
+        self.idle.pop(0).ok_or(Aside::Waits)
     }
 
     /// Calls on this thread, for traffic.
@@ -211,8 +212,7 @@ impl Pool {
             let _held = (queued, thread);
             // The last warm one is not for a question that it may not survive.
             let spared = usize::from(aside == Aside::Suspect);
-            let idle = pool.idle_above(spared);
-            let instance = idle.map_or_else(|| pool.instance(), Ok)?;
+            let instance = pool.idle.pop(spared).map_or_else(|| pool.instance(), Ok)?;
             let answer = pool.call_with(instance, asked, call);
             if is_failure(&answer) {
                 pool.probation.failed(place, true);
@@ -229,8 +229,7 @@ impl Pool {
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> (Result<T, CallError>, Trial) {
-        let idle = self.idle().pop();
-        let mut instance = match idle.map_or_else(|| self.instance(), Ok) {
+        let mut instance = match self.idle.pop(0).map_or_else(|| self.instance(), Ok) {
             Ok(instance) => instance,
             Err(error) => return (Err(error), Trial::default()),
         };
@@ -255,12 +254,6 @@ impl Pool {
             return Err(CallError::QueueFull(self.limits.queue));
         }
         Ok(queued)
-    }
-
-    /// A warm instance, if there are more than so many.
-    fn idle_above(&self, spared: usize) -> Option<Instance> {
-        let mut idle = self.idle();
-        if idle.len() > spared { idle.pop() } else { None }
     }
 
     /// A new, configured instance.
@@ -313,11 +306,9 @@ impl Pool {
             self.stats.recycled();
             return;
         }
-        let mut idle = self.idle();
         // One made for a call is kept like one of `fill`'s: only where there is room for it.
-        let is_kept = instance.calls != 1 || idle.is_empty() || self.host.has_room();
-        if is_kept && idle.len() < self.limits.instances {
-            idle.push(instance);
+        if instance.calls != 1 || self.idle.len() == 0 || self.host.has_room() {
+            self.idle.push(instance);
         }
     }
 
@@ -337,10 +328,6 @@ impl Pool {
         };
         let root = error.root_cause();
         CallError::Trapped(one_line(&format!("{during}{root}{advice}"), MAX_ERROR))
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Instance>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
