@@ -8,6 +8,24 @@ use wit_parser::Resolve;
 /// What such modules call it.
 pub(super) const NAME: &str = "wasi_snapshot_preview1";
 
+/// The calls of which the host is told; what else there is not, a runtime may ask for in its start.
+const REFUSED: &[&str] = &[
+    "path-create-directory",
+    "path-filestat-get",
+    "path-filestat-set-times",
+    "path-link",
+    "path-open",
+    "path-readlink",
+    "path-remove-directory",
+    "path-rename",
+    "path-symlink",
+    "path-unlink-file",
+    "sock-accept",
+    "sock-recv",
+    "sock-send",
+    "sock-shutdown",
+];
+
 /// The adapter as wit-component wants it: with the description of what it imports. Made anew for each module: a millisecond
 /// beside the many that compiling takes.
 ///
@@ -18,8 +36,13 @@ pub(super) fn preview1(wit: &str) -> anyhow::Result<Vec<u8>> {
     let mut module = wat::parse_str(include_str!("adapter/preview1.wat"))?;
     let mut resolve = Resolve::default();
     resolve.push_str("routing.wit", wit)?;
+    let calls: String = REFUSED.iter().map(|call| format!("{call}: func() -> result; ")).collect();
+    resolve
+        .push_str("refused.wit", &format!("package wasi:snapshot@0.2.0; interface preview1 {{ {calls} }}"))?;
     let world = format!(
-        "package pointsman:preview1;\nworld adapter {{ import pointsman:routing/host@{}; }}",
+        "package pointsman:preview1;\nworld adapter {{
+            import pointsman:routing/host@{};
+            import wasi:snapshot/preview1@0.2.0;\n}}",
         bind::VERSION
     );
     let package = resolve.push_str("preview1.wit", &world)?;

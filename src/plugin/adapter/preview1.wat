@@ -1,11 +1,13 @@
 ;; WASI preview 1 with nothing behind it, as an adapter for wit-component.
 ;;
-;; A core module built for `wasm32-wasip1` becomes a component that imports `pointsman:routing/host` and nothing of WASI.
+;; A core module built for `wasm32-wasip1` becomes a component that imports `pointsman:routing/host`, and of WASI what it will be
+;; refused: under names of our own, which `wasi.rs` answers as it does all others that are not offered.
 ;; What a language's runtime needs in order to start is here; what would reach outside is answered with an error number:
 ;;
 ;;   arguments, environment   empty
-;;   descriptors              1 and 2, which can be written to; every other, and every other call on those, is EBADF
-;;   files, sockets           EBADF: no directory is open, so there is no descriptor to name them by
+;;   descriptors              1 and 2, which can be written to, and 3, a root directory without which the languages' libraries
+;;                            would not even ask for a file; every other, and every other call on those, is EBADF
+;;   files, sockets           EACCES, and the host is told the name of the call
 ;;   stdout, stderr           host.log, line by line, as info and warn
 ;;   random                   host.random, not fit for secrets
 ;;   clock                    asks host.now-ms once and counts on, see `clock_time_get`
@@ -20,6 +22,22 @@
   (import "pointsman:routing/host@1.0.0" "now-ms" (func $now-ms (result i64)))
   (import "pointsman:routing/host@1.0.0" "random" (func $random (result i64)))
 
+  (import "wasi:snapshot/preview1@0.2.0" "path-create-directory" (func $path_create_directory (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-filestat-get" (func $path_filestat_get (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-filestat-set-times" (func $path_filestat_set_times (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-link" (func $path_link (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-open" (func $path_open (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-readlink" (func $path_readlink (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-remove-directory" (func $path_remove_directory (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-rename" (func $path_rename (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-symlink" (func $path_symlink (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "path-unlink-file" (func $path_unlink_file (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "sock-accept" (func $sock_accept (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "sock-recv" (func $sock_recv (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "sock-send" (func $sock_send (result i32)))
+  (import "wasi:snapshot/preview1@0.2.0" "sock-shutdown" (func $sock_shutdown (result i32)))
+
+  (global $EACCES i32 (i32.const 2))
   (global $EBADF i32 (i32.const 8))
   (global $EINVAL i32 (i32.const 28))
   (global $ENOMEM i32 (i32.const 48))
@@ -130,11 +148,29 @@
   ;; A terminal to write to, of which C's library sends every line as it is finished; anything else it would keep until the exit.
   ;; 24 bytes: type 0 (2 is a character device), flags 2, rights 8 (64 is fd_write), rights of what is opened through it 16.
   (func (export "fd_fdstat_get") (param $fd i32) (param $out i32) (result i32)
+    (if (i32.eq (local.get $fd) (global.get $ROOT)) (then
+      (i64.store (local.get $out) (i64.const 3)) ;; a directory, with all rights
+      (i64.store offset=8 (local.get $out) (i64.const -1))
+      (i64.store offset=16 (local.get $out) (i64.const -1))
+      (return (i32.const 0))))
     (if (i32.eqz (call $is-output (local.get $fd))) (then (return (global.get $EBADF))))
     (i64.store (local.get $out) (i64.const 2))
     (i64.store offset=8 (local.get $out) (i64.const 64))
     (i64.store offset=16 (local.get $out) (i64.const 0))
     (i32.const 0))
+
+  ;; The root directory: 8 bytes, of which the first is 0 for a directory and the last four are the length of its name.
+  (global $ROOT i32 (i32.const 3))
+  (func (export "fd_prestat_get") (param $fd i32) (param $out i32) (result i32)
+    (if (i32.ne (local.get $fd) (global.get $ROOT)) (then (return (global.get $EBADF))))
+    (i64.store (local.get $out) (i64.const 0x1_0000_0000))
+    (i32.const 0))
+  (func (export "fd_prestat_dir_name") (param $fd i32) (param $name i32) (param $len i32) (result i32)
+    (if (i32.ne (local.get $fd) (global.get $ROOT)) (then (return (global.get $EBADF))))
+    (if (i32.eqz (local.get $len)) (then (return (global.get $EINVAL))))
+    (i32.store8 (local.get $name) (i32.const 0x2f)) ;; "/"
+    (i32.const 0))
+  (func $refused (param $told i32) (result i32) (global.get $EACCES))
 
   (func (export "proc_exit") (param $code i32)
     (if (global.get $page)
@@ -243,8 +279,6 @@
   (func (export "fd_filestat_set_size") (param i32 i64) (result i32) (global.get $EBADF))
   (func (export "fd_filestat_set_times") (param i32 i64 i64 i32) (result i32) (global.get $EBADF))
   (func (export "fd_pread") (param i32 i32 i32 i64 i32) (result i32) (global.get $EBADF))
-  (func (export "fd_prestat_dir_name") (param i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "fd_prestat_get") (param i32 i32) (result i32) (global.get $EBADF))
   (func (export "fd_pwrite") (param i32 i32 i32 i64 i32) (result i32) (global.get $EBADF))
   (func (export "fd_read") (param i32 i32 i32 i32) (result i32) (global.get $EBADF))
   (func (export "fd_readdir") (param i32 i32 i32 i64 i32) (result i32) (global.get $EBADF))
@@ -252,18 +286,18 @@
   (func (export "fd_seek") (param i32 i64 i32 i32) (result i32) (global.get $EBADF))
   (func (export "fd_sync") (param i32) (result i32) (global.get $EBADF))
   (func (export "fd_tell") (param i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_create_directory") (param i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_filestat_get") (param i32 i32 i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_filestat_set_times") (param i32 i32 i32 i32 i64 i64 i32) (result i32) (global.get $EBADF))
-  (func (export "path_link") (param i32 i32 i32 i32 i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_open") (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_readlink") (param i32 i32 i32 i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_remove_directory") (param i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_rename") (param i32 i32 i32 i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_symlink") (param i32 i32 i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "path_unlink_file") (param i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "sock_accept") (param i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "sock_recv") (param i32 i32 i32 i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "sock_send") (param i32 i32 i32 i32 i32) (result i32) (global.get $EBADF))
-  (func (export "sock_shutdown") (param i32 i32) (result i32) (global.get $EBADF))
+  (func (export "path_create_directory") (param i32 i32 i32) (result i32) (call $refused (call $path_create_directory)))
+  (func (export "path_filestat_get") (param i32 i32 i32 i32 i32) (result i32) (call $refused (call $path_filestat_get)))
+  (func (export "path_filestat_set_times") (param i32 i32 i32 i32 i64 i64 i32) (result i32) (call $refused (call $path_filestat_set_times)))
+  (func (export "path_link") (param i32 i32 i32 i32 i32 i32 i32) (result i32) (call $refused (call $path_link)))
+  (func (export "path_open") (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32) (call $refused (call $path_open)))
+  (func (export "path_readlink") (param i32 i32 i32 i32 i32 i32) (result i32) (call $refused (call $path_readlink)))
+  (func (export "path_remove_directory") (param i32 i32 i32) (result i32) (call $refused (call $path_remove_directory)))
+  (func (export "path_rename") (param i32 i32 i32 i32 i32 i32) (result i32) (call $refused (call $path_rename)))
+  (func (export "path_symlink") (param i32 i32 i32 i32 i32) (result i32) (call $refused (call $path_symlink)))
+  (func (export "path_unlink_file") (param i32 i32 i32) (result i32) (call $refused (call $path_unlink_file)))
+  (func (export "sock_accept") (param i32 i32 i32) (result i32) (call $refused (call $sock_accept)))
+  (func (export "sock_recv") (param i32 i32 i32 i32 i32 i32) (result i32) (call $refused (call $sock_recv)))
+  (func (export "sock_send") (param i32 i32 i32 i32 i32) (result i32) (call $refused (call $sock_send)))
+  (func (export "sock_shutdown") (param i32 i32) (result i32) (call $refused (call $sock_shutdown)))
 )

@@ -47,12 +47,14 @@
     (call $expect (call $fd_fdstat_get (i32.const 0) (i32.const 160)) (i32.const 8))
     (if (i32.eq (local.get $hostname-len) (i32.const 1)) (then (call $proc_exit (i32.const 0))))
     ;; what there is not
-    (call $expect (call $fd_prestat_get (i32.const 3) (i32.const 160)) (i32.const 8))
+    (call $expect (call $fd_prestat_get (i32.const 4) (i32.const 160)) (i32.const 8))
+    (call $expect (call $fd_prestat_get (i32.const 3) (i32.const 160)) (i32.const 0))
+    (call $expect (i32.load (i32.const 164)) (i32.const 1))
     (call $expect
       (call $path_open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 3) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0)
         (i32.const 160))
-      (i32.const 8))
-    (call $expect (call $sock_accept (i32.const 3) (i32.const 0) (i32.const 160)) (i32.const 8))
+      (i32.const 2))
+    (call $expect (call $sock_accept (i32.const 3) (i32.const 0) (i32.const 160)) (i32.const 2))
     (call $expect (call $proc_raise (i32.const 9)) (i32.const 52))
     (i32.store (i32.const 160) (i32.const 7))
     (call $expect (call $environ_sizes_get (i32.const 160) (i32.const 164)) (i32.const 0))

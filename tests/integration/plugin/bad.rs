@@ -208,17 +208,25 @@ fn sockets_and_files_refuse() {
             }
             let waits = answer(&chain, "wait.example").await;
             assert!(waits.contains("trap: ") && waits.contains("subscribe-duration"), "{waits}");
-            assert_eq!(answer(&chain, "file.example").await, "400");
+            // There is a directory, so that a library asks for the file in it and is refused, and that is told.
+            assert_eq!(answer(&chain, "file.example").await, "401");
             assert_eq!(answer(&chain, "socket.example").await, "401");
+            // The same for a module of wasip1.
+            let module = self::plugin(&super::runtime(), "preview1");
+            for _ in 0..2 {
+                assert_eq!(answer(&bound(&module, OnError::Refuse), "a.example").await, "pass");
+            }
         });
     });
     let denied: Vec<_> = log.lines().filter(|line| line.contains("plugins have no files")).collect();
-    let [socket, sleep] = denied[..] else { panic!("one line for each function: {log}") };
+    let [socket, sleep, open, accept] = denied[..] else { panic!("one line for each function: {log}") };
     assert!(
         socket.contains("wasi:sockets/tcp-create-socket") && socket.contains("#create-tcp-socket"),
         "{log}"
     );
     assert!(sleep.contains("wasi:clocks/monotonic-clock") && sleep.contains("#subscribe-duration"), "{log}");
+    assert!(open.contains("wasi:snapshot/preview1@0.2.6#path-open"), "{log}");
+    assert!(accept.contains("wasi:snapshot/preview1@0.2.6#sock-accept"), "{log}");
 }
 
 /// Other work on the same threads waits for one deadline at most, though endless loops keep coming.
