@@ -30,6 +30,15 @@ pub(crate) struct Route {
     pub(crate) connector: String,
 }
 
+/// What has gone through; of a request: of its bodies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// From the visitor.
+    pub(crate) bytes_in: u64,
+    /// To the visitor.
+    pub(crate) bytes_out: u64,
+}
+
 /// The line while it is being collected.
 #[derive(Debug)]
 #[must_use = "dropped unwritten, the record says that its connection or request was cut"]
@@ -42,8 +51,9 @@ pub(crate) struct Record<'a> {
     /// Of a request.
     method: Option<&'a str>,
     route: Route,
-    /// From the visitor and to the visitor.
-    bytes: Option<(u64, u64)>,
+    /// Of a reply that has begun.
+    status: Option<u16>,
+    moved: Moved,
     /// One word; `ok` when all went well.
     outcome: &'static str,
     /// What went wrong, where and by which setting.
@@ -61,7 +71,8 @@ impl<'a> Record<'a> {
             protocol: Protocol::Unknown,
             method: None,
             route: Route::default(),
-            bytes: Some((0, 0)),
+            status: None,
+            moved: Moved::default(),
             outcome: "ok",
             error: None,
             written: false,
@@ -88,14 +99,23 @@ impl<'a> Record<'a> {
 
     /// Where it went, or how far it came.
     pub(crate) fn route(mut self, route: Route) -> Self {
-        self.route = route;
+        self.set_route(route);
         self
     }
 
-    /// Body bytes from the visitor and to the visitor.
-    pub(crate) fn bytes(mut self, bytes: (u64, u64)) -> Self {
-        self.bytes = Some(bytes);
-        self
+    /// The same for one that is not handed on.
+    pub(crate) fn set_route(&mut self, route: Route) {
+        self.route = route;
+    }
+
+    /// Where whoever moves the bytes counts them, so that the line tells how far a request came when it is cut.
+    pub(crate) fn moved(&mut self) -> &mut Moved {
+        &mut self.moved
+    }
+
+    /// The reply has begun.
+    pub(crate) fn replied(&mut self, status: u16) {
+        self.status = Some(status);
     }
 
     /// It came to nothing.
@@ -107,8 +127,8 @@ impl<'a> Record<'a> {
 
     /// Pipes a raw connection and writes its line. `sent` has gone from the visitor to the target already.
     pub(crate) async fn pipe(mut self, visitor: Side, target: Side, limits: pipe::Limits, sent: u64) {
-        let bytes = &mut self.bytes;
-        let count = |from_visitor, to_visitor| *bytes = Some((sent + from_visitor, to_visitor));
+        let moved = &mut self.moved;
+        let count = |bytes_in, bytes_out| *moved = Moved { bytes_in: sent + bytes_in, bytes_out };
         let end = pipe::pipe_counted(visitor, target, limits, count).await.end;
         self.outcome = end.outcome();
         self.error = (!matches!(end, pipe::End::ClosedBy(_))).then(|| end.to_string());
@@ -117,13 +137,18 @@ impl<'a> Record<'a> {
 
     /// Writes the line of a raw connection.
     pub(crate) fn connection(mut self) {
-        self.write("connection", None, None);
+        self.write("connection", None);
     }
 
-    /// Writes the line of a request. `request_id` names a refused one to its visitor.
-    pub(crate) fn request(mut self, status: u16, request_id: Option<&dyn fmt::Display>) {
-        let request_id = request_id.map(ToString::to_string);
-        self.write("request", Some(status), request_id.as_deref());
+    /// Writes the line of a request.
+    pub(crate) fn request(mut self) {
+        self.write("request", None);
+    }
+
+    /// Writes the line of a request that was refused; `request_id` names it to its visitor.
+    pub(crate) fn refused(mut self, status: u16, request_id: &dyn fmt::Display) {
+        self.replied(status);
+        self.write("request", Some(&request_id.to_string()));
     }
 
     /// There is more to say than this line has room for: whoever goes on writes other ones.
@@ -131,7 +156,7 @@ impl<'a> Record<'a> {
         self.written = true;
     }
 
-    fn write(&mut self, what: &str, status: Option<u16>, request_id: Option<&str>) {
+    fn write(&mut self, what: &str, request_id: Option<&str>) {
         self.written = true;
         let Route { rule, node, tunnel, connector } = &self.route;
         info!(
@@ -140,14 +165,14 @@ impl<'a> Record<'a> {
             host = self.host.as_ref().map(Host::as_str),
             protocol = known(self.protocol.as_str()),
             method = self.method.map(bounded),
-            status,
+            status = self.status,
             request_id,
             route = known(rule),
             node = known(node),
             tunnel = known(tunnel),
             connector = known(connector),
-            bytes_in = self.bytes.map(|(bytes_in, _)| bytes_in),
-            bytes_out = self.bytes.map(|(_, bytes_out)| bytes_out),
+            bytes_in = self.moved.bytes_in,
+            bytes_out = self.moved.bytes_out,
             elapsed = seconds(self.started.elapsed()),
             outcome = self.outcome,
             error = self.error.as_deref().map(bounded),
@@ -163,13 +188,7 @@ impl Drop for Record<'_> {
         }
         self.outcome = "cut";
         self.error = Some("given up before its end".to_owned());
-        if self.method.is_some() {
-            // How far its bodies have come is not known here.
-            self.bytes = None;
-            self.write("request", None, None);
-        } else {
-            self.write("connection", None, None);
-        }
+        self.write(if self.method.is_some() { "request" } else { "connection" }, None);
     }
 }
 

@@ -33,9 +33,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SSH_BANNER: &[u8] = b"SSH-2";
 /// The longest method that is taken for HTTP; registered ones have at most 17 letters.
 const MAX_METHOD: usize = 32;
-/// Line ends in front of a method that are waited through; servers skip them (RFC 9112, section 2.2), and without a bound a
-/// visitor could send nothing else for as long as the sniff lasts.
-const MAX_LINE_ENDS: usize = 32;
+/// Blanks and line ends in front of a method that are waited through; servers skip line ends (RFC 9112, section 2.2), lenient
+/// ones blanks too, and without a bound a visitor could send nothing else for as long as the sniff lasts.
+const MAX_BLANKS: usize = 32;
 /// What a hello in records of one byte each would take; far more than any real one.
 const MAX_HELLO_INPUT: usize = 6 * MAX_HELLO;
 
@@ -96,11 +96,11 @@ fn guess(bytes: &[u8]) -> Guess {
         _ if bytes.starts_with(SSH_BANNER) => Guess::Is(Sniffed::Ssh),
         _ if starts(HTTP2_PREFACE) || starts(SSH_BANNER) => Guess::More,
         _ => {
-            let line_ends = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-            if line_ends > MAX_LINE_ENDS {
+            let blanks = bytes.iter().take_while(|b| b.is_ascii_whitespace()).count();
+            if blanks > MAX_BLANKS {
                 return Guess::Is(Sniffed::Http1);
             }
-            guess_method(&bytes[line_ends..])
+            guess_method(&bytes[blanks..])
         }
     }
 }
@@ -201,7 +201,9 @@ mod tests {
             (b"\x16\x03\x01", Tls),
             (b"\x16\x02", Is(Sniffed::Unknown)),
             (b"get /", Is(Sniffed::Unknown)),
-            (b" ", Is(Sniffed::Unknown)),
+            (b" ", More),
+            (b" \tGET /", Is(Sniffed::Http1)),
+            (b" x", Is(Sniffed::Unknown)),
             (b"\xff\xfe", Is(Sniffed::Unknown)),
             (b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG", Is(Sniffed::Unknown)),
         ] {

@@ -4,14 +4,14 @@
 //! on the way add `Pointsman-Route` (`http.routeHeader: true`), or when this handler sits on a tunnel itself. How requests
 //! are read, bounded and refused is `http`'s business, as for every handler.
 
-use crate::addr::{Host, HostPort};
+use crate::addr::HostPort;
 use crate::http::exchange::Unanswered;
-use crate::http::failure::{Cut, Failure, RequestId};
+use crate::http::failure::{Cut, Failure};
 use crate::http::pump::Buffered;
 use crate::http::{self, Context, Next, ROUTE_FIELD, Settings, h2c, text_of};
 use crate::net::listen::Permit;
 use crate::net::{Conn, pipe};
-use crate::record::{Record, Route};
+use crate::record::{Moved, Record, Route};
 use crate::route::HttpParts;
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
@@ -121,32 +121,35 @@ impl Mirror {
 
 impl http::Responder for Mirror {
     async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
-        let record = http::record_of(head, context).route(self.route.clone());
-        let len = match read_body(client, head, context).await {
-            Ok(len) => len,
+        let mut record = http::record_of(head, context).route(self.route.clone());
+        match read_body(client, head, context, record.moved()).await {
+            Ok(()) => {}
             Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
                 return http::refuse_request(client, head, failure, record, context).await;
             }
             Err(Unanswered::Gone) => {
-                record.cut(Some(Cut::Visitor)).request(0, None);
+                record.cut(Some(Cut::Visitor)).request();
                 return Next::Close { linger: false };
             }
-        };
+        }
         let close = !(head.keep_alive() && context.settings.keepalive) || context.stop.is_cancelled();
         let text = self.text(head, head.authority(), head.target(), head.fields());
         let reply = http1_reply(&text, close, head.method() == "HEAD");
         let cut = (!http::send(client, reply.as_bytes(), context).await).then_some(Cut::Visitor);
-        record.bytes((len, text.len() as u64)).cut(cut).request(200, None);
+        record.replied(200);
+        record.moved().bytes_out = text.len() as u64;
+        record.cut(cut).request();
         if close || cut.is_some() { Next::Close { linger: false } } else { Next::Request }
     }
 }
 
-/// Reads a body and keeps nothing of it; its length on the wire.
+/// Reads a body and keeps nothing of it.
 async fn read_body(
     client: &mut Buffered,
     head: &RequestHead,
     context: &Context<'_>,
-) -> Result<u64, Unanswered> {
+    moved: &mut Moved,
+) -> Result<(), Unanswered> {
     let mut body = Body::new(head.framing());
     if head.expects_continue()
         && head.framing() != Framing::None
@@ -155,7 +158,6 @@ async fn read_body(
     {
         return Err(Unanswered::Gone);
     }
-    let mut len = 0;
     while !body.is_done() {
         if client.buf.is_empty() {
             let read = timeout(context.settings.stall_timeout, poll_fn(|cx| client.poll_fill(cx))).await;
@@ -164,9 +166,9 @@ async fn read_body(
         }
         let n = body.advance(&client.buf).map_err(|e| Unanswered::Fail(Failure::Request(e)))?;
         client.buf.advance(n);
-        len += n as u64;
+        moved.bytes_in += n as u64;
     }
-    Ok(len)
+    Ok(())
 }
 
 fn http1_reply(text: &str, close: bool, head_only: bool) -> String {
@@ -185,44 +187,40 @@ impl h2c::Responder for Mirror {
         mut respond: SendResponse<Bytes>,
         context: &Context<'_>,
     ) {
-        let started = Instant::now();
         let (parts, mut body) = request.into_parts();
         let asked = h2c::asked_authority(&parts);
-        let host = asked.as_ref().map_or_else(Host::empty, |asked| asked.host.clone());
-        let record = Record::new(context.service, context.client, started).host(&host);
-        let record = record.method(parts.method.as_str()).route(self.route.clone());
+        let mut record = h2c::record_of(&parts, asked.as_ref(), context).route(self.route.clone());
         let read = match h2c::check_fields(&parts, context.settings) {
-            Ok(()) => read_stream(&mut body, context.settings.stall_timeout).await,
+            Ok(()) => read_stream(&mut body, context.settings.stall_timeout, record.moved()).await,
             Err(failure) => Err(Unanswered::Fail(failure)),
         };
         // That the visitor has gone away meanwhile, `h2` knows to take care of.
         match read {
-            Ok(len) => {
+            Ok(()) => {
                 let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
                 let fields = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
                 let text = self.text(&parts, asked.as_ref(), target, fields);
-                record.bytes((len, text.len() as u64)).request(200, None);
+                record.replied(200);
+                record.moved().bytes_out = text.len() as u64;
+                record.request();
                 let sent = if parts.method == "HEAD" { String::new() } else { text };
                 drop(h2c::send_text(&mut respond, 200, sent));
             }
             Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
-                let id = RequestId::random();
-                record.failed(failure.outcome(), &failure).request(failure.status(), Some(&id));
-                drop(h2c::refuse(&mut respond, &failure, &id));
+                h2c::refuse(&mut respond, &failure, record);
             }
-            Err(Unanswered::Gone) => record.cut(Some(Cut::Visitor)).request(0, None),
+            Err(Unanswered::Gone) => record.cut(Some(Cut::Visitor)).request(),
         }
     }
 }
 
 /// The same of an HTTP/2 stream.
-async fn read_stream(body: &mut RecvStream, limit: Duration) -> Result<u64, Unanswered> {
-    let mut len = 0;
+async fn read_stream(body: &mut RecvStream, limit: Duration, moved: &mut Moved) -> Result<(), Unanswered> {
     loop {
         let data = timeout(limit, body.data()).await;
-        let Some(data) = data.map_err(|_| Unanswered::Fail(Failure::BodyTimeout))? else { return Ok(len) };
+        let Some(data) = data.map_err(|_| Unanswered::Fail(Failure::BodyTimeout))? else { return Ok(()) };
         let n = data.map_err(|_| Unanswered::Gone)?.len();
         body.flow_control().release_capacity(n).map_err(|_| Unanswered::Gone)?;
-        len += n as u64;
+        moved.bytes_in += n as u64;
     }
 }

@@ -7,6 +7,7 @@ use super::Settings;
 use super::failure::{Cut, Failure};
 use super::pump::{Buffered, Pump, Stopped};
 use crate::net;
+use crate::record::Moved;
 use crate::wire::http::{Body, Framing, ReplyHead, RequestHead};
 use bytes::{Buf, Bytes};
 use std::future::{Future, poll_fn};
@@ -43,8 +44,6 @@ pub(crate) struct Answer {
 pub(crate) struct Done {
     pub(crate) request_complete: bool,
     pub(crate) reply_complete: bool,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
     pub(crate) cut: Option<Cut>,
 }
 
@@ -58,12 +57,18 @@ pub(crate) async fn ask(
     sent_head: Bytes,
     settings: &Settings,
     silence: Option<Duration>,
+    moved: &mut Moved,
 ) -> Result<Answer, Unanswered> {
     let mut asking = Asking::new(head, sent_head, settings, silence);
     if asking.may_repeat(upstream) {
         asking.request.pump.keep();
     }
-    match poll_fn(|cx| asking.poll(cx, client, upstream)).await {
+    let end = poll_fn(|cx| {
+        let end = asking.poll(cx, client, upstream);
+        moved.bytes_in = asking.request.pump.moved();
+        end
+    });
+    match end.await {
         Ok(reply) => {
             let mut request = asking.request;
             request.pump.forget();
@@ -85,17 +90,21 @@ pub(crate) async fn answer(
     answer: Answer,
     sent_head: Bytes,
     settings: &Settings,
+    moved: &mut Moved,
 ) -> Done {
     let Answer { head, request } = answer;
     let reply = Pump::new(sent_head, Body::new(head.framing()));
     let deadline = Deadline::new(settings.stall_timeout);
     let mut answering = Answering { request, reply, reply_complete: false, head, deadline };
-    let ended = poll_fn(|cx| answering.poll(cx, client, upstream)).await;
+    let ended = poll_fn(|cx| {
+        let end = answering.poll(cx, client, upstream);
+        *moved = Moved { bytes_in: answering.request.pump.moved(), bytes_out: answering.reply.moved() };
+        end
+    });
+    let ended = ended.await;
     Done {
         request_complete: answering.request.is_complete(),
         reply_complete: answering.reply_complete,
-        bytes_in: answering.request.pump.moved(),
-        bytes_out: answering.reply.moved(),
         cut: ended.err(),
     }
 }

@@ -187,6 +187,7 @@ pub(crate) async fn serve_with<R: Responder>(
             break;
         }
         first = false;
+        let began = Instant::now();
         let next = match read_head(&mut client, context.settings).await {
             Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
                 refuse_request(&mut client, &head, TOO_EARLY, record_of(&head, context), context).await
@@ -194,13 +195,13 @@ pub(crate) async fn serve_with<R: Responder>(
             Ok(Some(head)) => responder.respond(&mut client, &head, context).await,
             Ok(None) => {
                 if !client.buf.is_empty() {
-                    let record = Record::new(context.service, context.client, Instant::now());
+                    let record = Record::new(context.service, context.client, began);
                     record.failed("visitor_gone", "ended in the middle of a request head").connection();
                 }
                 break;
             }
             Err(failure) => {
-                let record = Record::new(context.service, context.client, Instant::now());
+                let record = Record::new(context.service, context.client, began);
                 refuse(&mut client, None, failure, record, Next::Close { linger: true }, context).await
             }
         };
@@ -272,7 +273,8 @@ async fn one_request<R: Router>(
         };
         record = record.route(upstream.route.clone());
         let sent = outgoing(head, router.request_fields(&asked, &upstream.route));
-        match exchange::ask(client, &mut upstream.io, head, sent, settings, upstream.silence).await {
+        let (io, silence, moved) = (&mut upstream.io, upstream.silence, record.moved());
+        match exchange::ask(client, io, head, sent, settings, silence, moved).await {
             Ok(answer) => {
                 router.report(&mut choice, Ok(()));
                 break (upstream, answer);
@@ -288,7 +290,7 @@ async fn one_request<R: Router>(
                 return refuse_request(client, head, failure, record, context).await;
             }
             Err(Unanswered::Gone) => {
-                record.cut(Some(Cut::Visitor)).request(0, None);
+                record.cut(Some(Cut::Visitor)).request();
                 return Next::Close { linger: false };
             }
         }
@@ -296,17 +298,17 @@ async fn one_request<R: Router>(
     if head.may_switch() && client.holds_bytes().await {
         return refuse_request(client, head, TOO_EARLY, record, context).await;
     }
-    let status = answer.head.status();
+    record.replied(answer.head.status());
     if answer.head.switches() {
         let sent = send(client, answer.head.raw(), context).await;
-        record.cut((!sent).then_some(Cut::Visitor)).request(status, None);
+        record.cut((!sent).then_some(Cut::Visitor)).request();
         return if sent { Next::Pipe(Box::new(upstream), host(head)) } else { Next::Close { linger: false } };
     }
     let keep_alive = head.keep_alive() && answer.head.keep_alive();
     let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
     let sent = reply_head(&answer.head, keep_alive && !keep_client);
-    let done = exchange::answer(client, &mut upstream.io, answer, sent, settings).await;
-    record.bytes((done.bytes_in, done.bytes_out)).cut(done.cut).request(status, None);
+    let done = exchange::answer(client, &mut upstream.io, answer, sent, settings, record.moved()).await;
+    record.cut(done.cut).request();
     let complete = done.request_complete && done.reply_complete;
     if complete && keep_alive && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
         idle.keep(upstream);
@@ -361,7 +363,7 @@ async fn refuse(
     let id = RequestId::random();
     let close = !matches!(next, Next::Request);
     let head_only = head.is_some_and(|h| h.method() == "HEAD");
-    record.failed(failure.outcome(), &failure).request(failure.status(), Some(&id));
+    record.failed(failure.outcome(), &failure).refused(failure.status(), &id);
     let reply = failure.reply(&id, close, head_only);
     if send(client, &reply, context).await { next } else { Next::Close { linger: false } }
 }

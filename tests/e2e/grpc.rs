@@ -303,6 +303,7 @@ async fn resets_pass_in_both_directions() {
             (web.cancelled.load(Ordering::Relaxed) == cancelled).then_some(())
         });
     }
+    process.wait_for(&["upstream failed in mid-reply", "bytes_out=4 "]);
     process.wait_for(&["visitor_gone"]);
     assert_eq!(web.connections.load(Ordering::Relaxed), 1);
 }
@@ -323,6 +324,27 @@ async fn settings_of_http_hold_here_too() {
     assert_eq!(response.await.unwrap().status(), 431);
     // A GOAWAY without an error.
     driving.await.unwrap().unwrap();
+}
+
+/// Requests whose host two readers could find in two places are refused, as in HTTP/1.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_differ_are_refused() {
+    let web = target("web").await;
+    let (_proxy, port) = proxy("", &[web.port]);
+    let sender = visitor(port).await;
+    for (uri, hosts, status) in [
+        ("http://h/", &["h"][..], 200),
+        ("http://h/", &["H"], 200),
+        ("/", &["h"], 200),
+        ("http://h/", &["other"], 400),
+        ("http://h/", &["h", "h"], 400),
+        ("/", &["h", "other"], 400),
+    ] {
+        let request = hosts.iter().fold(Request::get(uri), |request, host| request.header("host", *host));
+        let mut sender = sender.clone().ready().await.unwrap();
+        let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), status, "{uri} {hosts:?}");
+    }
 }
 
 /// HEADERS and RST_STREAM as fast as they can be sent (CVE-2023-44487).

@@ -129,13 +129,23 @@ fn what_is_cut_is_logged() {
     accepted.write_all(b"hello").unwrap();
     raw.read_exact(&mut [0; 5]).unwrap();
     let (visitor, _accepted) = under_way(&target, port);
+    let (mut reader, mut replying) = under_way(&target, port);
+    replying.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
+    reader.read_exact(&mut [0; 42]).unwrap();
     process.signal("TERM");
-    process.wait_for(&["stopping", "connections=2"]);
+    process.wait_for(&["stopping", "connections=3"]);
     process.signal("TERM");
     assert_eq!(process.wait(), Some(0));
     let client = |stream: &TcpStream| format!("client={}", stream.local_addr().unwrap());
     process.wait_for(&[" connection ", &client(&raw), "outcome=\"cut\"", "bytes_in=4 bytes_out=5"]);
     process.wait_for(&[" request ", &client(&visitor), "outcome=\"cut\"", "host=\"h\"", "node=\"n\""]);
+    process.wait_for(&[
+        " request ",
+        &client(&reader),
+        "outcome=\"cut\"",
+        "status=200",
+        "bytes_in=0 bytes_out=4",
+    ]);
 }
 
 #[test]

@@ -40,6 +40,12 @@ fn bad_requests_are_told_what_they_are() {
         let client = format!("client={}", visitor.local_addr().unwrap());
         let line = process.wait_for(&[&client, outcome]);
         assert!(line.contains(&format!("status={status} ")), "{line}");
+        let half = if outcome == "body_timeout" { "bytes_in=4 " } else { "bytes_in=0 " };
+        assert!(line.contains(half), "{line}");
+        // The wait is part of the time that it took.
+        let elapsed = line.split("elapsed=").nth(1).unwrap().split(' ').next().unwrap();
+        let elapsed: f64 = elapsed.parse().unwrap();
+        assert!(!outcome.ends_with("_timeout") || elapsed >= 0.5, "{line}");
     }
 }
 

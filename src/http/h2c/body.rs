@@ -1,10 +1,11 @@
 //! A body and its trailers from one HTTP/2 stream to another, under both sides' flow control.
 
+use crate::record::Moved;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -21,14 +22,37 @@ pub(super) struct Progress {
     last: AtomicU64,
     /// The visitor's body is waited for, not the target.
     pub(super) starved: AtomicBool,
-    /// The reply has begun: nothing will be sent to another target.
-    pub(super) answered: AtomicBool,
+    /// Of the reply, once it has begun: from then on nothing will be sent to another target. 0: it has not.
+    status: AtomicU16,
+    /// Bytes of the request's body, and of the reply's, that were passed on.
+    pub(super) bytes_in: AtomicU64,
+    pub(super) bytes_out: AtomicU64,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let (starved, answered) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { began: Instant::now(), last: AtomicU64::new(0), starved, answered }
+        Self {
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+            starved: AtomicBool::new(false),
+            status: AtomicU16::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn answered(&self, status: u16) {
+        self.status.store(status, Ordering::Relaxed);
+        self.touch();
+    }
+
+    pub(super) fn status(&self) -> Option<u16> {
+        Some(self.status.load(Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    pub(super) fn moved(&self) -> Moved {
+        let load = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
+        Moved { bytes_in: load(&self.bytes_in), bytes_out: load(&self.bytes_out) }
     }
 
     pub(super) fn touch(&self) {
@@ -67,14 +91,12 @@ pub(super) struct Source {
     trailers: Option<HeaderMap>,
     ended: bool,
     received: usize,
-    /// Bytes passed on by the last try.
-    pub(super) moved: u64,
 }
 
 impl Source {
     pub(super) fn new(body: RecvStream) -> Self {
         let ended = body.is_end_stream();
-        Self { body, kept: Vec::new(), repeatable: true, trailers: None, ended, received: 0, moved: 0 }
+        Self { body, kept: Vec::new(), repeatable: true, trailers: None, ended, received: 0 }
     }
 
     /// No body at all: its end goes out with the head.
@@ -87,18 +109,18 @@ impl Source {
         self.repeatable
     }
 
-    /// Passes everything on, from the beginning.
+    /// Passes everything on, from the beginning, and counts it in `moved`, which is one of the `progress`.
     pub(super) async fn send(
         &mut self,
         to: &mut SendStream<Bytes>,
         progress: &Progress,
+        moved: &AtomicU64,
     ) -> Result<(), Broken> {
-        self.moved = 0;
         if self.is_empty() {
             return Ok(());
         }
         for chunk in self.kept.clone() {
-            self.pass(chunk, to, progress).await?;
+            pass(chunk, to, progress, moved).await?;
         }
         while !self.ended {
             progress.starved.store(true, Ordering::Relaxed);
@@ -106,8 +128,8 @@ impl Source {
             progress.starved.store(false, Ordering::Relaxed);
             let Some(chunk) = next? else { break };
             let len = chunk.len();
-            self.keep(&chunk, progress.answered.load(Ordering::Relaxed));
-            self.pass(chunk, to, progress).await?;
+            self.keep(&chunk, progress.status().is_some());
+            pass(chunk, to, progress, moved).await?;
             self.body.flow_control().release_capacity(len).map_err(Broken::Source)?;
         }
         match self.trailers.clone() {
@@ -140,24 +162,24 @@ impl Source {
             self.kept.push(chunk.clone());
         }
     }
+}
 
-    async fn pass(
-        &mut self,
-        mut chunk: Bytes,
-        to: &mut SendStream<Bytes>,
-        progress: &Progress,
-    ) -> Result<(), Broken> {
-        while !chunk.is_empty() {
-            to.reserve_capacity(chunk.len());
-            let capacity = poll_fn(|cx| to.poll_capacity(cx)).await;
-            let Some(Ok(capacity)) = capacity else { return Err(Broken::Sink) };
-            let part = chunk.split_to(capacity.min(chunk.len()));
-            self.moved += part.len() as u64;
-            to.send_data(part, false).map_err(|_| Broken::Sink)?;
-            progress.touch();
-        }
-        Ok(())
+async fn pass(
+    mut chunk: Bytes,
+    to: &mut SendStream<Bytes>,
+    progress: &Progress,
+    moved: &AtomicU64,
+) -> Result<(), Broken> {
+    while !chunk.is_empty() {
+        to.reserve_capacity(chunk.len());
+        let capacity = poll_fn(|cx| to.poll_capacity(cx)).await;
+        let Some(Ok(capacity)) = capacity else { return Err(Broken::Sink) };
+        let part = chunk.split_to(capacity.min(chunk.len()));
+        moved.fetch_add(part.len() as u64, Ordering::Relaxed);
+        to.send_data(part, false).map_err(|_| Broken::Sink)?;
+        progress.touch();
     }
+    Ok(())
 }
 
 /// The reason with which the end that did not fail is reset.

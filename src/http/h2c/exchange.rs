@@ -6,6 +6,7 @@ use super::body::{Broken, Progress, Source, reason};
 use super::connections::Use;
 use super::failed;
 use crate::http::Settings;
+use crate::record::Record;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
@@ -17,15 +18,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use tokio::time::{sleep, timeout};
 
-/// How a reply that began has ended.
-#[derive(Debug)]
-pub(super) struct Answered {
-    pub(super) status: u16,
-    pub(super) bytes_out: u64,
-    pub(super) cut: Option<Cut>,
-}
-
-/// Sends a request on a connection and passes the reply on.
+/// Sends a request on a connection and passes the reply on; what cut it after it had begun. `record` learns how far they come.
 ///
 /// [`Unanswered::Retry`] only where the target cannot have acted on the request or may be asked twice, and all of the
 /// body can be sent again.
@@ -35,7 +28,8 @@ pub(super) async fn exchange(
     source: &mut Source,
     respond: &mut SendResponse<Bytes>,
     settings: &Settings,
-) -> Result<Answered, Unanswered> {
+    record: &mut Record<'_>,
+) -> Result<Option<Cut>, Unanswered> {
     let progress = Progress::new();
     let idempotent = crate::wire::http::is_idempotent(request.method().as_str());
     let ready = timeout(settings.reply_timeout, poll_fn(|cx| used.sender.poll_ready(cx))).await;
@@ -44,13 +38,21 @@ pub(super) async fn exchange(
     let (answer, mut to_target) = sent.map_err(|e| unanswered(&e, idempotent))?;
     let mut exchange = Exchange { progress: &progress, settings, used, idempotent };
     let asked = {
-        let mut upload = Upload { sending: pin!(source.send(&mut to_target, &progress)), open: true };
-        match exchange.ask(answer, &mut upload, respond).await {
-            Ok(reply) => Ok(exchange.answer(reply, &mut upload, respond).await),
-            Err(unanswered) => Err(unanswered),
-        }
+        let sending = source.send(&mut to_target, &progress, &progress.bytes_in);
+        let mut upload = Upload { sending: pin!(sending), open: true };
+        let mut asking = pin!(async {
+            let reply = exchange.ask(answer, &mut upload, respond).await?;
+            Ok(exchange.answer(reply, &mut upload, respond).await)
+        });
+        poll_fn(|cx| {
+            let end = asking.as_mut().poll(cx);
+            *record.moved() = progress.moved();
+            progress.status().into_iter().for_each(|status| record.replied(status));
+            end
+        })
+        .await
     };
-    if !matches!(&asked, Ok(Answered { cut: None, .. })) {
+    if !matches!(&asked, Ok(None)) {
         to_target.send_reset(Reason::CANCEL);
     }
     match asked {
@@ -158,20 +160,19 @@ impl Exchange<'_> {
         reply: Response<RecvStream>,
         upload: &mut Upload<'_, F>,
         respond: &mut SendResponse<Bytes>,
-    ) -> Answered {
-        self.progress.answered.store(true, Ordering::Relaxed);
-        self.progress.touch();
+    ) -> Option<Cut> {
         let (head, body) = reply.into_parts();
-        let (status, mut source) = (head.status.as_u16(), Source::new(body));
+        self.progress.answered(head.status.as_u16());
+        let mut source = Source::new(body);
         let Ok(mut to_visitor) = respond.send_response(Response::from_parts(head, ()), source.is_empty())
         else {
-            return Answered { status, bytes_out: 0, cut: Some(Cut::Visitor) };
+            return Some(Cut::Visitor);
         };
         let ended = self.pass(&mut source, upload, &mut to_visitor).await;
         if let Err((_, reason)) = ended {
             to_visitor.send_reset(reason);
         }
-        Answered { status, bytes_out: source.moved, cut: ended.err().map(|(cut, _)| cut) }
+        ended.err().map(|(cut, _)| cut)
     }
 
     /// Moves both bodies to their ends; else what happened, and what the visitor is told.
@@ -181,7 +182,8 @@ impl Exchange<'_> {
         upload: &mut Upload<'_, F>,
         to_visitor: &mut SendStream<Bytes>,
     ) -> Result<(), (Cut, Reason)> {
-        let mut download = Upload { sending: pin!(source.send(to_visitor, self.progress)), open: true };
+        let sending = source.send(to_visitor, self.progress, &self.progress.bytes_out);
+        let mut download = Upload { sending: pin!(sending), open: true };
         while download.open || upload.open {
             tokio::select! {
                 end = download.ended() => match end {

@@ -11,16 +11,15 @@ use super::exchange::Unanswered;
 use super::failure::{Cut, Failure, RequestId};
 use super::upstream::Way;
 use super::{Asked, Context, MAX_ATTEMPTS, Router, Settings};
-use crate::addr::{Host, HostPort};
+use crate::addr::HostPort;
 use crate::net::BoxStream;
 use crate::net::prefixed::Prefixed;
-use crate::record::{Record, Route};
+use crate::record::Record;
 use crate::route::{HttpParts, Protocol};
 use crate::wire::http::Rejected;
 use body::Source;
 use bytes::Bytes;
 use connections::{Connections, Lease, Use};
-use exchange::Answered;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
@@ -110,16 +109,16 @@ pub(crate) async fn serve_with<R: Responder>(
     responder: &R,
     context: &Context<'_>,
 ) {
-    let settings = context.settings;
+    let (settings, began) = (context.settings, Instant::now());
     let handshake = settings_of(settings).handshake::<_, Bytes>(Prefixed::new(prefix, stream));
     let mut connection = match timeout(settings.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            return handshake_failed("bad_request", &error.to_string(), context);
+            return handshake_failed("bad_request", &error.to_string(), began, context);
         }
         Err(_) => {
             let error = "HTTP/2 handshake not complete in time (http.headTimeout)";
-            return handshake_failed("head_timeout", error, context);
+            return handshake_failed("head_timeout", error, began, context);
         }
     };
     let mut requests = FuturesUnordered::new();
@@ -152,7 +151,8 @@ pub(crate) async fn serve_with<R: Responder>(
                     break;
                 }
                 if !asked {
-                    handshake_failed("head_timeout", "no HTTP/2 request in time (http.headTimeout)", context);
+                    let error = "no HTTP/2 request in time (http.headTimeout)";
+                    handshake_failed("head_timeout", error, began, context);
                 }
                 stopping = true;
                 connection.graceful_shutdown();
@@ -164,8 +164,8 @@ pub(crate) async fn serve_with<R: Responder>(
     drop(timeout(GOODBYE, async { while requests.next().await.is_some() {} }).await);
 }
 
-fn handshake_failed(outcome: &'static str, error: &str, context: &Context<'_>) {
-    Record::new(context.service, context.client, Instant::now()).failed(outcome, error).connection();
+fn handshake_failed(outcome: &'static str, error: &str, began: Instant, context: &Context<'_>) {
+    Record::new(context.service, context.client, began).failed(outcome, error).connection();
 }
 
 fn settings_of(settings: &Settings) -> h2::server::Builder {
@@ -180,13 +180,6 @@ fn settings_of(settings: &Settings) -> h2::server::Builder {
     builder
 }
 
-/// What there is to say about a request that was answered.
-struct Done {
-    status: u16,
-    bytes: (u64, u64),
-    cut: Option<Cut>,
-}
-
 async fn one_request<R: Router>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -194,44 +187,47 @@ async fn one_request<R: Router>(
     connections: &Connections<'_>,
     context: &Context<'_>,
 ) {
-    let started = Instant::now();
     let (parts, body) = request.into_parts();
     let authority = asked_authority(&parts);
-    let host = authority.as_ref().map_or_else(Host::empty, |asked| asked.host.clone());
-    let method = parts.method.clone();
-    let record = Record::new(context.service, context.client, started).host(&host).method(method.as_str());
+    let record = record_of(&parts, authority.as_ref(), context);
     let asked = Asked { authority: authority.as_ref(), protocol: Protocol::Http2, parts: &parts };
-    let mut journey =
-        Journey { source: Source::new(body), lease: connections.lease(), route: Route::default() };
-    match Box::pin(forward(&parts, &asked, &mut journey, &mut respond, router, context)).await {
-        Ok(Done { status, bytes, cut }) => {
-            record.route(journey.route).bytes(bytes).cut(cut).request(status, None);
-        }
-        Err(failure) => {
-            let id = RequestId::random();
-            let record = record.failed(failure.outcome(), &failure);
-            record.route(journey.route).request(failure.status(), Some(&id));
-            // A visitor that has gone away does not want to know.
-            drop(refuse(&mut respond, &failure, &id));
-        }
+    let mut journey = Journey { source: Source::new(body), lease: connections.lease(), record };
+    let answered = Box::pin(forward(&parts, &asked, &mut journey, &mut respond, router, context)).await;
+    match answered {
+        Ok(cut) => journey.record.cut(cut).request(),
+        Err(failure) => refuse(&mut respond, &failure, journey.record),
     }
+}
+
+/// The line of one request, from now on.
+pub(crate) fn record_of<'a>(parts: &'a Parts, asked: Option<&HostPort>, context: &Context<'a>) -> Record<'a> {
+    let record = Record::new(context.service, context.client, Instant::now()).method(parts.method.as_str());
+    asked.into_iter().fold(record, |record, asked| record.host(&asked.host))
 }
 
 /// A request on its way, over as many tries as it takes.
 struct Journey<'a> {
     source: Source,
     lease: Lease<'a>,
-    /// How far it has come, for the log.
-    route: Route,
+    record: Record<'a>,
 }
 
-/// The bound that `h2` does not know of.
+/// What `h2` does not know of: the bound, and that all who read the host must find the same (RFC 9113, section 8.3.1).
 pub(crate) fn check_fields(parts: &Parts, settings: &Settings) -> Result<(), Failure> {
+    let refused = |status, reason| Err(Failure::Request(Rejected { status, reason }));
     if parts.headers.len() > settings.limits.max_fields {
-        let reason = "too many fields in the head (http.maxHeadFields)";
-        return Err(Failure::Request(Rejected { status: 431, reason }));
+        return refused(431, "too many fields in the head (http.maxHeadFields)");
     }
-    Ok(())
+    let mut hosts = parts.headers.get_all("host").into_iter();
+    match (hosts.next(), hosts.next(), parts.uri.authority()) {
+        (_, Some(_), _) => refused(400, "more than one Host field"),
+        (Some(host), None, Some(authority))
+            if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
+            refused(400, "Host differs from the :authority")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Host and port that a request is for; `None` where they cannot be read.
@@ -245,12 +241,12 @@ fn authority(parts: &Parts) -> Option<&str> {
     authority.or_else(|| parts.headers.get("host")?.to_str().ok())
 }
 
-pub(crate) fn refuse(
-    respond: &mut SendResponse<Bytes>,
-    failure: &Failure,
-    id: &RequestId,
-) -> Result<(), h2::Error> {
-    send_text(respond, failure.status(), failure.text(id))
+/// Tells the visitor and the log why there is no answer.
+pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, failure: &Failure, record: Record<'_>) {
+    let id = RequestId::random();
+    record.failed(failure.outcome(), failure).refused(failure.status(), &id);
+    // A visitor that has gone away does not want to know.
+    drop(send_text(respond, failure.status(), failure.text(&id)));
 }
 
 /// A whole reply of our own.
@@ -274,16 +270,16 @@ async fn forward<R: Router>(
     respond: &mut SendResponse<Bytes>,
     router: &R,
     context: &Context<'_>,
-) -> Result<Done, Failure> {
+) -> Result<Option<Cut>, Failure> {
     check_fields(parts, context.settings)?;
-    let Journey { source, lease, route } = journey;
+    let Journey { source, lease, record } = journey;
     let mut choice = router.choose(asked).await?;
     let (mut attempt, mut last) = (0, None);
     loop {
         attempt += 1;
         // That no other target is left does not say what was wrong with the last one.
         let way = router.open(&mut choice, asked, lease).await;
-        *route = router.route(&choice);
+        record.set_route(router.route(&choice));
         let way = way.map_err(|failure| last.take().unwrap_or(failure))?;
         let mut used = match reach(way, lease).await {
             Ok(used) => used,
@@ -296,13 +292,13 @@ async fn forward<R: Router>(
                 continue;
             }
         };
-        route.clone_from(&used.route);
-        let request = outgoing(parts, router.request_fields(asked, route));
-        let end = exchange::exchange(&mut used, request, source, respond, context.settings).await;
+        record.set_route(used.route.clone());
+        let request = outgoing(parts, router.request_fields(asked, &used.route));
+        let end = exchange::exchange(&mut used, request, source, respond, context.settings, record).await;
         match end {
-            Ok(Answered { status, bytes_out, cut }) => {
+            Ok(cut) => {
                 router.report(&mut choice, Ok(()));
-                return Ok(Done { status, bytes: (source.moved, bytes_out), cut });
+                return Ok(cut);
             }
             Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
                 router.report(&mut choice, Err(&failure));
@@ -317,7 +313,7 @@ async fn forward<R: Router>(
             }
             Err(Unanswered::Gone) => {
                 respond.send_reset(Reason::CANCEL);
-                return Ok(Done { status: 0, bytes: (source.moved, 0), cut: Some(Cut::Visitor) });
+                return Ok(Some(Cut::Visitor));
             }
         }
     }
