@@ -21,7 +21,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::warn;
 use uuid::Uuid;
 
 /// One public port of a tunnel server.
@@ -165,10 +164,7 @@ impl Entrypoint {
             // What is private does not exist for the public.
             Ok(Verdict::Use(_) | Verdict::Pass) => Err(no_route()),
             Ok(Verdict::Refuse(refusal)) => Err(refusal.into()),
-            Err(error) => {
-                warn!(service = self.service, host = %request.hostname, %error, "ingress failed");
-                Err(Failure::Routing(error.to_string()))
-            }
+            Err(error) => Err(Failure::Routing(error.to_string())),
         }
     }
 }

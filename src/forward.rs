@@ -82,7 +82,11 @@ impl Forward {
                 self.raw(conn, Protocol::Tls, hello.server_name.unwrap_or(asked), extra, record).await;
             }
             Ok(Sniffed::Ssh) => self.opaque(conn, Protocol::Ssh, asked, record).await,
-            Ok(Sniffed::Unknown) => self.opaque(conn, Protocol::Unknown, asked, record).await,
+            Ok(Sniffed::Unknown) => {
+                let looked = self.settings.sniff.is_some();
+                let protocol = if looked { Protocol::Unknown } else { Protocol::Tcp };
+                self.opaque(conn, protocol, asked, record).await;
+            }
             Err(error) => {
                 let route = route_of(None, conn.via.as_deref());
                 record.route(route).failed(error.outcome(), &error).connection();
@@ -157,10 +161,7 @@ impl Forward {
             Ok(Verdict::Use(node)) => Ok(Some(node)),
             Ok(Verdict::Pass) => Ok(None),
             Ok(Verdict::Refuse(refusal)) => Err(refusal.into()),
-            Err(error) => {
-                warn!(service = self.service, host = %request.hostname, %error, "forwarder failed");
-                Err(Failure::Routing(error.to_string()))
-            }
+            Err(error) => Err(Failure::Routing(error.to_string())),
         }
     }
 

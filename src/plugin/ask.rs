@@ -255,6 +255,7 @@ fn question<'a>(request: &'a Request<'_>, client: &'a str) -> types::Request<'a>
             Protocol::Http2 => types::Protocol::Http2,
             Protocol::Tls => types::Protocol::Tls,
             Protocol::Ssh => types::Protocol::Ssh,
+            Protocol::Tcp => types::Protocol::Tcp,
         },
         client,
         client_port: request.client.port(),

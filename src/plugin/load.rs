@@ -52,6 +52,15 @@ pub enum LoadError {
         /// What it exports instead.
         found: String,
     },
+    /// One of its interfaces would never be called.
+    #[error(
+        "it exports {export:?}, which is never called: the plugin was built for another version than {}",
+        bind::VERSION
+    )]
+    Export {
+        /// The export's full name.
+        export: String,
+    },
     /// It needs something that is not offered.
     #[error("it imports {import:?}{built_for}; offered are {}", offered())]
     Import {
@@ -212,8 +221,9 @@ fn roles(engine: &Engine, component: &Component) -> Result<Roles, LoadError> {
         }
         roles.request_info |= own(name).is_some_and(|(interface, _)| interface == "request-info");
     }
-    let mut others = Vec::new();
+    let (mut names, mut others) = (Vec::new(), Vec::new());
     for (name, item) in ty.exports(engine) {
+        names.push(name);
         match own(name).filter(|(_, version)| compatible(version)) {
             Some(("ingress", _)) => roles.ingress = true,
             Some(("forwarder", _)) => roles.forwarder = true,
@@ -224,10 +234,11 @@ fn roles(engine: &Engine, component: &Component) -> Result<Roles, LoadError> {
             _ => {}
         }
     }
-    if roles.ingress || roles.forwarder {
-        return Ok(roles);
+    if !roles.ingress && !roles.forwarder {
+        return Err(no_role(&others));
     }
-    Err(no_role(&others))
+    check_exports(&names)?;
+    Ok(roles)
 }
 
 /// A file that exports these and nothing that is asked for.
@@ -242,6 +253,17 @@ pub(super) fn no_role(exports: &[String]) -> LoadError {
         bind::one_line(&format!(", but {}", exports.join(", ")), 1024) + &built_for
     };
     LoadError::NoRole { found }
+}
+
+/// Whether every interface of our package that is exported would be called. What is exported in several versions is for hosts that
+/// know but one of them.
+pub(super) fn check_exports(exports: &[&str]) -> Result<(), LoadError> {
+    let ours = || exports.iter().filter_map(|name| Some((*name, own(name.split('#').next()?)?)));
+    let called = |wanted: &str| ours().any(|(_, (interface, v))| interface == wanted && compatible(v));
+    match ours().find(|(_, (interface, _))| !called(interface)) {
+        Some((export, _)) => Err(LoadError::Export { export: export.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// Whether an interface is offered.

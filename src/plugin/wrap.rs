@@ -83,8 +83,11 @@ fn check_exports(module: &[u8]) -> Result<(), LoadError> {
             .iter()
             .any(|(function, interface)| export == function || *export == full_name(function, interface))
     };
-    if has_component_type(module) || exports.iter().any(decides) {
+    if has_component_type(module) {
         return Ok(());
+    }
+    if exports.iter().any(decides) {
+        return load::check_exports(&exports.iter().map(String::as_str).collect::<Vec<_>>());
     }
     let of_the_abi = |name: &str| name == "memory" || name.starts_with("cabi_") || name.starts_with('_');
     let others: Vec<_> =

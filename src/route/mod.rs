@@ -35,13 +35,15 @@ pub enum Protocol {
     Tls,
     /// An SSH banner.
     Ssh,
+    /// A TCP connection that was not looked into.
+    Tcp,
 }
 
 impl Protocol {
     /// The word used by `filter.protocol` and in logs: `http` for both HTTP versions, `tls`, `ssh`, or empty.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Unknown => "",
+            Self::Unknown | Self::Tcp => "",
             Self::Http1 | Self::Http2 => "http",
             Self::Tls => "tls",
             Self::Ssh => "ssh",

@@ -163,7 +163,7 @@ impl Server {
     async fn lookup(&self, host: &Host, conn: &Conn, asked: &relay::Request) -> Option<Endpoint> {
         let request = Request {
             hostname: host.clone(),
-            protocol: Protocol::Unknown,
+            protocol: Protocol::Tcp,
             client: conn.client,
             service: &self.service,
             http: None,
@@ -173,7 +173,8 @@ impl Server {
             Ok(Verdict::Use(endpoint)) => Some(endpoint),
             Ok(Verdict::Pass | Verdict::Refuse(_)) => None,
             Err(error) => {
-                tracing::warn!(service = self.service, %host, %error, "ingress failed");
+                // The plugin has told, and how often.
+                tracing::debug!(service = self.service, %host, %error, "ingress failed");
                 None
             }
         }

@@ -14,7 +14,7 @@ pub(super) struct Question {
     /// The host asked for
     #[arg(long)]
     host: Option<String>,
-    /// http1, http2, tls, ssh or unknown [default: http1 with a method, path or header, otherwise tls]
+    /// http1, http2, tls, ssh, tcp (not looked into) or unknown [default: http1 with a method, path or header, otherwise tls]
     #[arg(long)]
     protocol: Option<String>,
     /// The visitor's address [default: 127.0.0.1]

@@ -97,8 +97,9 @@ impl Asked {
             Some("http2") => Ok(Protocol::Http2),
             Some("tls") => Ok(Protocol::Tls),
             Some("ssh") => Ok(Protocol::Ssh),
+            Some("tcp") => Ok(Protocol::Tcp),
             Some("unknown") => Ok(Protocol::Unknown),
-            Some(other) => Err(format!("protocol {other:?} is none of http1, http2, tls, ssh, unknown")),
+            Some(other) => Err(format!("protocol {other:?} is none of http1, http2, tls, ssh, tcp, unknown")),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::plugin::{InstallError, Plugin, Source};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,8 +108,14 @@ fn read_text(path: &Path) -> io::Result<Option<String>> {
 }
 
 fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    // A pipe that nobody writes to would be waited for.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is no file", path.display())));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max {
         return Err(io::Error::other(format!("{} has more than {max} bytes", path.display())));
     }

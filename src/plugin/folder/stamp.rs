@@ -50,10 +50,10 @@ impl Stamp {
     }
 }
 
-/// The files of one plugin. Links are followed; what is no file, or is gone again, is not there.
+/// The files of one plugin. Links are followed. A folder with the name of a plugin is none; what else is no file will be told of.
 pub(super) fn stamps(dir: &Path, name: &str) -> Stamps {
     ENDINGS.map(|ending| {
         let found = fs::metadata(dir.join(format!("{name}{ending}"))).ok()?;
-        found.is_file().then(|| Stamp::of(&found))
+        (found.is_file() || ending != ENDINGS[0]).then(|| Stamp::of(&found))
     })
 }

@@ -1,8 +1,8 @@
-//! Being told of changes: in the folder, and of every path that leads to it. A link on the way may be made to lead elsewhere, and
-//! the folder itself may be exchanged.
+//! Being told of changes: in the folder, and of every path that leads to it or from a link in it to a file. A link may be made to
+//! lead elsewhere, and the folder, or one that it lies in, may be exchanged.
 
 use super::news::News;
-use super::stamp::{Inode, inode};
+use super::stamp::{ENDINGS, Inode, inode};
 use super::{Event, FolderSettings};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -44,7 +44,7 @@ impl Watch {
             return false;
         }
         let dir = &settings.dir;
-        let way = way(dir);
+        let way = ways(dir);
         let mut around: Vec<_> = way.iter().filter_map(|path| path.parent()).collect();
         around.sort_unstable();
         around.dedup();
@@ -115,18 +115,36 @@ fn ends_writing(event: &notify::Event) -> bool {
     event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
-/// The paths that lead to the folder: its own, and every link on the way.
-fn way(dir: &Path) -> Vec<PathBuf> {
+/// All paths that lead to the folder, and to the files of plugins that are links.
+fn ways(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_file = |name: &OsStr| name.to_str().is_some_and(|name| ENDINGS.iter().any(|e| name.ends_with(e)));
+    let links = entries
+        .filter(|entry| entry.file_type().is_ok_and(|of| of.is_symlink()) && is_file(&entry.file_name()))
+        .map(|entry| entry.path());
+    let mut ways: Vec<_> = [dir.to_owned()].into_iter().chain(links).flat_map(|path| way(&path)).collect();
+    ways.sort_unstable();
+    ways.dedup();
+    ways
+}
+
+/// The paths that lead to another: its own, that of every folder it lies in, and where links on the way lead.
+fn way(path: &Path) -> Vec<PathBuf> {
     let parts = |path: &Path| path.iter().rev().map(ToOwned::to_owned).collect::<Vec<OsString>>();
-    let (mut way, mut at, mut rest) = (vec![dir.to_owned()], PathBuf::new(), parts(dir));
+    let (mut way, mut at, mut rest, mut links) = (Vec::new(), PathBuf::new(), parts(path), 0);
     while let Some(part) = rest.pop() {
+        if part == ".." && at.file_name().is_some() {
+            at.pop();
+            continue;
+        }
         at.push(part);
+        if at.file_name().is_some() {
+            way.push(at.clone());
+        }
         if let Ok(to) = fs::read_link(&at)
-            && way.len() < MAX_LINKS
+            && links < MAX_LINKS
         {
-            if at != dir {
-                way.push(at.clone());
-            }
+            links += 1;
             at.pop();
             rest.extend(parts(&to));
         }
@@ -140,17 +158,27 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn every_link_on_the_way_leads_to_the_folder() {
+    fn every_part_of_the_way_leads_to_the_folder() {
         let temporary = tempfile::tempdir().unwrap();
         let root = temporary.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("releases/42/plugins")).unwrap();
         symlink("releases/42", root.join("current")).unwrap();
         symlink(root.join("current/plugins"), root.join("plugins.d")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
-        let way = |path: &str| way(&root.join(path));
-        assert_eq!(way("releases/42/plugins"), [root.join("releases/42/plugins")]);
-        assert_eq!(way("plugins.d"), [root.join("plugins.d"), root.join("current")]);
-        assert_eq!(way("none/plugins"), [root.join("none/plugins")]);
-        assert!(way("loop/plugins").len() <= MAX_LINKS);
+        let below = |paths: Vec<PathBuf>| {
+            let below = paths.iter().filter_map(|path| path.strip_prefix(&root).ok()?.to_str());
+            below.filter(|path| !path.is_empty()).map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        let release = ["releases", "releases/42", "releases/42/plugins"];
+        assert_eq!(below(way(&root.join("releases/42/plugins"))), release);
+        assert_eq!(below(way(&root.join("plugins.d"))), [&["plugins.d", "current"][..], &release].concat());
+        assert_eq!(below(way(&root.join("none/plugins"))), ["none", "none/plugins"]);
+        assert!(below(way(&root.join("loop/plugins"))).len() <= MAX_LINKS + 2);
+        // A plugin that is a link to what its author builds.
+        fs::create_dir(root.join("built")).unwrap();
+        symlink("../../../built/a.wasm", root.join("releases/42/plugins/a.wasm")).unwrap();
+        symlink("../../../built/other", root.join("releases/42/plugins/other")).unwrap();
+        let built = [&["built", "built/a.wasm"][..], &release, &["releases/42/plugins/a.wasm"]].concat();
+        assert_eq!(below(ways(&root.join("releases/42/plugins"))), built);
     }
 }

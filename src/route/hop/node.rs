@@ -56,7 +56,7 @@ impl Node {
             (0, Protocol::Http1 | Protocol::Http2) => 80,
             (0, Protocol::Tls) => 443,
             (0, Protocol::Ssh) => 22,
-            (0, Protocol::Unknown) => return None,
+            (0, Protocol::Unknown | Protocol::Tcp) => return None,
             (port, _) => port,
         };
         if host.is_empty() { None } else { Some(HostPort::new(host.clone(), port)) }

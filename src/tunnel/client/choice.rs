@@ -19,7 +19,7 @@ impl<'a> Choice<'a> {
         let client = SocketAddr::new(Ipv4Addr::from_bits(fastrand::u32(..)).into(), 0);
         let hostname = Host::empty();
         let extra = Extra::default();
-        let request = Request { hostname, protocol: Protocol::Unknown, client, service, http: None, extra };
+        let request = Request { hostname, protocol: Protocol::Tcp, client, service, http: None, extra };
         Self { hop: Hop::new(settings.clone()), since: Instant::now(), request }
     }
 

@@ -62,6 +62,11 @@ impl Watched {
         eventually(&format!("{n:?} answers"), async || (self.to().await == n).then_some(())).await;
     }
 
+    /// The same of what was told by the system: the next look without that is half a minute away.
+    async fn becomes_soon(&self, n: Option<u8>) {
+        tokio::time::timeout(Duration::from_secs(10), self.becomes(n)).await.unwrap();
+    }
+
     /// Waits for a failure with these words; the version that answers is still `n`.
     async fn fails(&self, words: &str, n: u8) {
         let told =
@@ -350,6 +355,63 @@ async fn links_that_are_switched() {
     fs::remove_dir_all(dir.join("..2026_1")).unwrap();
     mounted.becomes(Some(5)).await;
     assert_eq!(mounted.folder.status()[0].counts.errors, 0);
+}
+
+/// Files outside of the folder that links in it name, and a folder around it that is exchanged.
+#[tokio::test]
+async fn what_an_author_builds_and_what_a_deployment_exchanges() {
+    let watched = Watched::new(|dir| {
+        fs::create_dir_all(dir.join("built")).unwrap();
+        fs::create_dir(dir.join("plugins")).unwrap();
+        fs::write(dir.join("built/p.wasm"), routes_to(1)).unwrap();
+        symlink("../built/p.wasm", dir.join("plugins/p.wasm")).unwrap();
+    });
+    let dir = watched.dir.path();
+    assert_eq!(watched.to().await, Some(1));
+    fs::write(dir.join("built/p.wasm"), routes_to(2)).unwrap();
+    watched.becomes_soon(Some(2)).await;
+    fs::write(dir.join("built/new"), routes_to(3)).unwrap();
+    fs::rename(dir.join("built/new"), dir.join("built/p.wasm")).unwrap();
+    watched.becomes_soon(Some(3)).await;
+
+    let prepare = |dir: &Path| {
+        for (name, n) in [("app", 4), ("next", 5)] {
+            fs::create_dir_all(dir.join(name).join("plugins")).unwrap();
+            fs::write(dir.join(name).join("plugins/p.wasm"), routes_to(n)).unwrap();
+        }
+    };
+    let below = Watched::looking(prepare, |settings| {
+        FolderSettings::new(settings.dir.parent().unwrap().join("app/plugins"))
+    });
+    let dir = below.dir.path();
+    assert_eq!(below.to().await, Some(4));
+    fs::rename(dir.join("app"), dir.join("old")).unwrap();
+    fs::rename(dir.join("next"), dir.join("app")).unwrap();
+    below.becomes_soon(Some(5)).await;
+}
+
+/// A pipe where a configuration should be, to which nobody writes, and a folder.
+#[tokio::test]
+async fn what_is_no_file_is_told_and_holds_up_nobody() {
+    let watched = Watched::with(1);
+    let mode = rustix::fs::Mode::RWXU;
+    let pipe = watched.file("p.yaml");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    fs::create_dir(watched.file("q.yaml")).unwrap();
+    for name in ["p.wasm", "q.wasm"] {
+        fs::write(watched.file(name), routes_to(2)).unwrap();
+    }
+    for name in ["p", "q"] {
+        eventually("the reason is told", async || {
+            let all = watched.folder.status();
+            let error = all.into_iter().find(|status| status.name == name)?.last_error?;
+            (error.contains(&format!("{name}.yaml")) && error.contains("no file")).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(watched.to().await, Some(1));
+    fs::remove_file(pipe).unwrap();
+    watched.becomes(Some(2)).await;
 }
 
 /// One bad file of many is the only one that is missing.
