@@ -37,10 +37,13 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     for ingress in &config.ingresses {
         ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress)?);
     }
-    let mut forwarders = HashMap::new();
+    let (mut forwarders, mut hops) = (HashMap::new(), HashMap::new());
     for service in &config.services {
         if let Handler::Forward { plugin: Some(plugin), .. } = &service.handler {
             forwarders.insert(service.name.as_str(), plugins.forwarder(plugin)?);
+        }
+        if let ListenerConfig::Rtcp { plugin: Some(plugin), .. } = &service.listener {
+            hops.insert(service.name.as_str(), plugins.forwarder(plugin)?);
         }
     }
     let plugins = spawn_blocking(move || {
@@ -48,7 +51,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
         plugins
     });
     let plugins = plugins.await?;
-    let app = App { ingresses, forwarders, node: Uuid::new_v4(), shutdown };
+    let app = App { ingresses, forwarders, hops, node: Uuid::new_v4(), shutdown };
     // All ports first: a file that cannot run does not run in part.
     let mut parts = Vec::new();
     for service in &config.services {
@@ -74,6 +77,8 @@ struct App<'a> {
     ingresses: Ingresses<'a>,
     /// By the name of the service.
     forwarders: HashMap<&'a str, Arc<dyn Forwarder>>,
+    /// The same for the servers of rtcp listeners.
+    hops: HashMap<&'a str, Arc<dyn Forwarder>>,
     /// This process in `Gost-Forwarded-Node`.
     node: Uuid,
     shutdown: &'a Shutdown,
@@ -183,10 +188,11 @@ impl App<'_> {
         S: Fn(Conn, Option<Permit>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send,
     {
-        let ListenerConfig::Rtcp(settings) = &service.listener else {
+        let ListenerConfig::Rtcp { client: settings, .. } = &service.listener else {
             return Ok(vec![self.port(service, move |conn, permit| serve(conn, Some(permit))).await?]);
         };
-        let client = Client::new(&service.name, settings, self.shutdown)?;
+        let hop = self.hops.get(service.name.as_str()).cloned();
+        let client = Client::new(&service.name, settings, hop, self.shutdown)?;
         Ok(vec![Box::pin(async move {
             client.run(move |conn| serve(conn, None)).await;
         })])
@@ -212,7 +218,7 @@ impl App<'_> {
                     async move { layers.serve(conn, permit, serve).await }
                 }))
             }
-            ListenerConfig::Rtcp(_) => bail!("this handler needs a listener that opens a port"),
+            ListenerConfig::Rtcp { .. } => bail!("this handler needs a listener that opens a port"),
         }
     }
 

@@ -28,9 +28,9 @@ pub(super) struct Plugins {
 impl Plugins {
     pub(super) fn new(config: &config::Config) -> Result<Self> {
         let settings = &config.plugins;
-        let forwarder = |service: &config::Service| match &service.handler {
-            config::Handler::Forward { plugin, .. } => plugin.is_some(),
-            _ => false,
+        let forwarder = |service: &config::Service| {
+            matches!(service.handler, config::Handler::Forward { plugin: Some(_), .. })
+                || matches!(service.listener, config::Listener::Rtcp { plugin: Some(_), .. })
         };
         let bound =
             config.ingresses.iter().any(|i| i.plugin.is_some()) || config.services.iter().any(forwarder);
@@ -53,7 +53,7 @@ impl Plugins {
         })
     }
 
-    /// A forwarder's plugin.
+    /// The plugin of a forwarder, or of a hop of a chain.
     pub(super) fn forwarder(&mut self, plugin: &config::Plugin) -> Result<Arc<dyn Forwarder>> {
         Ok(Arc::new(BoundForwarder::new(self.bind(plugin)?, plugin.allow.clone())))
     }
@@ -103,7 +103,7 @@ pub(super) async fn tell(plugins: Plugins, every: Duration, stop: CancellationTo
         let ended = timeout(every, stop.cancelled()).await.is_ok();
         for status in plugins.status() {
             // One that was not asked meanwhile says nothing new.
-            let key = (status.name.clone(), status.own_config);
+            let key = (status.name.clone(), status.config.clone());
             if told.insert(key, status.clone()).as_ref() != Some(&status) {
                 log(&status);
             }
@@ -115,12 +115,12 @@ pub(super) async fn tell(plugins: Plugins, every: Duration, stop: CancellationTo
 }
 
 fn log(status: &Status) {
-    let Status { name, own_config, version, kinds, last_swap, last_error, counts, counters } = status;
+    let Status { name, config, version, kinds, last_swap, last_error, counts, counters } = status;
     let Counts { calls, errors, traps, overruns, recycled, cache_hits, swaps, .. } = counts;
     let mean = if *calls == 0 { 0.0 } else { counts.call_seconds / *calls as f64 };
     info!(
         plugin = name,
-        own_config,
+        config,
         version,
         ?kinds,
         calls,

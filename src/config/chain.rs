@@ -1,9 +1,9 @@
 //! `chains[]`: the way out to a server, its connector and its dialer.
 
-use super::channels;
 use super::hop::{Choice, Hops};
 use super::reader::{Field, Map, nearest};
 use super::settings::{is_of_gost, read_mux, tunnel_id, word};
+use super::{Plugin, channels, plugins};
 use crate::mux;
 use crate::route::hop::{HopSettings, NodeSettings};
 use crate::tunnel::client::{Auth, Connector, Server};
@@ -17,7 +17,7 @@ const CLIENT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_CREDENTIAL: usize = 255;
 
 const NEEDED_HOP: &[&str] =
-    &["plugin", "file", "redis", "http", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts"];
+    &["file", "redis", "http", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts"];
 const NEEDED_NODE: &[&str] = &[
     "tls",
     "http",
@@ -35,8 +35,15 @@ const NEEDED_NODE: &[&str] = &[
     "netns",
 ];
 
-/// The servers that a chain leads to, and the choice among them: one node for each, in the same order.
-pub(crate) type Servers = (Vec<Server>, HopSettings);
+/// The servers that a chain leads to, and the choice among them.
+#[derive(Debug, Clone)]
+pub(crate) struct Servers {
+    pub(crate) servers: Vec<Server>,
+    /// One node for each, in the same order.
+    pub(crate) choice: HopSettings,
+    /// Asked first.
+    pub(crate) plugin: Option<Plugin>,
+}
 
 /// The named chains of all files.
 #[derive(Debug)]
@@ -45,11 +52,12 @@ pub(crate) struct Chains<'a> {
 }
 
 impl<'a> Chains<'a> {
-    pub(crate) fn new(fields: Vec<Field<'a>>, hops: &Hops<'a>) -> Self {
+    /// `folder`: whether plugins can be taken from a folder by name.
+    pub(crate) fn new(fields: Vec<Field<'a>>, hops: &Hops<'a>, folder: bool) -> Self {
         let mut named = HashMap::with_capacity(fields.len());
         for field in fields {
             match field.name() {
-                Some(name) => drop(named.insert(name, chain(&field, hops))),
+                Some(name) => drop(named.insert(name, chain(&field, hops, folder))),
                 None => field.error("chain without a name".to_owned(), "expected name: chain-0"),
             }
         }
@@ -67,13 +75,13 @@ impl<'a> Chains<'a> {
     }
 }
 
-fn chain(field: &Field<'_>, named: &Hops<'_>) -> Option<Servers> {
+fn chain(field: &Field<'_>, named: &Hops<'_>, folder: bool) -> Option<Servers> {
     let map = field.map()?;
     map.get(&["name"]);
     let hops = map.get(&["hops"]).map(|f| f.list()).unwrap_or_default();
     map.finish(&["metadata"], &[]);
     match &hops[..] {
-        [hop] => servers(hop, Some(named)),
+        [hop] => servers(hop, Some(named), folder),
         [] => {
             field.error("chain without a hop".to_owned(), "expected hops: [{ nodes: [...] }]");
             None
@@ -87,22 +95,31 @@ fn chain(field: &Field<'_>, named: &Hops<'_>) -> Option<Servers> {
 }
 
 /// A hop in a chain: its own nodes, or those of the hop in `hops` that it names.
-fn servers(field: &Field<'_>, named: Option<&Hops<'_>>) -> Option<Servers> {
+fn servers(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<Servers> {
     let map = field.map()?;
     let name = map.filled(&["name"]);
     let nodes = map.get(&["nodes"]).map(|f| f.list()).unwrap_or_default();
+    let plugin = map.filled(&["plugin"]).and_then(|field| {
+        let plugin = plugins::binding(&field, folder)?;
+        if !plugin.allow.is_empty() {
+            let help = "a server needs its connector and dialer: expected it among the nodes";
+            field.error("allowAddresses at a hop of a chain".to_owned(), help);
+        }
+        Some(plugin)
+    });
     let choice = Choice::read(&map);
     map.finish(&["reload", "metadata"], NEEDED_HOP);
     if !nodes.is_empty() {
         let read: Vec<_> = nodes.iter().map(|node| server(node, &choice)).collect();
         let (servers, nodes) = read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
-        return Some((servers, HopSettings { nodes, strategy: choice.strategy }));
+        let choice = HopSettings { nodes, strategy: choice.strategy };
+        return Some(Servers { servers, choice, plugin });
     }
     match (name, named) {
         (Some(name), Some(hops)) => {
             let text = name.text()?;
             if let Some(hop) = hops.find(text) {
-                return servers(hop, None);
+                return servers(hop, None, folder);
             }
             name.error(format!("no nodes, and there is no hop {text:?}"), hops.nearest(text));
         }

@@ -121,7 +121,7 @@ pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &'a [Tree]) -> 
     let folder = plugins.folder.is_some();
     let ingresses = ingresses.iter().filter_map(|field| ingress::read(field, folder)).collect();
     let hops = Hops::new(hops);
-    let chains = Chains::new(chains, &hops);
+    let chains = Chains::new(chains, &hops, folder);
     let scope = Scope { hops, chains, ingresses, ports: RefCell::default(), folder, tls };
     let read = |(index, field)| service::read(index, field, &scope);
     let checked = services.iter().enumerate().filter_map(read).collect();

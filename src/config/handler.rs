@@ -92,7 +92,7 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         if !matches!(kind, "tcp" | "rtcp") {
             no_forwarder(kind, part.forwarder);
         }
-        if matches!((kind, part.listener), ("tunnel" | "relay", Some(Listener::Rtcp(_)))) {
+        if matches!((kind, part.listener), ("tunnel" | "relay", Some(Listener::Rtcp { .. }))) {
             map.error(
                 format!("handler {kind} on a listener of type rtcp"),
                 "expected listener: { type: tcp }, or another that opens a port",

@@ -69,7 +69,12 @@ pub enum Listener {
         channel: Box<channel::ServerSettings>,
     },
     /// `rtcp`: a session with the server that the chain names.
-    Rtcp(client::Settings),
+    Rtcp {
+        /// The session.
+        client: client::Settings,
+        /// `plugin` of the hop: asked which server.
+        plugin: Option<Plugin>,
+    },
 }
 
 /// `handler.type`.

@@ -1,5 +1,6 @@
 //! `services[]`, and the listener of each.
 
+use super::chain::Servers;
 use super::check::Scope;
 use super::reader::{Field, Map};
 use super::settings::{
@@ -159,8 +160,9 @@ fn rtcp(
     metadata: [&Map<'_>; 2],
 ) -> Option<Listener> {
     let (handshake_timeout, connect_timeout) = waits(metadata);
-    let (servers, choice) = scope.chains().resolve(chain)?;
-    Some(Listener::Rtcp(Settings { bind: addr?, servers, choice, handshake_timeout, connect_timeout }))
+    let Servers { servers, choice, plugin } = scope.chains().resolve(chain)?;
+    let client = Settings { bind: addr?, servers, choice, handshake_timeout, connect_timeout };
+    Some(Listener::Rtcp { client, plugin })
 }
 
 /// For the header of a stream or the BIND reply, and for the connection to the server.

@@ -138,8 +138,9 @@ impl State {
     /// After it: the request is forgotten, and lines that were too many are counted in one.
     pub(super) fn end(&mut self) {
         self.asked = Asked::default();
-        let dropped = std::mem::take(&mut self.lines_dropped);
-        if dropped > 0 && self.shared.lines.take(clock()) {
+        // The count waits for the next call where this one's second has no line left.
+        if self.lines_dropped > 0 && self.shared.lines.take(clock()) {
+            let dropped = std::mem::take(&mut self.lines_dropped);
             tracing::warn!(plugin = &*self.shared.name, dropped, "plugin logs too much: lines were dropped");
         }
     }
@@ -148,6 +149,8 @@ impl State {
         if let Some(captured) = &mut self.captured {
             if captured.len() < LINES_PER_CALL as usize {
                 captured.push((level_name(level).to_owned(), one_line(message, MAX_LINE)));
+            } else {
+                self.lines_dropped += 1;
             }
             return;
         }
@@ -164,6 +167,16 @@ impl State {
             host::Level::Warn => tracing::warn!(plugin, message, "plugin says"),
             host::Level::Error => tracing::error!(plugin, message, "plugin says"),
         }
+    }
+
+    /// Ends the capture; that lines were too many is one more of them.
+    pub(super) fn take_captured(&mut self) -> Vec<(String, String)> {
+        let mut captured = self.captured.take().unwrap_or_default();
+        let dropped = std::mem::take(&mut self.lines_dropped);
+        if dropped > 0 {
+            captured.push(("warn".to_owned(), format!("too many lines: {dropped} more were dropped")));
+        }
+        captured
     }
 
     /// A line of a guest's standard output.

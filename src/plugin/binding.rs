@@ -230,6 +230,11 @@ pub struct Allow {
 }
 
 impl Allow {
+    /// Whether nothing is permitted.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.hosts.is_empty()
+    }
+
     /// Reads entries such as `10.0.0.0/8`, `192.0.2.1` or `*.svc.example`; the error is the entry that is none.
     pub fn parse<'t>(entries: impl IntoIterator<Item = &'t str>) -> Result<Self, String> {
         let mut allow = Self::default();

@@ -11,7 +11,7 @@ mod stamp;
 mod watch;
 
 use super::binding::{Binding, OnError};
-use super::{Plugin, Runtime, Status};
+use super::{Plugin, Runtime, Status, Version};
 use arc_swap::ArcSwap;
 use job::Outcome;
 use scan::Scan;
@@ -164,7 +164,8 @@ impl Folder {
     pub fn status(&self) -> Vec<Status> {
         let plugins = self.plugins().clone();
         let status = plugins.iter().map(|((_, config), plugin)| (config, plugin.status()));
-        status.map(|(config, status)| Status { own_config: config.is_some(), ..status }).collect()
+        let hash = |config: &String| Version::of(config.as_bytes()).to_string();
+        status.map(|(config, status)| Status { config: config.as_ref().map(hash), ..status }).collect()
     }
 
     fn plugins(&self) -> MutexGuard<'_, Named> {

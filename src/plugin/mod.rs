@@ -159,8 +159,8 @@ pub struct Status {
     pub name: String,
     /// The hash of the file in use; absent while there is none.
     pub version: Option<String>,
-    /// Whether it is bound with a configuration of its own, in place of the one beside its file.
-    pub own_config: bool,
+    /// The hash of the configuration that it is bound with, if that is not the one beside its file.
+    pub config: Option<String>,
     /// `ingress`, `forwarder` or both.
     pub kinds: Vec<&'static str>,
     /// Seconds since 1970 of the last change of version or configuration.
@@ -278,7 +278,7 @@ impl Plugin {
         let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|d| d.as_secs());
         Status {
             name: self.name().to_owned(),
-            own_config: false,
+            config: None,
             version: current.as_ref().map(|generation| generation.pool.compiled.version.to_string()),
             kinds: [(roles.ingress, "ingress"), (roles.forwarder, "forwarder")]
                 .into_iter()

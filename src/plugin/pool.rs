@@ -240,7 +240,7 @@ impl Pool {
             let answer = call(exports, store);
             trial = Trial {
                 elapsed: started.elapsed(),
-                log: store.data_mut().captured.take().unwrap_or_default(),
+                log: store.data_mut().take_captured(),
                 memory: store.data().meter.memory,
             };
             answer

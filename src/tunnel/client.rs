@@ -14,6 +14,7 @@ use crate::channel::tls::TlsError;
 use crate::channel::{self, ChannelError, Dialed, Dialer};
 use crate::mux;
 use crate::net::{BoxStream, Conn, Via};
+use crate::route::Forwarder;
 use crate::route::hop::{HopSettings, Tried};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Command, Feature, Status, TunnelFeature};
@@ -137,16 +138,23 @@ pub(crate) struct Client {
     settings: Settings,
     /// One for each server.
     dialers: Vec<Dialer>,
+    /// Asked which server.
+    plugin: Option<Arc<dyn Forwarder>>,
     shutdown: Shutdown,
 }
 
 impl Client {
     /// Reads the files that the dialers need.
-    pub(crate) fn new(service: &str, settings: &Settings, shutdown: &Shutdown) -> Result<Self, TlsError> {
+    pub(crate) fn new(
+        service: &str,
+        settings: &Settings,
+        plugin: Option<Arc<dyn Forwarder>>,
+        shutdown: &Shutdown,
+    ) -> Result<Self, TlsError> {
         let dialer = |server: &Server| Dialer::new(&server.channel, &server.name, shutdown);
         let dialers = settings.servers.iter().map(dialer).collect::<Result<_, _>>()?;
         let (service, settings) = (service.to_owned(), settings.clone());
-        Ok(Self { service, settings, dialers, shutdown: shutdown.clone() })
+        Ok(Self { service, settings, dialers, plugin, shutdown: shutdown.clone() })
     }
 
     /// Keeps a session up until the process stops, and gives each of its streams to `serve`.
@@ -157,7 +165,7 @@ impl Client {
     {
         let Self { service, settings, shutdown, .. } = self;
         let mut backoff = Backoff::default();
-        let choice = Choice::new(service, &settings.choice);
+        let choice = Choice::new(service, &settings.choice, self.plugin.clone());
         while !shutdown.stop.is_cancelled() {
             let round = self.try_servers(&choice, &serve).await;
             if shutdown.stop.is_cancelled() {
@@ -179,9 +187,9 @@ impl Client {
         F: Future<Output = ()> + Send,
     {
         let Self { service, settings, shutdown, .. } = self;
-        let mut round = Round::Unauthorized;
+        let mut round = None;
         let mut tried = Tried::new();
-        while let Some((index, node)) = choice.next(&mut tried) {
+        while let Some((index, node)) = choice.next(&mut tried).await {
             let (Some(server), Some(dialer)) = (settings.servers.get(index), self.dialers.get(index)) else {
                 break;
             };
@@ -200,20 +208,22 @@ impl Client {
                     if lasted || shutdown.stop.is_cancelled() {
                         return Round::Lasted;
                     }
-                    round = Round::Short;
+                    round = Some(Round::Short);
                 }
                 Err(error) => {
                     // What carried it may be dead without knowing.
                     dialer.forget().await;
                     choice.mark(&node, false);
                     warn!(service, node = server.name, addr = %server.addr, %error, "cannot connect");
-                    if !error.is_unauthorized() && round == Round::Unauthorized {
-                        round = Round::Failed;
-                    }
+                    round = match (round, error.is_unauthorized()) {
+                        (None | Some(Round::Unauthorized), true) => Some(Round::Unauthorized),
+                        (Some(Round::Short), _) => round,
+                        _ => Some(Round::Failed),
+                    };
                 }
             }
         }
-        round
+        round.unwrap_or(Round::Failed)
     }
 }
 

@@ -34,17 +34,21 @@ impl Desk {
     }
 
     fn run(&self, arguments: &[&str]) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        command
             .arg("plugin")
             .args(arguments)
             // On a machine that is busy with other tests five milliseconds may go by without a plugin's doing.
             .args(["--deadline", "50ms"].iter().filter(|_| arguments[0] != "new"))
             .current_dir(self.0.path())
-            .env("XDG_CACHE_HOME", self.path("cache"))
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+            .env("XDG_CACHE_HOME", self.path("cache"));
+        command
     }
 
     /// Runs with `--json`: exit status and object.
@@ -235,6 +239,21 @@ fn without_a_result_json_says_why() {
         assert_eq!((code, &json["ok"]), (2, &false.into()), "{arguments:?}: {json}");
         assert!(json["error"].as_str().unwrap().contains(told), "{arguments:?}: {json}");
     }
+}
+
+/// A script takes the exit status at its word.
+#[test]
+fn a_report_that_cannot_be_written_is_no_success() {
+    let desk = Desk::new(&["fixed", "bad"]);
+    let mut command = desk.command(&["call", "fixed.wasm", "--host", "a.example"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let said = command.stdout(full).output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("cannot write the report: "));
+
+    let (_, json) = desk.json(&["call", "bad.wasm", "--host", "g.example"]);
+    let log = json["log"].as_array().unwrap();
+    assert_eq!((log.len(), &log[16]["message"]), (17, &"too many lines: 9984 more were dropped".into()));
 }
 
 #[test]

@@ -223,6 +223,41 @@ async fn a_forwarder_asks_which_node_and_again_when_it_is_down() {
     assert!(status == 200 && body.starts_with("b "), "the first of those that are left: {status} {body}");
 }
 
+/// A client asks the plugin of its chain which server it is to serve; nobody else would leave the first one alone.
+#[test]
+fn a_chain_asks_which_server() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("plugins.d")).unwrap();
+    // ok({ node(1), none }) at 0
+    let second =
+        "(module (memory (export \"memory\") 1) (data (i32.const 4) \"\\01\\00\\00\\00\\01\\00\\00\\00\")
+        (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+        (func (export \"select\") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) i32.const 0))";
+    let (first, port) = (free_port(), free_port());
+    let server =
+        Ours.start(&format!("services: [{{ addr: '127.0.0.1:{port}', handler: {{ type: tunnel }} }}]\n"));
+    server.wait_for(&["listening"]);
+    let client = Ours.start(&format!(
+        "{}services:
+- addr: :0
+  handler: {{ type: whoami }}
+  listener: {{ type: rtcp, chain: c }}
+chains:
+- name: c
+  hops:
+  - plugin: {{ type: wasm, name: second }}
+    nodes:
+    - {{ name: first, addr: 127.0.0.1:{first}, connector: {{ type: tunnel }} }}
+    - {{ name: second, addr: 127.0.0.1:{port}, connector: {{ type: tunnel }} }}
+",
+        plugins(dir.path())
+    ));
+    client.wait_for(&["no server", "second"]);
+    put(&dir.path().join("plugins.d"), "second.wasm", &wat::parse_str(second).unwrap());
+    client.wait_for(&["connected", "node=\"second\""]);
+    assert!(!client.log().contains("cannot connect"), "{}", client.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forwarder_asks_for_tls_by_its_server_name() {
     let (tls, ca, _dir) = backend::https("tls", "1.example").await;

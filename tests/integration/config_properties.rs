@@ -115,7 +115,7 @@ proptest! {
              {{ handshakeTimeout: {time} }} }}\nchains: [{{ name: c, hops: [{{ name: h{inside} }}] }}]\n{hops}\n"
         );
         let loaded = load(text.clone()).map_err(|p| TestCaseError::fail(format!("{text}\n{}", shown(&p))))?;
-        let Listener::Rtcp(settings) = &loaded.config.services[0].listener else { panic!("{text}") };
+        let Listener::Rtcp { client: settings, .. } = &loaded.config.services[0].listener else { panic!("{text}") };
         prop_assert_eq!(settings.handshake_timeout, wait);
         prop_assert_eq!(settings.servers[0].addr.to_string(), form);
         prop_assert_eq!(settings.servers[0].connector, Connector::Tunnel { id: expected, weight });

@@ -12,7 +12,7 @@ const PROBES: &[&str] = &[
     "@\nlog: {@}\nplugins: {@, limits: {@}}\nservices: [{@, metadata: {@}, listener: {@, metadata: {@}}, handler: {@, type: tcp, metadata: {@}}, \
      forwarder: {@, plugin: {@, type: wasm, path: a.wasm}, selector: {@}, nodes: [{@, filter: {@}, matcher: {@}, metadata: {@}}]}}]\n\
      ingresses: [{@, name: i, plugin: {@, type: wasm, path: a.wasm}, rules: [{@, hostname: h, endpoint: e}]}]\n\
-     chains: [{@, name: c, hops: [{@, selector: {@}, nodes: [{@, dialer: {@}, metadata: {@}, \
+     chains: [{@, name: c, hops: [{@, selector: {@}, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, dialer: {@}, metadata: {@}, \
      connector: {@, type: tunnel, auth: {@}, metadata: {@}}}]}]}]\n",
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {nodes: [{@}]}}]",
     "services: [{addr: ':1', handler: {type: tunnel, metadata: {@, entrypoints: [{@}]}}}]",

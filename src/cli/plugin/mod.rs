@@ -15,7 +15,7 @@ use crate::plugin::{CompiledCache, InstallError, Limits, Runtime, Workbench};
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -107,8 +107,8 @@ impl From<InstallError> for Failure {
 
 pub(super) fn run(command: &Command) -> ExitCode {
     let filter = if matches!(command.tool, Tool::Bench(_)) { QUIET_LOG } else { LOG };
-    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(std::io::stderr);
-    let log = log.with_ansi(std::io::stderr().is_terminal());
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(io::stderr);
+    let log = log.with_ansi(io::stderr().is_terminal());
     // Whoever has set one up already sees the lines there.
     drop(log.without_time().with_target(false).try_init());
     let (form, report) = match &command.tool {
@@ -119,10 +119,13 @@ pub(super) fn run(command: &Command) -> ExitCode {
         Tool::Bench(arguments) => (arguments.form, bench::run(arguments)),
     };
     match report {
-        Ok(Report { ok, text, json }) => {
-            print(&if form.json { format!("{json}\n") } else { text });
-            ExitCode::from(u8::from(!ok))
-        }
+        Ok(Report { ok, text, json }) => match print(&if form.json { format!("{json}\n") } else { text }) {
+            Ok(()) => ExitCode::from(u8::from(!ok)),
+            Err(error) => {
+                super::print(&format!("pointsman: cannot write the report: {error}\n"));
+                ExitCode::from(2)
+            }
+        },
         Err(Failure::Plugin(problem)) => {
             fail(form, &problem);
             ExitCode::FAILURE
@@ -147,15 +150,19 @@ pub(super) fn misused(error: &clap::Error) -> ExitCode {
 /// Says why there is no report.
 fn fail(form: Form, problem: &str) {
     if form.json {
-        print(&format!("{}\n", serde_json::json!({ "ok": false, "error": problem })));
+        // The exit status says it as well.
+        drop(print(&format!("{}\n", serde_json::json!({ "ok": false, "error": problem }))));
     } else {
         super::print(&format!("pointsman: {problem}\n"));
     }
 }
 
 /// To standard output; when that is closed nobody is reading.
-fn print(text: &str) {
-    drop(std::io::stdout().write_all(text.as_bytes()));
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 impl PluginFile {

@@ -104,7 +104,8 @@ fn client(servers: Vec<Server>) -> (JoinHandle<()>, Shutdown) {
     };
     let shutdown = Shutdown::default();
     let ours = shutdown.clone();
-    let task = tokio::spawn(async move { Client::new("test", &settings, &ours).unwrap().run(echo).await });
+    let task =
+        tokio::spawn(async move { Client::new("test", &settings, None, &ours).unwrap().run(echo).await });
     (task, shutdown)
 }
 
