@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 use pointsman::addr::Host;
-use pointsman::config::{self, Handler, Source};
+use pointsman::config::{self, Source, Targets};
 use pointsman::route::hop::{Hop, HopSettings, NodeSettings, Strategy, Tried};
 use pointsman::route::ingress::Table;
 use pointsman::route::rule::Rule;
@@ -73,7 +73,7 @@ fn documents() {
         let load = start.elapsed();
         let (table, problems) = Table::new(&loaded.config.ingresses[0].rules);
         assert!(problems.is_empty());
-        let Handler::Forward { hop, .. } = &loaded.config.services[0].handler else { panic!() };
+        let Targets { hop, .. } = loaded.config.services[0].handler.targets().unwrap();
         let hop = Hop::new(hop.clone());
         let all = start.elapsed();
         let memory = peak() - before;

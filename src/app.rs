@@ -2,8 +2,9 @@
 
 mod plugins;
 
+use crate::chain::Chain;
 use crate::channel::{Acceptor, Kind};
-use crate::config::{Config, Handler, Listener as ListenerConfig, Service};
+use crate::config::{self, Config, Handler, Listener as ListenerConfig, Service, Targets};
 use crate::entrypoint::{self, Entrypoint};
 use crate::forward::Forward;
 use crate::net::listen::{self, Listener, Permit};
@@ -37,21 +38,22 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     for ingress in &config.ingresses {
         ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress)?);
     }
-    let (mut forwarders, mut hops) = (HashMap::new(), HashMap::new());
+    let mut forwarders = HashMap::new();
     for service in &config.services {
-        if let Handler::Forward { plugin: Some(plugin), .. } = &service.handler {
+        if let Some(Targets { plugin: Some(plugin), .. }) = service.handler.targets() {
             forwarders.insert(service.name.as_str(), plugins.forwarder(plugin)?);
         }
-        if let ListenerConfig::Rtcp { plugin: Some(plugin), .. } = &service.listener {
-            hops.insert(service.name.as_str(), plugins.forwarder(plugin)?);
-        }
+    }
+    let mut chains = HashMap::new();
+    for (name, chain) in &config.chains {
+        chains.insert(name.as_str(), Arc::new(self::chain(chain, &mut plugins, shutdown)?));
     }
     let plugins = spawn_blocking(move || {
         plugins.watch();
         plugins
     });
     let plugins = plugins.await?;
-    let app = App { ingresses, forwarders, hops, node: Uuid::new_v4(), shutdown };
+    let app = App { ingresses, forwarders, chains, node: Uuid::new_v4(), shutdown };
     // All ports first: a file that cannot run does not run in part.
     let mut parts = Vec::new();
     for service in &config.services {
@@ -73,35 +75,38 @@ fn table(rules: &[Rule]) -> Arc<dyn Ingress> {
     Arc::new(Table::new(rules).0)
 }
 
+fn chain(chain: &config::Chain, plugins: &mut Plugins, shutdown: &Shutdown) -> Result<Chain> {
+    let mut hops = Vec::new();
+    for hop in &chain.hops {
+        let forwarder = hop.plugin.as_ref().map(|plugin| plugins.forwarder(plugin)).transpose()?;
+        hops.push((&hop.settings, forwarder));
+    }
+    Ok(Chain::new(hops, shutdown)?)
+}
+
 struct App<'a> {
     ingresses: Ingresses<'a>,
     /// By the name of the service.
     forwarders: HashMap<&'a str, Arc<dyn Forwarder>>,
-    /// The same for the servers of rtcp listeners.
-    hops: HashMap<&'a str, Arc<dyn Forwarder>>,
+    /// By name.
+    chains: HashMap<&'a str, Arc<Chain>>,
     /// This process in `Gost-Forwarded-Node`.
     node: Uuid,
     shutdown: &'a Shutdown,
 }
 
 impl App<'_> {
+    fn chain(&self, name: &str) -> Result<Arc<Chain>> {
+        self.chains.get(name).cloned().with_context(|| format!("there is no chain {name:?}"))
+    }
+
     /// The tasks of one service, its ports open.
     async fn service(&self, service: &Service) -> Result<Vec<Task>> {
         let name = service.name.clone();
         let shutdown = self.shutdown.clone();
         match &service.handler {
-            Handler::Forward { settings, hop, .. } => {
-                let (hop, since) = (Hop::new(hop.clone()), Instant::now());
-                let forwarder = self.forwarders.get(name.as_str()).cloned();
-                let forward = Arc::new(Forward {
-                    service: name,
-                    settings: settings.clone(),
-                    hop,
-                    forwarder,
-                    metadata: Arc::clone(&service.metadata),
-                    since,
-                    shutdown,
-                });
+            Handler::Forward(targets) => {
+                let forward = Arc::new(self.forward(service, targets)?);
                 self.either(service, move |conn, permit| {
                     let forward = Arc::clone(&forward);
                     async move { forward.serve(conn, permit).await }
@@ -116,9 +121,12 @@ impl App<'_> {
                 })
                 .await
             }
-            Handler::Relay(settings) => {
+            Handler::Relay { settings, targets, fixed } => {
+                let forward = self.forward(service, targets)?;
+                let targets = tunnel::relay::Targets { forward, fixed: *fixed };
                 let server =
-                    Arc::new(tunnel::relay::Server { service: name, settings: settings.clone(), shutdown });
+                    tunnel::relay::Server { service: name, settings: settings.clone(), targets, shutdown };
+                let server = Arc::new(server);
                 let task = self.port(service, move |conn, permit| {
                     let server = Arc::clone(&server);
                     async move { server.serve(conn, permit).await }
@@ -129,6 +137,23 @@ impl App<'_> {
                 self.tunnel(service, settings, entrypoints, rules).await
             }
         }
+    }
+
+    fn forward(&self, service: &Service, targets: &Targets) -> Result<Forward> {
+        let chain = match &targets.chain {
+            Some(name) => self.chain(name)?,
+            None => Arc::new(Chain::straight()),
+        };
+        Ok(Forward {
+            service: service.name.clone(),
+            settings: targets.settings.clone(),
+            hop: Hop::new(targets.hop.clone()),
+            forwarder: self.forwarders.get(service.name.as_str()).cloned(),
+            chain,
+            metadata: Arc::clone(&service.metadata),
+            since: Instant::now(),
+            shutdown: self.shutdown.clone(),
+        })
     }
 
     async fn tunnel(
@@ -188,11 +213,12 @@ impl App<'_> {
         S: Fn(Conn, Option<Permit>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send,
     {
-        let ListenerConfig::Rtcp { client: settings, .. } = &service.listener else {
+        let ListenerConfig::Rtcp { client: settings, chain } = &service.listener else {
             return Ok(vec![self.port(service, move |conn, permit| serve(conn, Some(permit))).await?]);
         };
-        let hop = self.hops.get(service.name.as_str()).cloned();
-        let client = Client::new(&service.name, settings, hop, self.shutdown)?;
+        let (settings, chain) = (settings.clone(), self.chain(chain)?);
+        let client =
+            Client { service: service.name.clone(), settings, chain, shutdown: self.shutdown.clone() };
         Ok(vec![Box::pin(async move {
             client.run(move |conn| serve(conn, None)).await;
         })])

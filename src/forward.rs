@@ -5,17 +5,17 @@
 
 use crate::addr::Host;
 use crate::addr::HostPort;
+use crate::chain::{Ask, Chain, ChainError};
+use crate::channel::Dialed;
 use crate::http::failure::Failure;
 use crate::http::{self, Asked, Fresh, Pool, Way};
-use crate::net::dial::dial;
 use crate::net::listen::Permit;
-use crate::net::{Conn, Via, pipe};
+use crate::net::{BoxStream, Conn, Via, pipe};
 use crate::record::{Record, Route};
 use crate::route::hop::{Active, Hop, Tried};
 use crate::route::{Extra, Forwarder, Node, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
-use crate::tunnel::server::pipe_limits;
 use crate::wire::proxy;
 use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
@@ -50,6 +50,8 @@ pub(crate) struct Forward {
     pub(crate) hop: Hop,
     /// Asked before the hop's own strategy.
     pub(crate) forwarder: Option<Arc<dyn Forwarder>>,
+    /// The way to the nodes.
+    pub(crate) chain: Arc<Chain>,
     /// What the service's `metadata` says, for whom `forwarder` asks.
     pub(crate) metadata: Arc<Pairs>,
     /// When the hop was made: failure marks are counted from here.
@@ -124,12 +126,11 @@ impl Forward {
         let record = record.host(&hostname).protocol(protocol);
         let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
-        let (mut node, announce) = (None, self.announce(client, conn.local));
-        let reached =
-            self.reach(&request, port, &announce, &mut Tried::new(), &mut node, &mut http::NoPool).await;
+        let mut node = None;
+        let reached = self.reach_once(&request, port, conn.local, &mut node).await;
         let record = record.route(route_of(node.as_deref(), conn.via.as_deref()));
         let stream = match reached {
-            Ok(Way::Fresh(fresh)) => fresh.stream,
+            Ok(stream) => stream,
             Err(failure) => return record.failed(failure.outcome(), &failure).connection(),
         };
         let _active = node.as_ref().map(Active::new);
@@ -138,12 +139,13 @@ impl Forward {
         record.pipe(visitor, target, self.pipe_limits(), 0).await;
     }
 
-    fn pipe_limits(&self) -> pipe::Limits {
-        pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout)
+    pub(crate) fn pipe_limits(&self) -> pipe::Limits {
+        let Settings { half_close_timeout, idle_timeout, .. } = self.settings;
+        pipe::Limits { half_close_timeout, idle_timeout }
     }
 
     /// What is known of the service and was told by a tunnel server about a stream, where there is somebody to ask for it.
-    fn extra(&self, via: Option<&Via>) -> Extra {
+    pub(crate) fn extra(&self, via: Option<&Via>) -> Extra {
         if self.forwarder.is_none() {
             return Extra::default();
         }
@@ -170,6 +172,20 @@ impl Forward {
         self.settings.proxy_protocol.map_or_else(Bytes::new, |version| proxy::encode(version, client, local))
     }
 
+    /// A connection to a node for a visitor that is passed on as it is; `last` becomes the node that was chosen last.
+    pub(crate) async fn reach_once(
+        &self,
+        request: &Request<'_>,
+        port: u16,
+        local: SocketAddr,
+        last: &mut Option<Arc<Node>>,
+    ) -> Result<BoxStream, Failure> {
+        let announce = self.announce(request.client, local);
+        match self.reach(request, port, &announce, &mut Tried::new(), last, &mut http::NoPool).await? {
+            Way::Fresh(fresh) => Ok(fresh.stream),
+        }
+    }
+
     /// Chooses and dials until a node answers, or one is found that `pool` leads to; those that do not answer are marked.
     /// `last` becomes the node that was chosen last. A new connection begins with `announce`.
     async fn reach<P: Pool>(
@@ -189,7 +205,7 @@ impl Forward {
                 return Err(failure.unwrap_or_else(no_route));
             };
             *last = Some(Arc::clone(&node));
-            let Some(target) = target(&node, request, port) else {
+            let Some(target) = self.target(&node, request, port) else {
                 failure = Some(Failure::Down(format!(
                     "node {:?} names no host and port, and neither does the request",
                     node.name
@@ -202,30 +218,38 @@ impl Forward {
                 *tried = before;
                 return Ok(Way::Kept(kept));
             }
-            match dial(&target, self.settings.connect_timeout).await {
-                Ok(mut stream) => {
-                    // Into the empty buffer of a new socket; one that is lost already says so when it is used.
+            let ask = Ask { request, connect_timeout: self.settings.connect_timeout };
+            match self.chain.connect(&target, ask).await {
+                Ok(Dialed { mut stream, .. }) => {
+                    // Into the empty buffer of a new connection; one that is lost already says so when it is used.
                     let _ = stream.write_all(announce).await;
-                    let (stream, route) = (Box::new(stream), Route::default());
-                    return Ok(Way::Fresh(Fresh { stream, key, route, silence: None }));
+                    return Ok(Way::Fresh(Fresh { stream, key, route: Route::default(), silence: None }));
                 }
-                Err(error) if error.is_exhausted() => return Err(Failure::Exhausted(error.to_string())),
-                Err(error) => {
+                Err(ChainError::Exhausted(error)) => return Err(Failure::Exhausted(error)),
+                // No other node is nearer.
+                Err(ChainError::Way(error) | ChainError::Node(error)) => {
+                    warn!(service = self.service, %error, "no way to the nodes");
+                    return Err(Failure::Down(error));
+                }
+                Err(ChainError::Target(error)) => {
                     node.health.failed(self.since.elapsed());
                     warn!(service = self.service, node = &*node.name, %error, "node failed");
-                    failure = Some(Failure::Down(error.to_string()));
+                    failure = Some(Failure::Down(error));
                 }
             }
         }
     }
-}
 
-/// Where to dial; a port that neither the node nor its protocol names is the one that was asked for.
-fn target(node: &Node, request: &Request<'_>, port: u16) -> Option<HostPort> {
-    let asked = || HostPort::new(request.hostname.clone(), port);
-    node.target(request)
-        .or_else(|| node.addr.is_none().then(asked))
-        .filter(|t| !t.host.is_empty() && t.port != 0)
+    /// Where to connect to; a port that neither the node nor its protocol names is the one that was asked for. To a tunnel a port
+    /// says nothing, and 0 is one as well.
+    fn target(&self, node: &Node, request: &Request<'_>, port: u16) -> Option<HostPort> {
+        let asked = || HostPort::new(request.hostname.clone(), port);
+        let chained = !self.chain.is_straight();
+        node.target(request)
+            .or_else(|| node.addr.clone().filter(|_| chained))
+            .or_else(|| node.addr.is_none().then(asked))
+            .filter(|t| !t.host.is_empty() && (t.port != 0 || chained))
+    }
 }
 
 /// The nodes tried for one request.
@@ -309,7 +333,7 @@ impl http::Router for Visitor<'_> {
 }
 
 /// The node, and what the tunnel server told about the stream.
-fn route_of(node: Option<&Node>, via: Option<&Via>) -> Route {
+pub(crate) fn route_of(node: Option<&Node>, via: Option<&Via>) -> Route {
     let id = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
     Route {
         rule: node.map(|node| node.condition.to_string()).unwrap_or_default(),

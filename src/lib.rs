@@ -7,21 +7,25 @@
 //! | 0 | `addr` |
 //! | 1 | `wire` |
 //! | 2 | `route`, `net`, `shutdown`, `telemetry` |
-//! | 3 | `mux`, `plugin`, `record`, `sniff` |
+//! | 3 | `handshake`, `mux`, `plugin`, `record`, `sniff` |
 //! | 4 | `channel`, `http` |
-//! | 5 | `tunnel` |
-//! | 6 | `entrypoint`, `forward`, `whoami` |
-//! | 7 | `config` |
-//! | 8 | `app` |
-//! | 9 | `cli` |
+//! | 5 | `chain` |
+//! | 6 | `forward`, `whoami` |
+//! | 7 | `tunnel` |
+//! | 8 | `entrypoint` |
+//! | 9 | `config` |
+//! | 10 | `app` |
+//! | 11 | `cli` |
 
 pub mod addr;
 pub mod app;
+pub mod chain;
 pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod entrypoint;
 pub mod forward;
+mod handshake;
 pub mod http;
 pub mod mux;
 pub mod net;

@@ -29,11 +29,12 @@ impl Plugins {
     pub(super) fn new(config: &config::Config) -> Result<Self> {
         let settings = &config.plugins;
         let forwarder = |service: &config::Service| {
-            matches!(service.handler, config::Handler::Forward { plugin: Some(_), .. })
-                || matches!(service.listener, config::Listener::Rtcp { plugin: Some(_), .. })
+            service.handler.targets().is_some_and(|targets| targets.plugin.is_some())
         };
-        let bound =
-            config.ingresses.iter().any(|i| i.plugin.is_some()) || config.services.iter().any(forwarder);
+        let hop = |hop: &config::ChainHop| hop.plugin.is_some();
+        let bound = config.ingresses.iter().any(|i| i.plugin.is_some())
+            || config.services.iter().any(forwarder)
+            || config.chains.values().any(|chain| chain.hops.iter().any(hop));
         let wanted = bound || settings.folder.is_some();
         let runtime = wanted.then(|| Runtime::new(settings.limits.clone(), cache(settings.cache.as_deref())));
         let runtime = runtime.transpose().context("cannot set up the plugin engine")?;

@@ -4,11 +4,11 @@ use super::{ChannelError, Kind, Layer, http2, tls, websocket};
 use crate::addr::HostPort;
 use crate::mux::{self, Session};
 use crate::net::BoxStream;
-use crate::net::dial::dial;
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -46,6 +46,28 @@ pub struct Dialed {
     pub local: SocketAddr,
 }
 
+impl From<TcpStream> for Dialed {
+    fn from(socket: TcpStream) -> Self {
+        let local = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        Self { stream: Box::new(socket), local }
+    }
+}
+
+/// Why there is no data channel.
+#[derive(Debug)]
+pub enum Failed<E> {
+    /// What was to carry it did not come about.
+    Below(E),
+    /// Its own layers.
+    Channel(ChannelError),
+}
+
+impl<E, C: Into<ChannelError>> From<C> for Failed<E> {
+    fn from(error: C) -> Self {
+        Self::Channel(error.into())
+    }
+}
+
 /// A connection that carries many streams.
 #[derive(Debug, Clone)]
 struct Carrier {
@@ -74,11 +96,14 @@ impl Dialer {
         })
     }
 
-    /// A connection to the server at `addr`: a stream on the connection that is there, or a new one.
-    pub async fn connect(&self, addr: &HostPort, connect_timeout: Duration) -> Result<Dialed, ChannelError> {
+    /// A connection to the server at `addr`: a stream on the connection that is there, or a new one on what `below` comes to.
+    pub async fn connect<E>(
+        &self,
+        addr: &HostPort,
+        below: impl Future<Output = Result<Dialed, E>>,
+    ) -> Result<Dialed, Failed<E>> {
         if !self.carries_streams() {
-            let (stream, local) = self.layers(addr, connect_timeout).await?;
-            return Ok(Dialed { stream, local });
+            return self.layers(addr, below).await;
         }
         let mut slot = self.carrier.lock().await;
         if let Some(carrier) = &*slot
@@ -86,10 +111,10 @@ impl Dialer {
         {
             return Ok(dialed);
         }
-        let carrier = self.carry(addr, connect_timeout).await?;
+        let carrier = self.carry(addr, below).await?;
         let dialed = self.limited(carrier.open()).await;
         *slot = Some(carrier);
-        dialed
+        Ok(dialed?)
     }
 
     /// What is there now is not to be trusted: the next connection is a new one. Streams on it go on.
@@ -101,16 +126,14 @@ impl Dialer {
         self.settings.mux.is_some() || matches!(self.settings.layer, Layer::Http2(_))
     }
 
-    /// TCP and what lies on it, but for what makes it many.
-    async fn layers(
+    /// What lies on it, but for what makes it many.
+    async fn layers<E>(
         &self,
         addr: &HostPort,
-        connect_timeout: Duration,
-    ) -> Result<(BoxStream, SocketAddr), ChannelError> {
-        let socket = dial(addr, connect_timeout).await?;
-        let local = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        below: impl Future<Output = Result<Dialed, E>>,
+    ) -> Result<Dialed, Failed<E>> {
+        let Dialed { mut stream, local } = below.await.map_err(Failed::Below)?;
         let handshake = async {
-            let mut stream: BoxStream = Box::new(socket);
             if let Some(tls) = &self.tls {
                 stream = Box::new(tls.connect(stream, &addr.host).await?);
             }
@@ -119,11 +142,15 @@ impl Dialer {
             }
             Ok(stream)
         };
-        Ok((self.limited(handshake).await?, local))
+        Ok(Dialed { stream: self.limited(handshake).await?, local })
     }
 
-    async fn carry(&self, addr: &HostPort, connect_timeout: Duration) -> Result<Carrier, ChannelError> {
-        let (stream, local) = self.layers(addr, connect_timeout).await?;
+    async fn carry<E>(
+        &self,
+        addr: &HostPort,
+        below: impl Future<Output = Result<Dialed, E>>,
+    ) -> Result<Carrier, Failed<E>> {
+        let Dialed { stream, local } = self.layers(addr, below).await?;
         let streams = match (&self.settings.layer, &self.settings.mux) {
             (Layer::Http2(settings), _) => {
                 let (tls, authority) = (self.tls.is_some(), addr.to_string());

@@ -13,10 +13,9 @@ pub mod tls;
 pub mod websocket;
 
 pub use acceptor::{Acceptor, ServerSettings};
-pub use dialer::{ClientSettings, Dialed, Dialer};
+pub use dialer::{ClientSettings, Dialed, Dialer, Failed};
 
 use crate::mux;
-use crate::net::dial::DialError;
 use std::io;
 use std::time::Duration;
 
@@ -108,9 +107,6 @@ pub enum Layer {
 /// A data channel that did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
-    /// No TCP connection.
-    #[error(transparent)]
-    Dial(#[from] DialError),
     /// A handshake failed; the text says of which layer.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -126,7 +122,6 @@ impl ChannelError {
     /// The word for logs and metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
-            Self::Dial(_) => "connect_failed",
             Self::Io(_) => "bad_handshake",
             Self::Timeout(_) => "handshake_timeout",
             Self::Open(_) => "no_stream",

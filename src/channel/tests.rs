@@ -2,11 +2,12 @@
 
 use super::tls::{self, Pair};
 use super::{
-    Acceptor, ChannelError, ClientSettings, Dialer, Framing, KINDS, Kind, Layer, ServerSettings, http2,
-    websocket,
+    Acceptor, ChannelError, ClientSettings, Dialed, Dialer, Failed, Framing, KINDS, Kind, Layer,
+    ServerSettings, http2, websocket,
 };
 use crate::addr::HostPort;
 use crate::net::BoxStream;
+use crate::net::dial::{DialError, dial};
 use crate::net::listen::{self, Listener};
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
@@ -98,8 +99,16 @@ impl Port {
         Dialer::new(settings, "node-0", &self.shutdown).unwrap()
     }
 
+    async fn dial(&self, dialer: &Dialer) -> Result<Dialed, ChannelError> {
+        let below = async { Ok::<_, DialError>(dial(&self.addr, PATIENCE).await?.into()) };
+        dialer.connect(&self.addr, below).await.map_err(|failed| match failed {
+            Failed::Below(error) => panic!("{error}"),
+            Failed::Channel(error) => error,
+        })
+    }
+
     async fn connect(&self, dialer: &Dialer) -> Result<BoxStream, ChannelError> {
-        Ok(dialer.connect(&self.addr, PATIENCE).await?.stream)
+        Ok(self.dial(dialer).await?.stream)
     }
 }
 
@@ -164,7 +173,7 @@ async fn channels_with_streams_have_one_connection_and_a_new_one_once_it_is_forg
             if n == 2 {
                 dialer.forget().await;
             }
-            let dialed = dialer.connect(&port.addr, PATIENCE).await.unwrap();
+            let dialed = port.dial(&dialer).await.unwrap();
             locals.push((dialed.local, dialed.stream));
             let (_, near) = locals.last_mut().unwrap();
             near.write_all(b"x").await.unwrap();

@@ -2,11 +2,14 @@
 
 use super::hop::{Choice, Hops};
 use super::reader::{Field, Map, nearest};
-use super::settings::{is_of_gost, read_mux, tunnel_id, word};
-use super::{Plugin, channels, plugins};
+use super::settings::{HANDSHAKE_TIMEOUT, is_of_gost, read_mux, read_wait, tunnel_id, word};
+use super::{Chain, ChainHop, channels, plugins};
+use crate::chain::{Auth, Connector, HopSettings, Node, Server};
+use crate::channel::ClientSettings;
 use crate::mux;
-use crate::route::hop::{HopSettings, NodeSettings};
-use crate::tunnel::client::{Auth, Connector, Server};
+use crate::route::hop::{self, NodeSettings};
+use http::{HeaderName, HeaderValue};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -15,6 +18,27 @@ use uuid::Uuid;
 const CLIENT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most that the relay protocol holds of a user name or a password.
 const MAX_CREDENTIAL: usize = 255;
+
+/// More would be a mistake in the file.
+const MAX_HOPS: usize = 16;
+/// Keys that connectors other than the one at hand read.
+const OTHERS_METADATA: &[&str] = &[
+    "tunnel.id",
+    "tunnelID",
+    "tunnel.weight",
+    "header",
+    "mux.type",
+    "mux.version",
+    "mux.keepaliveDisabled",
+    "mux.keepaliveInterval",
+    "mux.keepaliveTimeout",
+    "mux.stallTimeout",
+    "mux.maxFrameSize",
+    "mux.maxReceiveBuffer",
+    "mux.maxStreamBuffer",
+    "mux.maxStreamWindow",
+    "mux.maxStreams",
+];
 
 const NEEDED_HOP: &[&str] =
     &["file", "redis", "http", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts"];
@@ -35,20 +59,21 @@ const NEEDED_NODE: &[&str] = &[
     "netns",
 ];
 
-/// The servers that a chain leads to, and the choice among them.
-#[derive(Debug, Clone)]
-pub(crate) struct Servers {
-    pub(crate) servers: Vec<Server>,
-    /// One node for each, in the same order.
-    pub(crate) choice: HopSettings,
-    /// Asked first.
-    pub(crate) plugin: Option<Plugin>,
-}
-
 /// The named chains of all files.
 #[derive(Debug)]
 pub(crate) struct Chains<'a> {
-    named: HashMap<&'a str, Option<Servers>>,
+    named: HashMap<&'a str, Option<Chain>>,
+    /// Those that something leads through.
+    used: RefCell<HashMap<String, Chain>>,
+}
+
+/// What a chain is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be reached from its end: `listener.chain`.
+    Bind,
+    /// To connect from its end: `handler.chain`.
+    Connect,
 }
 
 impl<'a> Chains<'a> {
@@ -61,41 +86,62 @@ impl<'a> Chains<'a> {
                 None => field.error("chain without a name".to_owned(), "expected name: chain-0"),
             }
         }
-        Self { named }
+        Self { named, used: RefCell::default() }
     }
 
-    /// The servers of the chain that a listener names.
-    pub(crate) fn resolve(&self, name: &Field<'_>) -> Option<Servers> {
+    /// The name of the chain that a listener or a handler names.
+    pub(crate) fn resolve(&self, name: &Field<'_>, purpose: Purpose) -> Option<String> {
         let text = name.text()?;
-        if let Some(servers) = self.named.get(text) {
-            return servers.clone();
+        let Some(chain) = self.named.get(text) else {
+            name.error(format!("there is no chain {text:?}"), nearest(text, self.named.keys().copied()));
+            return None;
+        };
+        let chain = chain.as_ref()?;
+        let last = chain.hops.last().into_iter().flat_map(|hop| &hop.settings.nodes);
+        if purpose == Purpose::Bind
+            && let Some(node) = last.into_iter().find(|node| !can_bind(node))
+        {
+            let message =
+                format!("node {:?} at the end of chain {text:?} is no server to be reached from", node.name);
+            name.error(
+                message,
+                "expected connector: { type: tunnel } or { type: relay } at each node of its last hop",
+            );
+            return None;
         }
-        name.error(format!("there is no chain {text:?}"), nearest(text, self.named.keys().copied()));
-        None
+        self.used.borrow_mut().insert(text.to_owned(), chain.clone());
+        Some(text.to_owned())
+    }
+
+    /// The chains that were resolved, by name.
+    pub(crate) fn into_used(self) -> HashMap<String, Chain> {
+        self.used.into_inner()
     }
 }
 
-fn chain(field: &Field<'_>, named: &Hops<'_>, folder: bool) -> Option<Servers> {
+fn can_bind(node: &Node) -> bool {
+    let connector = node.server.as_ref().map(|server| &server.connector);
+    matches!(connector, Some(Connector::Tunnel { .. } | Connector::Relay))
+}
+
+fn chain(field: &Field<'_>, named: &Hops<'_>, folder: bool) -> Option<Chain> {
     let map = field.map()?;
     map.get(&["name"]);
     let hops = map.get(&["hops"]).map(|f| f.list()).unwrap_or_default();
     map.finish(&["metadata"], &[]);
-    match &hops[..] {
-        [hop] => servers(hop, Some(named), folder),
-        [] => {
-            field.error("chain without a hop".to_owned(), "expected hops: [{ nodes: [...] }]");
-            None
-        }
-        [_, second, ..] => {
-            let help = "expected one hop; several servers to choose from are several nodes of it";
-            second.error("chains of several hops are not supported yet".to_owned(), help);
-            None
-        }
+    if hops.is_empty() {
+        field.error("chain without a hop".to_owned(), "expected hops: [{ nodes: [...] }]");
     }
+    let read: Vec<_> = hops.iter().map(|field| hop(field, Some(named), folder)).collect();
+    let hops = read.into_iter().collect::<Option<Vec<_>>>()?;
+    if hops.len() > MAX_HOPS {
+        field.error(format!("chain of {} hops", hops.len()), format!("expected at most {MAX_HOPS}"));
+    }
+    (!hops.is_empty()).then_some(Chain { hops })
 }
 
 /// A hop in a chain: its own nodes, or those of the hop in `hops` that it names.
-fn servers(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<Servers> {
+fn hop(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<ChainHop> {
     let map = field.map()?;
     let name = map.filled(&["name"]);
     let nodes = map.get(&["nodes"]).map(|f| f.list()).unwrap_or_default();
@@ -110,16 +156,16 @@ fn servers(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<
     let choice = Choice::read(&map);
     map.finish(&["reload", "metadata"], NEEDED_HOP);
     if !nodes.is_empty() {
-        let read: Vec<_> = nodes.iter().map(|node| server(node, &choice)).collect();
-        let (servers, nodes) = read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
-        let choice = HopSettings { nodes, strategy: choice.strategy };
-        return Some(Servers { servers, choice, plugin });
+        let read: Vec<_> = nodes.iter().map(|field| node(field, &choice)).collect();
+        let (nodes, choices) = read.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+        let choice = hop::HopSettings { nodes: choices, strategy: choice.strategy };
+        return Some(ChainHop { settings: HopSettings { nodes, choice }, plugin });
     }
     match (name, named) {
         (Some(name), Some(hops)) => {
             let text = name.text()?;
-            if let Some(hop) = hops.find(text) {
-                return servers(hop, None, folder);
+            if let Some(found) = hops.find(text) {
+                return hop(found, None, folder);
             }
             name.error(format!("no nodes, and there is no hop {text:?}"), hops.nearest(text));
         }
@@ -128,64 +174,96 @@ fn servers(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<
     None
 }
 
-fn server(field: &Field<'_>, choice: &Choice) -> Option<(Server, NodeSettings)> {
+fn node(field: &Field<'_>, choice: &Choice) -> Option<(Node, NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).unwrap_or_default().to_owned();
-    let node = choice.node(name.clone(), map.section("metadata"));
+    let settings = choice.node(name.clone(), map.section("metadata"));
+    let connector = connector(map.section("connector")?);
+    let direct = matches!(connector, Some(Read { connector: None, .. }));
     let addr = map.filled(&["addr"]);
-    if addr.is_none() {
+    if addr.is_none() && !direct {
         map.error("node without an address".to_owned(), "expected addr: SERVER:8443");
     }
     let addr = addr.and_then(|f| f.address(None));
-    if addr.as_ref().is_some_and(|addr| addr.host.is_empty()) {
+    if !direct && addr.as_ref().is_some_and(|addr| addr.host.is_empty()) {
         map.error("node without a host".to_owned(), "expected addr: SERVER:8443");
     }
-    let connector = map.filled(&["connector"]);
-    if connector.is_none() {
-        map.error("node without a connector".to_owned(), "expected connector: { type: tunnel }");
-    }
-    let connector = connector.and_then(|f| self::connector(&f));
-    let channel = channels::dialer(&map);
+    let channel = if direct { no_dialer(&map) } else { channels::dialer(&map) };
     if let Some(network) = map.filled(&["network"]) {
         word(&network, &["tcp"]);
     }
     map.finish(&["probe"], NEEDED_NODE);
-    let (connector, auth, mux) = connector?;
-    Some((Server { name, addr: addr?, connector, auth, mux, channel: channel? }, node))
+    let Read { connector, auth, mux, connect_timeout } = connector?;
+    let Some(connector) = connector else { return Some((Node { name, server: None }, settings)) };
+    let server = Server { addr: addr?, connector, auth, mux, connect_timeout, channel: channel? };
+    Some((Node { name, server: Some(server) }, settings))
 }
 
-fn connector(field: &Field<'_>) -> Option<(Connector, Option<Auth>, mux::Settings)> {
-    let map = field.map()?;
+/// The dialer of a node that nobody is at.
+fn no_dialer(node: &Map<'_>) -> Option<ClientSettings> {
+    let map = node.section("dialer")?;
+    if let Some(kind) = map.filled(&["type"]).filter(|kind| !matches!(kind.text(), Some("direct" | "tcp"))) {
+        kind.warn("no effect with connector direct".to_owned(), "expected dialer: { type: direct }");
+    }
+    map.without_effect(&["tls", "auth", "metadata"], "with connector direct");
+    map.finish(&[], &[]);
+    None
+}
+
+/// What a `connector` says.
+struct Read {
+    /// `None`: `direct`.
+    connector: Option<Connector>,
+    auth: Option<Auth>,
+    mux: mux::Settings,
+    connect_timeout: Duration,
+}
+
+const CONNECTORS: &[&str] = &["http", "socks5", "socks", "relay", "tunnel", "direct"];
+
+fn connector(map: Map<'_>) -> Option<Read> {
     let written = map.filled(&["type"]);
-    let kind = match &written {
-        Some(kind) => word(kind, &["tunnel", "relay"]),
-        None => {
-            map.error("connector without a type".to_owned(), "expected tunnel or relay");
-            None
-        }
-    };
+    // Without a type it is http, as in GOST.
+    let kind = written.as_ref().map_or(Some("http"), |kind| word(kind, CONNECTORS));
     let auth = map.get(&["auth"]).and_then(|f| credentials(&f));
     let metadata = map.section("metadata")?;
-    map.finish(&[], &["tls"]);
+    let needed: &[&str] = if kind == Some("direct") { &[] } else { &["tls"] };
+    map.finish(&[], needed);
     // What GOST's other connectors have in their metadata is not known here.
     if kind.is_none() && written.is_some_and(|field| is_of_gost(&field)) {
         return None;
     }
-    // Without a type that is known, what either reads is read, so that one mistake does not hide the others.
+    let mut connect_timeout = HANDSHAKE_TIMEOUT;
+    read_wait(&metadata, &["connectTimeout"], &mut connect_timeout);
+    // Without a type that is known, what any reads is read, so that one mistake does not hide the others.
     let relay = kind == Some("relay");
     let mut mux = if relay { mux::Settings::relay() } else { mux::Settings::tunnel() };
     mux.keepalive_timeout = CLIENT_KEEPALIVE_TIMEOUT;
-    let mux = read_mux(&metadata, mux);
-    let connector = if relay {
-        metadata.without_effect(&["tunnel.id", "tunnelID", "tunnel.weight"], "with connector relay");
-        Some(Connector::Relay)
-    } else {
-        tunnel(&metadata)
+    if matches!(kind, Some("tunnel" | "relay") | None) {
+        mux = read_mux(&metadata, mux);
+    }
+    let connector = match kind {
+        Some("tunnel") | None => tunnel(&metadata),
+        Some("relay") => Some(Connector::Relay),
+        Some("http") => Some(Connector::Http { fields: fields(&metadata) }),
+        Some("direct") => None,
+        Some(_) => Some(Connector::Socks5),
     };
-    // `connectTimeout` is for connections that visitors open, which is not this connector's work here.
-    metadata.finish(&["nodelay", "connectTimeout", "record.mode"], &[]);
-    kind?;
-    Some((connector?, auth, mux))
+    if let Some(kind) = kind {
+        metadata.without_effect(OTHERS_METADATA, &format!("with connector {kind}"));
+    }
+    metadata.finish(&["nodelay", "record.mode"], &[]);
+    let direct = kind? == "direct";
+    Some(Read { connector: if direct { None } else { Some(connector?) }, auth, mux, connect_timeout })
+}
+
+/// `header`: what the request to a proxy has beside its own fields.
+fn fields(metadata: &Map<'_>) -> Vec<(String, String)> {
+    let fields = channels::headers(metadata, &["header"]);
+    let text = |(name, value): (HeaderName, HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    fields.into_iter().map(text).collect()
 }
 
 fn tunnel(metadata: &Map<'_>) -> Option<Connector> {

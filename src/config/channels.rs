@@ -187,7 +187,7 @@ fn path(field: &Field<'_>) -> Option<String> {
     is_path.then(|| text.to_owned())
 }
 
-fn headers(map: &Map<'_>, names: &[&'static str]) -> Vec<(HeaderName, HeaderValue)> {
+pub(crate) fn headers(map: &Map<'_>, names: &[&'static str]) -> Vec<(HeaderName, HeaderValue)> {
     let Some(field) = map.filled(names) else { return Vec::new() };
     let pairs = field.map().into_iter().flat_map(Map::into_texts);
     let read = |(name, value): (Box<str>, Box<str>)| {

@@ -137,7 +137,8 @@ pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &'a [Tree]) -> 
         );
     }
     scope.hops.warn_of_unused();
-    Config { services: checked, ingresses: scope.ingresses, plugins, log }
+    let chains = scope.chains.into_used();
+    Config { services: checked, ingresses: scope.ingresses, chains, plugins, log }
 }
 
 /// Two objects of one name: which of them is meant?

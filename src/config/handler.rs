@@ -1,5 +1,6 @@
 //! `handler` of a service: `tcp`, `rtcp`, `relay` and `whoami` here, `tunnel` in its own module.
 
+use super::chain::Purpose;
 use super::check::Scope;
 use super::reader::{Field, Map};
 use super::service::Bounds;
@@ -7,11 +8,12 @@ use super::settings::{
     CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, is_of_gost, proxy_protocol, read_http,
     read_http_forwarding, read_idle, read_mux, read_sniff, read_wait, word,
 };
-use super::{Handler, Listener, forwarder, tunnel};
+use super::{Handler, Listener, Targets, forwarder, tunnel};
 use crate::addr::{Host, HostPort};
-use crate::route::hop::NodeSettings;
+use crate::route::hop::{HopSettings, NodeSettings, Strategy};
 use crate::route::hosts::HostPattern;
-use crate::{forward, mux, tunnel::relay};
+use crate::{forward, http, mux, tunnel::relay};
+use std::time::Duration;
 
 pub(crate) const HANDLERS: &str = "expected handler: { type: tcp | rtcp | tunnel | relay | whoami }";
 
@@ -82,14 +84,14 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     };
     let metadata = map.section("metadata")?;
     let handler = match kind {
-        Some("tcp" | "rtcp") => forward(&metadata, part),
+        Some("tcp" | "rtcp") => forward(&map, &metadata, part),
         Some("tunnel") => tunnel::read(&metadata, part),
-        Some("relay") => relay(&metadata, part),
+        Some("relay") => relay(&map, &metadata, part),
         Some("whoami") => Some(Handler::Whoami(read_http(&metadata, &["http.keepalive"]))),
         _ => None,
     };
     if let Some(kind) = kind {
-        if !matches!(kind, "tcp" | "rtcp") {
+        if matches!(kind, "tunnel" | "whoami") {
             no_forwarder(kind, part.forwarder);
         }
         if matches!((kind, part.listener), ("tunnel" | "relay", Some(Listener::Rtcp { .. }))) {
@@ -99,33 +101,28 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
             );
         }
         metadata.without_effect(OTHERS_METADATA, &format!("with handler {kind}"));
+        map.without_effect(&["chain"], &format!("with handler {kind}"));
         metadata.finish(LATER_METADATA, NEEDED_METADATA);
     } else if written.is_some_and(|field| is_of_gost(&field)) {
         // What GOST's other handlers have in their metadata, and their forwarders, is not known here.
     } else {
-        read_as_any(&metadata, part);
+        read_as_any(&map, &metadata, part);
         metadata.finish(LATER_METADATA, NEEDED_METADATA);
     }
-    map.finish(
-        &["retries", "observer"],
-        &["auth", "auther", "authers", "limiter", "tls", "chain", "chainGroup"],
-    );
+    map.finish(&["retries", "observer"], &["auth", "auther", "authers", "limiter", "tls", "chainGroup"]);
     handler
 }
 
 /// Without a type that is known: what a handler of any type reads, so that one mistake does not hide the others.
-fn read_as_any(metadata: &Map<'_>, part: &Part<'_, '_>) {
+fn read_as_any(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) {
     forward_settings(metadata);
-    relay(metadata, part);
+    relay(map, metadata, part);
     tunnel::read(metadata, part);
-    if let Some(field) = part.forwarder {
-        forwarder::read(field, &part.scope.hops, part.scope.folder);
-    }
 }
 
 fn no_forwarder(kind: &str, forwarder: Option<&Field<'_>>) {
     if let Some(forwarder) = forwarder {
-        let help = "remove it, or expected handler type tcp or rtcp";
+        let help = "remove it, or expected handler type tcp, rtcp or relay";
         forwarder.error(format!("handler {kind} takes no forwarder"), help);
     }
 }
@@ -146,10 +143,25 @@ fn forward_settings(metadata: &Map<'_>) -> forward::Settings {
     settings
 }
 
-fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
+/// `chain`: the way to the nodes.
+fn chain(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
+    part.scope.chains().resolve(&map.filled(&["chain"])?, Purpose::Connect)
+}
+
+fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let settings = forward_settings(metadata);
+    let chained = map.filled(&["chain"]).is_some();
+    let chain = chain(map, part);
     let Some(field) = part.forwarder else {
-        let help = "expected forwarder: { nodes: [{ name: node-0, addr: 127.0.0.1:8080 }] }";
+        if chained && settings.sniff.is_some() {
+            let hop = host_asked_for();
+            return Some(Handler::Forward(Box::new(Targets { settings, hop, plugin: None, chain })));
+        }
+        let help = if chained {
+            "expected forwarder: { nodes: [{ addr: HOST }] }, or metadata: { sniffing: true } for the host that is asked for"
+        } else {
+            "expected forwarder: { nodes: [{ name: node-0, addr: 127.0.0.1:8080 }] }"
+        };
         part.service.error("handler without a forwarder".to_owned(), help);
         return None;
     };
@@ -161,7 +173,13 @@ fn forward(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         let message = "every node waits for a host, path or protocol, and nothing looks for it".to_owned();
         field.warn(message, "expected handler: { metadata: { sniffing: true } }");
     }
-    Some(Handler::Forward { settings, hop, plugin })
+    Some(Handler::Forward(Box::new(Targets { settings, hop, plugin, chain })))
+}
+
+/// Without a forwarder connections go to whatever host is asked for.
+fn host_asked_for() -> HopSettings {
+    let node = NodeSettings::new("*".to_owned(), Duration::ZERO);
+    HopSettings { nodes: vec![node], strategy: Strategy::Round }
 }
 
 /// Whether a node gets no connection of which nothing is known.
@@ -170,7 +188,7 @@ fn is_filtered(node: &NodeSettings) -> bool {
     node.rule.is_none() && !(any_host && node.protocol.is_empty() && node.path.is_empty())
 }
 
-fn relay(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
+fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let mut settings = relay::Settings {
         bind: flag(metadata, &["bind"]).unwrap_or(false),
         handshake_timeout: HANDSHAKE_TIMEOUT,
@@ -181,5 +199,20 @@ fn relay(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     };
     read_wait(metadata, &["handshakeTimeout", "readTimeout"], &mut settings.handshake_timeout);
     read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);
-    Some(Handler::Relay(settings))
+    let mut forward = forward::Settings {
+        sniff: None,
+        http: http::Settings::default(),
+        connect_timeout: CONNECT_TIMEOUT,
+        half_close_timeout: settings.half_close_timeout,
+        idle_timeout: settings.idle_timeout,
+        proxy_protocol: proxy_protocol(metadata, "proxyProtocol"),
+    };
+    read_wait(metadata, &["connectTimeout"], &mut forward.connect_timeout);
+    let chain = chain(map, part);
+    let (hop, plugin) = match part.forwarder {
+        Some(field) => forwarder::read(field, &part.scope.hops, part.scope.folder)?,
+        None => (host_asked_for(), None),
+    };
+    let targets = Box::new(Targets { settings: forward, hop, plugin, chain });
+    Some(Handler::Relay { settings, targets, fixed: part.forwarder.is_some() })
 }

@@ -21,15 +21,16 @@ pub use duration::parse_duration;
 pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
 
-use crate::channel;
+use crate::chain::HopSettings as ChainHopSettings;
 use crate::net::listen;
 use crate::route::Pairs;
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
 use crate::tunnel::{client, relay, server};
-use crate::{entrypoint, forward, http, telemetry};
+use crate::{channel, entrypoint, forward, http, telemetry};
 use file::Place;
 use problem::Collector;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A checked configuration.
@@ -39,6 +40,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `ingresses`.
     pub ingresses: Vec<Ingress>,
+    /// `chains` by name, without those that nothing names.
+    pub chains: HashMap<String, Chain>,
     /// `plugins`.
     pub plugins: Plugins,
     /// `log`.
@@ -68,12 +71,12 @@ pub enum Listener {
         /// What lies on TCP.
         channel: Box<channel::ServerSettings>,
     },
-    /// `rtcp`: a session with the server that the chain names.
+    /// `rtcp`: a session with the server at the end of a chain.
     Rtcp {
         /// The session.
         client: client::Settings,
-        /// `plugin` of the hop: asked which server.
-        plugin: Option<Plugin>,
+        /// `chain`, one of [`Config::chains`].
+        chain: String,
     },
 }
 
@@ -81,14 +84,7 @@ pub enum Listener {
 #[derive(Debug, Clone)]
 pub enum Handler {
     /// `tcp` and `rtcp`.
-    Forward {
-        /// Times and bounds.
-        settings: forward::Settings,
-        /// `forwarder`.
-        hop: HopSettings,
-        /// `forwarder.plugin`, asked before the hop's own strategy.
-        plugin: Option<Plugin>,
-    },
+    Forward(Box<Targets>),
     /// `tunnel`.
     Tunnel {
         /// The tunnel port.
@@ -99,9 +95,39 @@ pub enum Handler {
         rules: Vec<Rule>,
     },
     /// `relay`.
-    Relay(relay::Settings),
+    Relay {
+        /// Binds.
+        settings: relay::Settings,
+        /// Connects.
+        targets: Box<Targets>,
+        /// Whether the targets are the nodes of a forwarder; else they are what a client names.
+        fixed: bool,
+    },
     /// `whoami`: answers with what it saw.
     Whoami(http::Settings),
+}
+
+/// Where a handler connects to.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    /// Times and bounds.
+    pub settings: forward::Settings,
+    /// `forwarder`.
+    pub hop: HopSettings,
+    /// `forwarder.plugin`, asked before the hop's own strategy.
+    pub plugin: Option<Plugin>,
+    /// `chain`, one of [`Config::chains`]: the way to the nodes.
+    pub chain: Option<String>,
+}
+
+impl Handler {
+    /// Where it connects to, if it does.
+    pub fn targets(&self) -> Option<&Targets> {
+        match self {
+            Self::Forward(targets) | Self::Relay { targets, .. } => Some(targets),
+            Self::Tunnel { .. } | Self::Whoami(_) => None,
+        }
+    }
 }
 
 /// `ingresses[]`.
@@ -112,6 +138,22 @@ pub struct Ingress {
     /// `rules`.
     pub rules: Vec<Rule>,
     /// `plugin`, asked before the rules.
+    pub plugin: Option<Plugin>,
+}
+
+/// `chains[]`.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    /// `hops`, from here to the end.
+    pub hops: Vec<ChainHop>,
+}
+
+/// `chains[].hops[]`.
+#[derive(Debug, Clone)]
+pub struct ChainHop {
+    /// The nodes and the choice among them.
+    pub settings: ChainHopSettings,
+    /// `plugin`, asked first.
     pub plugin: Option<Plugin>,
 }
 

@@ -1,6 +1,6 @@
 //! `services[]`, and the listener of each.
 
-use super::chain::Servers;
+use super::chain::Purpose;
 use super::check::Scope;
 use super::reader::{Field, Map};
 use super::settings::{
@@ -141,7 +141,7 @@ fn listener(
         // What either listener reads, so that one mistake does not hide the others.
         (None, chain) => {
             addr.and_then(|addr| addr.address(None));
-            chain.and_then(|chain| scope.chains().resolve(&chain));
+            chain.and_then(|chain| scope.chains().resolve(&chain, Purpose::Bind));
             waits([&metadata, service_metadata]);
             None
         }
@@ -160,9 +160,9 @@ fn rtcp(
     metadata: [&Map<'_>; 2],
 ) -> Option<Listener> {
     let (handshake_timeout, connect_timeout) = waits(metadata);
-    let Servers { servers, choice, plugin } = scope.chains().resolve(chain)?;
-    let client = Settings { bind: addr?, servers, choice, handshake_timeout, connect_timeout };
-    Some(Listener::Rtcp { client, plugin })
+    let chain = scope.chains().resolve(chain, Purpose::Bind)?;
+    let client = Settings { bind: addr?, handshake_timeout, connect_timeout };
+    Some(Listener::Rtcp { client, chain })
 }
 
 /// For the header of a stream or the BIND reply, and for the connection to the server.

@@ -4,23 +4,21 @@
 //! go on. What is done with a connection is the handler's business.
 
 mod backoff;
-mod choice;
 #[cfg(test)]
 mod tests;
 
-use super::{HandshakeError, read_message, write_message};
 use crate::addr::{Host, HostPort};
-use crate::channel::tls::TlsError;
-use crate::channel::{self, ChannelError, Dialed, Dialer};
+use crate::chain::{Ask, Auth, Chain, ChainError, Chosen, Connector, Server};
+use crate::channel::Dialed;
+use crate::handshake::{HandshakeError, read_message, write_message};
 use crate::mux;
 use crate::net::{BoxStream, Conn, Via};
-use crate::route::Forwarder;
-use crate::route::hop::{HopSettings, Tried};
+use crate::route::hop::Tried;
+use crate::route::{Extra, Protocol, Request};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Command, Feature, Status, TunnelFeature};
 use backoff::{Backoff, LASTED, Round};
 use bytes::{Bytes, BytesMut};
-use choice::Choice;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,70 +28,21 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 /// A listener of type `rtcp`: a session with a tunnel or relay server that hands us streams.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The service's `addr`: the bind address that is asked for.
     pub bind: HostPort,
-    pub servers: Vec<Server>,
-    /// How to choose among them: one node for each, in the same order.
-    pub choice: HopSettings,
     /// `handshakeTimeout`: for the BIND reply, and for the header of each stream.
     pub handshake_timeout: Duration,
     /// `connectTimeout` for the server.
     pub connect_timeout: Duration,
 }
 
-/// One node of the hop towards the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// The node's name.
-    pub name: String,
-    /// `addr`.
-    pub addr: HostPort,
-    /// `connector`.
-    pub connector: Connector,
-    /// `connector.auth`.
-    pub auth: Option<Auth>,
-    /// `connector.metadata` `mux.*`.
-    pub mux: mux::Settings,
-    /// `dialer`.
-    pub channel: channel::ClientSettings,
-}
-
-/// `connector.type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connector {
-    /// `tunnel`, with `tunnel.id` (absent: a time-based UUID made once at start) and `tunnel.weight`.
-    Tunnel {
-        /// The tunnel to serve.
-        id: Uuid,
-        /// 0 counts as 1, 255 takes all.
-        weight: u8,
-    },
-    /// `relay`: the server opens the bind address as a port.
-    Relay,
-}
-
-/// User name and password; `Debug` hides the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Auth {
-    /// At most 255 bytes.
-    pub username: String,
-    /// At most 255 bytes.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth").field("username", &self.username).field("password", &"***").finish()
-    }
-}
-
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
     #[error(transparent)]
-    Channel(#[from] ChannelError),
+    Chain(#[from] ChainError),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error("the server refuses the bind: {status:?}{}", advice(*status))]
@@ -134,40 +83,25 @@ struct Bound {
 /// The listener of one service.
 #[derive(Debug)]
 pub(crate) struct Client {
-    service: String,
-    settings: Settings,
-    /// One for each server.
-    dialers: Vec<Dialer>,
-    /// Asked which server.
-    plugin: Option<Arc<dyn Forwarder>>,
-    shutdown: Shutdown,
+    pub(crate) service: String,
+    pub(crate) settings: Settings,
+    /// The way to the servers; the nodes of its last hop are these.
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Client {
-    /// Reads the files that the dialers need.
-    pub(crate) fn new(
-        service: &str,
-        settings: &Settings,
-        plugin: Option<Arc<dyn Forwarder>>,
-        shutdown: &Shutdown,
-    ) -> Result<Self, TlsError> {
-        let dialer = |server: &Server| Dialer::new(&server.channel, &server.name, shutdown);
-        let dialers = settings.servers.iter().map(dialer).collect::<Result<_, _>>()?;
-        let (service, settings) = (service.to_owned(), settings.clone());
-        Ok(Self { service, settings, dialers, plugin, shutdown: shutdown.clone() })
-    }
-
     /// Keeps a session up until the process stops, and gives each of its streams to `serve`.
     pub(crate) async fn run<S, F>(&self, serve: S)
     where
         S: Fn(Conn) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send,
     {
-        let Self { service, settings, shutdown, .. } = self;
+        let Self { service, shutdown, .. } = self;
         let mut backoff = Backoff::default();
-        let choice = Choice::new(service, &settings.choice, self.plugin.clone());
+        let request = self.request();
         while !shutdown.stop.is_cancelled() {
-            let round = self.try_servers(&choice, &serve).await;
+            let round = self.try_servers(&request, &serve).await;
             if shutdown.stop.is_cancelled() {
                 return;
             }
@@ -180,8 +114,16 @@ impl Client {
         }
     }
 
+    /// What the hops choose by. No visitor is there to be hashed, only this client: it stays with one server, others with others,
+    /// as in GOST.
+    fn request(&self) -> Request<'_> {
+        let client = SocketAddr::new(Ipv4Addr::from_bits(fastrand::u32(..)).into(), 0);
+        let (hostname, extra) = (Host::empty(), Extra::default());
+        Request { hostname, protocol: Protocol::Tcp, client, service: &self.service, http: None, extra }
+    }
+
     /// Tries one server after the other without a wait between them, until a session has lasted.
-    async fn try_servers<S, F>(&self, choice: &Choice<'_>, serve: &S) -> Round
+    async fn try_servers<S, F>(&self, request: &Request<'_>, serve: &S) -> Round
     where
         S: Fn(Conn) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send,
@@ -189,46 +131,74 @@ impl Client {
         let Self { service, settings, shutdown, .. } = self;
         let mut round = None;
         let mut tried = Tried::new();
-        while let Some((index, node)) = choice.next(&mut tried).await {
-            let (Some(server), Some(dialer)) = (settings.servers.get(index), self.dialers.get(index)) else {
-                break;
+        let ask = Ask { request, connect_timeout: settings.connect_timeout };
+        loop {
+            let chosen = match self.chain.server(request, &mut tried).await {
+                Ok(Some(chosen)) => chosen,
+                Ok(None) => break,
+                Err(error) => {
+                    warn!(service, %error, "no server");
+                    break;
+                }
             };
             let bound = tokio::select! {
-                bound = bind(settings, server, dialer) => bound,
+                bound = self.bind(&chosen, ask) => bound,
                 () = shutdown.stop.cancelled() => break,
             };
             match bound {
                 Ok(bound) => {
                     let since = Instant::now();
-                    session(service, settings, server, bound, shutdown, serve).await;
-                    dialer.forget().await;
+                    session(service, settings, &chosen, bound, shutdown, serve).await;
+                    chosen.forget().await;
                     let lasted = since.elapsed() >= LASTED;
                     // A server that sends its clients away at once is no better than one that is down.
-                    choice.mark(&node, lasted);
+                    if lasted {
+                        chosen.succeeded()
+                    } else {
+                        chosen.mark_failed()
+                    }
                     if lasted || shutdown.stop.is_cancelled() {
                         return Round::Lasted;
                     }
                     round = Some(Round::Short);
                 }
+                // Which node it was that failed, the chain has told.
+                Err(SessionError::Chain(ChainError::Node(_))) => round = after_failure(round, false),
+                // The other servers are behind the same.
+                Err(SessionError::Chain(error)) => {
+                    warn!(service, %error, "no way to the server");
+                    round = after_failure(round, false);
+                    break;
+                }
                 Err(error) => {
-                    // What carried it may be dead without knowing.
-                    dialer.forget().await;
-                    choice.mark(&node, false);
-                    warn!(service, node = server.name, addr = %server.addr, %error, "cannot connect");
-                    round = match (round, error.is_unauthorized()) {
-                        (None | Some(Round::Unauthorized), true) => Some(Round::Unauthorized),
-                        (Some(Round::Short), _) => round,
-                        _ => Some(Round::Failed),
-                    };
+                    chosen.failed(service, &error).await;
+                    round = after_failure(round, error.is_unauthorized());
                 }
             }
         }
         round.unwrap_or(Round::Failed)
     }
+
+    async fn bind(&self, chosen: &Chosen<'_>, ask: Ask<'_>) -> Result<Bound, SessionError> {
+        let Dialed { stream, local } = self.chain.reach(chosen, ask).await?;
+        bind(&self.settings, chosen.server, stream, local).await
+    }
 }
 
-async fn bind(settings: &Settings, server: &Server, dialer: &Dialer) -> Result<Bound, SessionError> {
-    let Dialed { mut stream, local } = dialer.connect(&server.addr, settings.connect_timeout).await?;
+fn after_failure(before: Option<Round>, unauthorized: bool) -> Option<Round> {
+    match (before, unauthorized) {
+        (None | Some(Round::Unauthorized), true) => Some(Round::Unauthorized),
+        (Some(Round::Short), _) => before,
+        _ => Some(Round::Failed),
+    }
+}
+
+async fn bind(
+    settings: &Settings,
+    server: &Server,
+    mut stream: BoxStream,
+    local: SocketAddr,
+) -> Result<Bound, SessionError> {
     let mut message = BytesMut::new();
     request(settings, server, local).encode(&mut message)?;
     write_message(&mut stream, &message, settings.handshake_timeout).await?;
@@ -244,7 +214,7 @@ async fn bind(settings: &Settings, server: &Server, dialer: &Dialer) -> Result<B
         local,
         tunnel: match server.connector {
             Connector::Tunnel { id, .. } => Some(id),
-            Connector::Relay => None,
+            _ => None,
         },
         connector: reply.tunnel().map(|t| t.id),
         endpoint: reply.addrs().next().and_then(relay::RelayAddr::to_host_port),
@@ -257,25 +227,23 @@ fn request(settings: &Settings, server: &Server, local: SocketAddr) -> relay::Re
     if bind.host.is_empty() {
         bind.host = Host::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     }
-    let auth = server.auth.as_ref().map(|auth| Feature::Auth {
-        username: auth.username.clone().into_bytes(),
-        password: auth.password.clone().into_bytes(),
-    });
     let rest = match server.connector {
         Connector::Tunnel { id, weight } => vec![
             Feature::addr(&local.into()),
             Feature::addr(&bind),
             Feature::Tunnel(TunnelFeature { id, flags: 0, weight }),
         ],
-        Connector::Relay => vec![Feature::Network(0), Feature::addr(&bind)],
+        // The configuration lets no other connector stand here.
+        _ => vec![Feature::Network(0), Feature::addr(&bind)],
     };
+    let auth = server.auth.as_ref().map(Auth::feature);
     relay::Request { command: Command::Bind, udp: false, features: auth.into_iter().chain(rest).collect() }
 }
 
 async fn session<S, F>(
     service: &str,
     settings: &Settings,
-    server: &Server,
+    chosen: &Chosen<'_>,
     bound: Bound,
     shutdown: &Shutdown,
     serve: &S,
@@ -286,14 +254,14 @@ async fn session<S, F>(
     let Bound { stream, received, local, tunnel, connector, endpoint } = bound;
     info!(
         service,
-        node = server.name,
+        node = chosen.name,
         tunnel = tunnel.map(tracing::field::display),
         connector = connector.map(tracing::field::display),
         addr = endpoint.map(tracing::field::display),
         "connected"
     );
     let since = Instant::now();
-    let (session, mut incoming, driver) = mux::start(stream, received, mux::Role::Server, &server.mux);
+    let (session, mut incoming, driver) = mux::start(stream, received, mux::Role::Server, &chosen.server.mux);
     let accept = async {
         while let Some(stream) = incoming.accept().await {
             if shutdown.stop.is_cancelled() {
@@ -311,7 +279,7 @@ async fn session<S, F>(
     };
     tokio::join!(driver, accept, session.drain(shutdown));
     let reason = session.closed().await;
-    info!(service, node = server.name, elapsed = crate::record::seconds(since.elapsed()), %reason, "disconnected");
+    info!(service, node = chosen.name, elapsed = crate::record::seconds(since.elapsed()), %reason, "disconnected");
 }
 
 /// Reads a stream's header (section 2.3) and makes a connection of it.

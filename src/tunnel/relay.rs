@@ -1,12 +1,17 @@
-//! The handler `relay`: opens a port for each client that asks, and hands its visitors over as streams (section 5).
+//! The handler `relay` (section 5): connects clients on, and opens a port for each that asks, whose visitors are handed over as
+//! streams.
 
-use super::read_message;
 use super::server::{encode, pipe_limits, reply};
-use crate::addr::HostPort;
+use crate::addr::{Host, HostPort};
+use crate::forward::{Forward, route_of};
+use crate::handshake::read_message;
+use crate::http::failure::Failure;
 use crate::mux;
 use crate::net::listen::{self, Listener, Permit};
 use crate::net::{Conn, pipe};
 use crate::record::Record;
+use crate::route::hop::Active;
+use crate::route::{self, Protocol};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{Command, Feature, Request, Status};
 use bytes::{Bytes, BytesMut};
@@ -16,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-/// `handler: relay`: opens ports for its clients.
+/// `handler: relay`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `bind`: without it BIND is refused with status 3.
@@ -38,7 +43,16 @@ pub struct Settings {
 pub(crate) struct Server {
     pub(crate) service: String,
     pub(crate) settings: Settings,
+    pub(crate) targets: Targets,
     pub(crate) shutdown: Shutdown,
+}
+
+/// Where clients are connected to.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    pub(crate) forward: Forward,
+    /// Whether they are the nodes of a forwarder; else they are what a client names.
+    pub(crate) fixed: bool,
 }
 
 impl Server {
@@ -63,11 +77,56 @@ impl Server {
                     None => Status::BadRequest,
                 }
             }
+            Command::Connect if !request.udp && !request.is_udp_network() => {
+                return self.connect(conn, &request, record).await;
+            }
             Command::Bind | Command::Connect => Status::Forbidden,
             Command::Other(_) => Status::BadRequest,
         };
         record.failed("refused", format_args!("{:?}: {refused:?}", request.command)).connection();
-        if let Err(error) = reply(&mut conn, refused, Vec::new(), limit).await {
+        self.tell(&mut conn, refused).await;
+    }
+
+    async fn connect(&self, mut conn: Conn, asked: &Request, record: Record<'_>) {
+        let (forward, limit) = (&self.targets.forward, self.settings.handshake_timeout);
+        let wanted = asked.address().and_then(|addr| addr.to_host_port());
+        let (hostname, port) = match wanted {
+            Some(addr) => (addr.host, addr.port),
+            None if self.targets.fixed => (Host::empty(), 0),
+            None => {
+                record.failed("refused", "CONNECT without an address").connection();
+                return self.tell(&mut conn, Status::BadRequest).await;
+            }
+        };
+        let record = record.host(&hostname);
+        let request = route::Request {
+            hostname,
+            protocol: Protocol::Tcp,
+            client: conn.client,
+            service: &self.service,
+            http: None,
+            extra: forward.extra(None),
+        };
+        let mut node = None;
+        let reached = forward.reach_once(&request, port, conn.local, &mut node).await;
+        let record = record.route(route_of(node.as_deref(), None));
+        let target = match reached {
+            Ok(target) => target,
+            Err(failure) => {
+                record.failed(failure.outcome(), &failure).connection();
+                return self.tell(&mut conn, self.targets.status(&failure)).await;
+            }
+        };
+        if let Err(error) = reply(&mut conn, Status::Ok, Vec::new(), limit).await {
+            return record.failed("visitor_failed", &error).connection();
+        }
+        let _active = node.as_ref().map(Active::new);
+        let visitor = pipe::Side::new(conn.stream, conn.prefix);
+        record.pipe(visitor, target.into(), forward.pipe_limits(), 0).await;
+    }
+
+    async fn tell(&self, conn: &mut Conn, status: Status) {
+        if let Err(error) = reply(conn, status, Vec::new(), self.settings.handshake_timeout).await {
             debug!(service = self.service, %error, "handshake");
         }
     }
@@ -111,6 +170,19 @@ impl Server {
                 visitor.await;
                 drop(permit);
             });
+        }
+    }
+}
+
+impl Targets {
+    /// What a client is told of a failure (section 5).
+    fn status(&self, failure: &Failure) -> Status {
+        match failure {
+            Failure::NoRoute(_) | Failure::Exhausted(_) => Status::ServiceUnavailable,
+            Failure::Refused(..) => Status::Forbidden,
+            Failure::Routing(_) => Status::InternalError,
+            _ if self.fixed => Status::HostUnreachable,
+            _ => Status::NetworkUnreachable,
         }
     }
 }

@@ -3,10 +3,11 @@
 //! Section numbers are those of the wire specification. Public visitors come through `entrypoint`; the handler `relay`,
 //! which opens ports for its clients, is in `relay`.
 
+use super::TunnelId;
 use super::reach::{Reached, Wanted};
 use super::registry::{Connector, Registry};
-use super::{HandshakeError, TunnelId, read_message, write_message};
 use crate::addr::{Host, HostPort};
+use crate::handshake::{HandshakeError, read_message, write_message};
 use crate::mux;
 use crate::net::listen::Permit;
 use crate::net::{Conn, pipe};

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chains;
 mod channels;
 mod examples;
 mod grpc;

@@ -1,7 +1,7 @@
 //! Properties of the configuration: what is valid loads, what is broken is explained, and nothing takes for ever.
 
-use pointsman::config::{self, Handler, Listener, MAX_FILE_SIZE, Problems, Source};
-use pointsman::tunnel::client::Connector;
+use pointsman::chain::Connector;
+use pointsman::config::{self, Listener, MAX_FILE_SIZE, Problems, Source, Targets};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ proptest! {
         }
         let loaded = load(text.clone()).map_err(|p| TestCaseError::fail(format!("{text}\n{}", shown(&p))))?;
         prop_assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-        let Handler::Forward { settings, hop, .. } = &loaded.config.services[0].handler else { panic!("{text}") };
+        let Targets { settings, hop, .. } = loaded.config.services[0].handler.targets().unwrap();
         prop_assert_eq!(settings.http.reply_timeout, expected);
         for (node, ((_, form), host, weight, backup)) in hop.nodes.iter().zip(&nodes) {
             prop_assert_eq!(node.addr.as_ref().map(ToString::to_string), Some(form.clone()));
@@ -115,10 +115,12 @@ proptest! {
              {{ handshakeTimeout: {time} }} }}\nchains: [{{ name: c, hops: [{{ name: h{inside} }}] }}]\n{hops}\n"
         );
         let loaded = load(text.clone()).map_err(|p| TestCaseError::fail(format!("{text}\n{}", shown(&p))))?;
-        let Listener::Rtcp { client: settings, .. } = &loaded.config.services[0].listener else { panic!("{text}") };
+        let Listener::Rtcp { client: settings, chain } = &loaded.config.services[0].listener else { panic!("{text}") };
         prop_assert_eq!(settings.handshake_timeout, wait);
-        prop_assert_eq!(settings.servers[0].addr.to_string(), form);
-        prop_assert_eq!(settings.servers[0].connector, Connector::Tunnel { id: expected, weight });
+        let node = &loaded.config.chains[chain].hops[0].settings.nodes[0];
+        let server = node.server.as_ref().unwrap();
+        prop_assert_eq!(server.addr.to_string(), form);
+        prop_assert_eq!(&server.connector, &Connector::Tunnel { id: expected, weight });
     }
 
     #[test]

@@ -20,6 +20,8 @@ const PROBES: &[&str] = &[
     "services: [{addr: ':1', handler: {type: whoami, metadata: {@}}}]",
     "services: [{addr: ':0', listener: {type: rtcp, chain: c, metadata: {@}}, handler: {type: whoami}, metadata: {@}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",
+    "services: [{addr: ':1', handler: {type: tcp, chain: c}, forwarder: {nodes: [{addr: 'a:1'}]}}]\n\
+     chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: http, metadata: {@}}}]}]}]",
     "tls: {@, options: {@}}\nservices: [{addr: ':1', listener: {type: mwss, tls: {@, options: {@}}, metadata: {@}}, handler: {type: relay}},\
      {addr: ':2', listener: {type: grpc, metadata: {@}}, handler: {type: relay}},\
      {addr: ':3', listener: {type: h2c, metadata: {@}}, handler: {type: relay}}]",

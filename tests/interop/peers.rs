@@ -67,22 +67,6 @@ fn chain(port: u16, connector: &str) -> String {
     )
 }
 
-/// A service of the reference that takes a visitor's connections to our server; its port.
-fn visitor(port: u16, id: &str, handler: &str, forwarder: &str) -> (Proc, u16) {
-    let visit = free_port();
-    let process = Gost.start(&format!(
-        "services:
-- name: service-0
-  addr: 127.0.0.1:{visit}
-  handler: {{ type: tcp, chain: chain-0{handler} }}
-  listener: {{ type: tcp }}
-{forwarder}{}",
-        chain(port, &tunnel(id))
-    ));
-    wait_for_port(visit);
-    (process, visit)
-}
-
 fn answers(visit: u16, host: &str, server: &str) {
     eventually(&format!("{host} is answered by {server}"), || {
         let (status, body) = curl(host, visit, "/x", &[]);
@@ -142,34 +126,6 @@ async fn both_clients_share_a_tunnel_and_neither_is_missed() {
             over.store(true, Ordering::Relaxed);
         });
         assert_eq!(of(killed), 0);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn gost_visits_a_private_tunnel() {
-    let web = backend::http("web").await;
-    let (_server, port, public) = server(Ours);
-    let _client = client(Ours, port, ":0", &tunnel(PRIVATE), web);
-    let forwarder = "  forwarder: { nodes: [{ name: n, addr: srv-1.local }] }\n";
-    let (_visitor, visit) = visitor(port, PRIVATE, "", forwarder);
-    answers(visit, "whatever.local", "web");
-    assert_eq!(curl("srv-1.local", public, "/x", &[]).0, 502, "not for the public");
-    let (_stranger, visit) = visitor(port, TUNNEL, "", forwarder);
-    assert_eq!(curl("whatever.local", visit, "/x", &[]).0, 0, "the host belongs to another tunnel");
-}
-
-/// An entrypoint that the reference keeps elsewhere asks our server by `entrypoint.id` (section 2.5).
-#[tokio::test(flavor = "multi_thread")]
-async fn gost_is_an_entrypoint_elsewhere() {
-    let web = backend::http("web").await;
-    let (_server, port, _) = server(Ours);
-    let _public = client(Ours, port, ":0", &tunnel(TUNNEL), web);
-    let _private = client(Ours, port, ":0", &tunnel(PRIVATE), web);
-    let (_elsewhere, visit) = visitor(port, ELSEWHERE, ", metadata: { sniffing: true }", "");
-    answers(visit, "srv-0.local", "web");
-    for host in ["srv-1.local", "nope.local"] {
-        let (status, body) = curl(host, visit, "/x", &[]);
-        assert!(status != 200 && !body.contains("web"), "{host}: {status} {body}");
     }
 }
 

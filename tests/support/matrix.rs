@@ -36,6 +36,18 @@ pub(crate) struct Way<'a> {
     pub(crate) channel: (&'a str, &'a str),
 }
 
+/// So many bytes from a host at a local port, with a length or chunked, and their checksum.
+pub(crate) fn download(host: &str, port: u16, count: usize, length: bool) {
+    let output = Command::new("curl")
+        .args(["-sS", "--no-progress-meter", "--max-time", "120", "--resolve"])
+        .arg(format!("{host}:{port}:127.0.0.1"))
+        .arg(format!("http://{host}:{port}/bytes/{count}{}", if length { "?length" } else { "" }))
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout.len(), count);
+    assert_eq!(crc32fast::hash(&output.stdout), pattern_sum(count));
+}
+
 impl Way<'_> {
     fn tcp(kind: Kind) -> Self {
         Self { kind, mux: "", channel: ("tcp", "") }
@@ -107,14 +119,7 @@ impl Setup {
 
     /// So many bytes down, with a length or chunked.
     pub(crate) fn download(&self, count: usize, length: bool) {
-        let output = Command::new("curl")
-            .args(["-sS", "--no-progress-meter", "--max-time", "120", "--resolve"])
-            .arg(format!("{WEB}:{}:127.0.0.1", self.visit))
-            .arg(format!("http://{WEB}:{}/bytes/{count}{}", self.visit, if length { "?length" } else { "" }))
-            .output()
-            .unwrap();
-        assert_eq!(output.stdout.len(), count);
-        assert_eq!(crc32fast::hash(&output.stdout), pattern_sum(count));
+        download(WEB, self.visit, count, length);
     }
 
     /// So many bytes up, with a length or chunked.

@@ -1,6 +1,7 @@
 //! Real processes, backends and clients for the end-to-end tests. Everything is ready by observation, never by waiting.
 
 pub(crate) mod backend;
+pub(crate) mod chains;
 pub(crate) mod matrix;
 pub(crate) mod relay;
 pub(crate) mod vectors;

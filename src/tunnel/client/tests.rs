@@ -1,8 +1,10 @@
 //! A client and scripted servers over real sockets. The clock is paused, and moves only when a test moves it.
 
 use super::*;
+use crate::chain::{self, HopSettings};
+use crate::channel;
 use crate::mux::{Incoming, Session};
-use crate::route::hop::{HopSettings, NodeSettings, Strategy};
+use crate::route::hop::{self, NodeSettings, Strategy};
 use crate::wire::smux;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -43,11 +45,11 @@ impl Fake {
 
     fn server(&self) -> Server {
         Server {
-            name: "fake".to_owned(),
             addr: self.0.local_addr().unwrap().into(),
             connector: Connector::Tunnel { id: Uuid::from_u128(7), weight: 1 },
             auth: None,
             mux: mux::Settings::tunnel(),
+            connect_timeout: Duration::from_secs(10),
             channel: tcp(),
         }
     }
@@ -89,7 +91,7 @@ fn tcp() -> channel::ClientSettings {
 fn node(server: &Server) -> NodeSettings {
     NodeSettings {
         addr: Some(server.addr.clone()),
-        ..NodeSettings::new(server.name.clone(), Duration::from_secs(10))
+        ..NodeSettings::new("fake".to_owned(), Duration::from_secs(10))
     }
 }
 
@@ -97,15 +99,16 @@ fn node(server: &Server) -> NodeSettings {
 fn client(servers: Vec<Server>) -> (JoinHandle<()>, Shutdown) {
     let settings = Settings {
         bind: HostPort::new(Host::empty(), 0),
-        choice: HopSettings { nodes: servers.iter().map(node).collect(), strategy: Strategy::Fifo },
-        servers,
         handshake_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(5),
     };
+    let choice = hop::HopSettings { nodes: servers.iter().map(node).collect(), strategy: Strategy::Fifo };
+    let node = |server| chain::Node { name: "fake".to_owned(), server: Some(server) };
+    let hop = HopSettings { nodes: servers.into_iter().map(node).collect(), choice };
     let shutdown = Shutdown::default();
-    let ours = shutdown.clone();
-    let task =
-        tokio::spawn(async move { Client::new("test", &settings, None, &ours).unwrap().run(echo).await });
+    let chain = Arc::new(Chain::new([(&hop, None)], &shutdown).unwrap());
+    let client = Client { service: "test".to_owned(), settings, chain, shutdown: shutdown.clone() };
+    let task = tokio::spawn(async move { client.run(echo).await });
     (task, shutdown)
 }
 
