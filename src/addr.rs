@@ -3,6 +3,10 @@
 //! A [`Host`] is lower case, without port, brackets or trailing dot, so equality is plain text equality everywhere.
 //! Resolving names is `net::dial`'s work; which text forms a configuration key takes is `config`'s.
 
+mod network;
+
+pub use network::{InvalidNetwork, Network, Networks};
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -2,6 +2,8 @@
 
 mod plugins;
 
+use crate::admission::Admission;
+use crate::auth::{Auther, Authers};
 use crate::chain::Chain;
 use crate::channel::{Acceptor, Kind};
 use crate::config::{self, Config, Handler, Listener as ListenerConfig, Service, Targets};
@@ -17,6 +19,7 @@ use crate::route::{Forwarder, Ingress};
 use crate::shutdown::Shutdown;
 use crate::tunnel;
 use crate::tunnel::client::Client;
+use crate::tunnel::gate::Gate;
 use crate::tunnel::registry::Registry;
 use crate::whoami::Whoami;
 use anyhow::{Context, Result, bail};
@@ -53,7 +56,19 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
         plugins
     });
     let plugins = plugins.await?;
-    let app = App { ingresses, forwarders, chains, node: Uuid::new_v4(), shutdown };
+    let mut authers = HashMap::new();
+    for (name, settings) in &config.authers {
+        let auther = Arc::new(Auther::new(settings).with_context(|| format!("auther {name:?}"))?);
+        shutdown.tasks.spawn(Arc::clone(&auther).follow(shutdown.stop.clone()));
+        authers.insert(name.as_str(), auther);
+    }
+    let mut admissions = HashMap::new();
+    for (name, settings) in &config.admissions {
+        let admission = Arc::new(Admission::new(settings).with_context(|| format!("admission {name:?}"))?);
+        shutdown.tasks.spawn(Arc::clone(&admission).follow(shutdown.stop.clone()));
+        admissions.insert(name.as_str(), admission);
+    }
+    let app = App { admissions, authers, ingresses, forwarders, chains, node: Uuid::new_v4(), shutdown };
     // All ports first: a file that cannot run does not run in part.
     let mut parts = Vec::new();
     for service in &config.services {
@@ -85,6 +100,10 @@ fn chain(chain: &config::Chain, plugins: &mut Plugins, shutdown: &Shutdown) -> R
 }
 
 struct App<'a> {
+    /// By name.
+    admissions: HashMap<&'a str, Arc<Admission>>,
+    /// By name.
+    authers: HashMap<&'a str, Arc<Auther>>,
     ingresses: Ingresses<'a>,
     /// By the name of the service.
     forwarders: HashMap<&'a str, Arc<dyn Forwarder>>,
@@ -121,11 +140,11 @@ impl App<'_> {
                 })
                 .await
             }
-            Handler::Relay { settings, targets, fixed } => {
+            Handler::Relay { settings, auth, targets, fixed } => {
                 let forward = self.forward(service, targets)?;
                 let targets = tunnel::relay::Targets { forward, fixed: *fixed };
-                let server =
-                    tunnel::relay::Server { service: name, settings: settings.clone(), targets, shutdown };
+                let (settings, gate) = (settings.clone(), Gate::new(self.authers(auth)?, None));
+                let server = tunnel::relay::Server { service: name, settings, targets, gate, shutdown };
                 let server = Arc::new(server);
                 let task = self.port(service, move |conn, permit| {
                     let server = Arc::clone(&server);
@@ -133,10 +152,20 @@ impl App<'_> {
                 });
                 Ok(vec![task.await?])
             }
-            Handler::Tunnel { settings, entrypoints, rules } => {
-                self.tunnel(service, settings, entrypoints, rules).await
+            Handler::Tunnel { settings, entrypoints, rules, auth, owned } => {
+                let gate = Gate::new(self.authers(auth)?, owned.as_deref());
+                self.tunnel(service, settings, entrypoints, rules, gate).await
             }
         }
+    }
+
+    /// Whom a handler asks who may use it.
+    fn authers(&self, auth: &config::Auth) -> Result<Authers> {
+        let inline = (!auth.users.is_empty()).then(|| Ok(Arc::new(Auther::inline(auth.users.clone()))));
+        let named = auth.authers.iter().map(|name| {
+            self.authers.get(name.as_str()).cloned().with_context(|| format!("there is no auther {name:?}"))
+        });
+        inline.into_iter().chain(named).collect()
     }
 
     fn forward(&self, service: &Service, targets: &Targets) -> Result<Forward> {
@@ -162,6 +191,7 @@ impl App<'_> {
         settings: &tunnel::server::Settings,
         entrypoints: &[entrypoint::Settings],
         rules: &[Rule],
+        gate: Gate,
     ) -> Result<Vec<Task>> {
         let registry = Arc::new(Registry::default());
         let inline = (!rules.is_empty()).then(|| table(rules));
@@ -184,10 +214,11 @@ impl App<'_> {
                 node: self.node,
                 shutdown: self.shutdown.clone(),
             });
-            tasks.push(self.accept(service, listener, move |conn, permit| {
+            let task = self.accept(service, listener, &settings_of_port.admissions, move |conn, permit| {
                 let entrypoint = Arc::clone(&entrypoint);
                 async move { entrypoint.serve(conn, permit).await }
-            }));
+            });
+            tasks.push(task?);
         }
         let server = Arc::new(tunnel::server::Server {
             service: service.name.clone(),
@@ -195,6 +226,7 @@ impl App<'_> {
             ingress: ingress(&settings.ingress),
             metadata: Arc::clone(&service.metadata),
             registry,
+            gate,
             shutdown: self.shutdown.clone(),
         });
         tasks.push(
@@ -234,28 +266,35 @@ impl App<'_> {
             ListenerConfig::Port { listen, channel } => {
                 let listener = open(listen, &service.name, "service").await?;
                 if channel.kind == Kind::TCP {
-                    return Ok(self.accept(service, listener, serve));
+                    return self.accept(service, listener, &service.admissions, serve);
                 }
                 let permits = listener.permits().clone();
                 let acceptor = Acceptor::new(channel, &service.name, permits, self.shutdown)?;
                 let layers = Arc::new(Layers { service: service.name.clone(), acceptor });
-                Ok(self.accept(service, listener, move |conn, permit| {
+                self.accept(service, listener, &service.admissions, move |conn, permit| {
                     let (layers, serve) = (Arc::clone(&layers), serve.clone());
                     async move { layers.serve(conn, permit, serve).await }
-                }))
+                })
             }
             ListenerConfig::Rtcp { .. } => bail!("this handler needs a listener that opens a port"),
         }
     }
 
-    /// Accepts until the process stops; every connection has a task of its own.
-    fn accept<S, F>(&self, service: &Service, mut listener: Listener, serve: S) -> Task
+    /// Accepts until the process stops; every connection that `admissions` let in has a task of its own.
+    fn accept<S, F>(
+        &self,
+        service: &Service,
+        mut listener: Listener,
+        admissions: &[String],
+        serve: S,
+    ) -> Result<Task>
     where
         S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send,
     {
-        let (service, shutdown) = (Arc::<str>::from(&*service.name), self.shutdown.clone());
-        Box::pin(async move {
+        let door = Arc::new(Door { service: service.name.clone(), admissions: self.admissions(admissions)? });
+        let shutdown = self.shutdown.clone();
+        Ok(Box::pin(async move {
             let (local, is_proxied) = (listener.local_addr(), listener.proxy_protocol());
             loop {
                 let (stream, client, permit) = tokio::select! {
@@ -263,24 +302,55 @@ impl App<'_> {
                     () = shutdown.stop.cancelled() => return,
                 };
                 let (conn, serve) = (conn(Box::new(stream), client, local), serve.clone());
-                if !is_proxied {
-                    shutdown.spawn_connection(async move { serve(conn, permit).await });
-                    continue;
-                }
-                let service = Arc::clone(&service);
-                shutdown.spawn_connection(async move {
-                    let since = Instant::now();
-                    match proxied(conn).await {
-                        Ok(conn) => serve(conn, permit).await,
-                        Err(error) => {
-                            Record::new(&service, client, since)
-                                .failed("bad_proxy_header", &error)
-                                .connection();
+                if is_proxied {
+                    let door = Arc::clone(&door);
+                    shutdown.spawn_connection(async move {
+                        if let Some(conn) = door.proxied(conn).await {
+                            serve(conn, permit).await;
                         }
-                    }
-                });
+                    });
+                } else if door.admits(client) {
+                    shutdown.spawn_connection(async move { serve(conn, permit).await });
+                }
             }
-        })
+        }))
+    }
+
+    fn admissions(&self, names: &[String]) -> Result<Vec<Arc<Admission>>> {
+        let find = |name: &String| {
+            let admission = self.admissions.get(name.as_str()).cloned();
+            admission.with_context(|| format!("there is no admission {name:?}"))
+        };
+        names.iter().map(find).collect()
+    }
+}
+
+/// What connections to a port pass before anything is read of what they are for.
+struct Door {
+    service: String,
+    admissions: Vec<Arc<Admission>>,
+}
+
+impl Door {
+    fn admits(&self, client: SocketAddr) -> bool {
+        let refusing = self.admissions.iter().find(|admission| !admission.admits(client.ip()));
+        if let Some(admission) = refusing {
+            let record = Record::new(&self.service, client, Instant::now());
+            record.failed("not_admitted", format_args!("admission {:?}", admission.name())).connection();
+        }
+        refusing.is_none()
+    }
+
+    /// A connection without its PROXY header, which says for whom it asks.
+    async fn proxied(&self, conn: Conn) -> Option<Conn> {
+        let (client, since) = (conn.client, Instant::now());
+        match proxied(conn).await {
+            Ok(conn) => self.admits(conn.client).then_some(conn),
+            Err(error) => {
+                Record::new(&self.service, client, since).failed("bad_proxy_header", &error).connection();
+                None
+            }
+        }
     }
 }
 

@@ -28,6 +28,8 @@ use uuid::Uuid;
 pub struct Settings {
     /// Where it listens and how much it takes.
     pub listen: listen::Settings,
+    /// `entrypoint.admission`: who may connect.
+    pub admissions: Vec<String>,
     /// Name of the ingress that decides for it; `None`: the handler's own inline rules.
     pub ingress: Option<String>,
     /// Waiting for the first bytes.

@@ -6,8 +6,8 @@
 //! |---|---|
 //! | 0 | `addr` |
 //! | 1 | `wire` |
-//! | 2 | `route`, `net`, `shutdown`, `telemetry` |
-//! | 3 | `handshake`, `mux`, `plugin`, `record`, `sniff` |
+//! | 2 | `lines`, `net`, `route`, `shutdown`, `telemetry` |
+//! | 3 | `admission`, `auth`, `handshake`, `mux`, `plugin`, `record`, `sniff` |
 //! | 4 | `channel`, `http` |
 //! | 5 | `chain` |
 //! | 6 | `forward`, `whoami` |
@@ -18,7 +18,9 @@
 //! | 11 | `cli` |
 
 pub mod addr;
+pub mod admission;
 pub mod app;
+pub mod auth;
 pub mod chain;
 pub mod channel;
 pub mod cli;
@@ -27,6 +29,7 @@ pub mod entrypoint;
 pub mod forward;
 mod handshake;
 pub mod http;
+pub mod lines;
 pub mod mux;
 pub mod net;
 pub mod plugin;

@@ -1,7 +1,8 @@
 //! `chains[]`: the way out to a server, its connector and its dialer.
 
 use super::hop::{Choice, Hops};
-use super::reader::{Field, Map, nearest};
+use super::named::Named;
+use super::reader::{Field, Map};
 use super::settings::{HANDSHAKE_TIMEOUT, is_of_gost, read_mux, read_wait, tunnel_id, word};
 use super::{Chain, ChainHop, channels, plugins};
 use crate::chain::{Auth, Connector, HopSettings, Node, Server};
@@ -9,8 +10,6 @@ use crate::channel::ClientSettings;
 use crate::mux;
 use crate::route::hop::{self, NodeSettings};
 use http::{HeaderName, HeaderValue};
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -59,14 +58,6 @@ const NEEDED_NODE: &[&str] = &[
     "netns",
 ];
 
-/// The named chains of all files.
-#[derive(Debug)]
-pub(crate) struct Chains<'a> {
-    named: HashMap<&'a str, Option<Chain>>,
-    /// Those that something leads through.
-    used: RefCell<HashMap<String, Chain>>,
-}
-
 /// What a chain is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -76,47 +67,20 @@ pub(crate) enum Purpose {
     Connect,
 }
 
-impl<'a> Chains<'a> {
-    /// `folder`: whether plugins can be taken from a folder by name.
-    pub(crate) fn new(fields: Vec<Field<'a>>, hops: &Hops<'a>, folder: bool) -> Self {
-        let mut named = HashMap::with_capacity(fields.len());
-        for field in fields {
-            match field.name() {
-                Some(name) => drop(named.insert(name, chain(&field, hops, folder))),
-                None => field.error("chain without a name".to_owned(), "expected name: chain-0"),
-            }
-        }
-        Self { named, used: RefCell::default() }
+/// The name of the chain that a listener or a handler names.
+pub(crate) fn resolve(chains: &Named<'_, Chain>, field: &Field<'_>, purpose: Purpose) -> Option<String> {
+    let (name, chain) = chains.find(field)?;
+    let mut last = chain.hops.last().into_iter().flat_map(|hop| &hop.settings.nodes);
+    if purpose == Purpose::Bind
+        && let Some(node) = last.find(|node| !can_bind(node))
+    {
+        let message =
+            format!("node {:?} at the end of chain {name:?} is no server to be reached from", node.name);
+        let help = "expected connector: { type: tunnel } or { type: relay } at each node of its last hop";
+        field.error(message, help);
+        return None;
     }
-
-    /// The name of the chain that a listener or a handler names.
-    pub(crate) fn resolve(&self, name: &Field<'_>, purpose: Purpose) -> Option<String> {
-        let text = name.text()?;
-        let Some(chain) = self.named.get(text) else {
-            name.error(format!("there is no chain {text:?}"), nearest(text, self.named.keys().copied()));
-            return None;
-        };
-        let chain = chain.as_ref()?;
-        let last = chain.hops.last().into_iter().flat_map(|hop| &hop.settings.nodes);
-        if purpose == Purpose::Bind
-            && let Some(node) = last.into_iter().find(|node| !can_bind(node))
-        {
-            let message =
-                format!("node {:?} at the end of chain {text:?} is no server to be reached from", node.name);
-            name.error(
-                message,
-                "expected connector: { type: tunnel } or { type: relay } at each node of its last hop",
-            );
-            return None;
-        }
-        self.used.borrow_mut().insert(text.to_owned(), chain.clone());
-        Some(text.to_owned())
-    }
-
-    /// The chains that were resolved, by name.
-    pub(crate) fn into_used(self) -> HashMap<String, Chain> {
-        self.used.into_inner()
-    }
+    Some(name.to_owned())
 }
 
 fn can_bind(node: &Node) -> bool {
@@ -124,7 +88,8 @@ fn can_bind(node: &Node) -> bool {
     matches!(connector, Some(Connector::Tunnel { .. } | Connector::Relay))
 }
 
-fn chain(field: &Field<'_>, named: &Hops<'_>, folder: bool) -> Option<Chain> {
+/// `folder`: whether plugins can be taken from a folder by name.
+pub(crate) fn read(field: &Field<'_>, named: &Hops<'_>, folder: bool) -> Option<Chain> {
     let map = field.map()?;
     map.get(&["name"]);
     let hops = map.get(&["hops"]).map(|f| f.list()).unwrap_or_default();

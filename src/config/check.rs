@@ -3,12 +3,14 @@
 //! Keys are those of GOST v3 (the wire specification, section 8). This module joins the sections of several files and sees to
 //! what belongs to no single object: names, references, ports. What stands in a section is read by the module of its name.
 
-use super::chain::Chains;
 use super::file::{Place, Tree};
 use super::hop::Hops;
+use super::named::Named;
 use super::problem::{Collector, Severity};
 use super::reader::{Field, nearest};
-use super::{Config, Ingress, Plugins, channels, ingress, log, plugins, service};
+use super::{
+    Chain, Config, Ingress, Plugins, admission, auth, chain, channels, ingress, log, plugins, service,
+};
 use crate::addr::{Host, HostPort};
 use crate::channel::tls;
 use std::cell::RefCell;
@@ -20,8 +22,6 @@ const LATER_SECTIONS: &[&str] =
     &["api", "metrics", "profiling", "loggers", "recorders", "sds", "caches", "rewriters"];
 /// Sections that decide who may do what: only their use is refused, where a service names them.
 const UNUSED_SECTIONS: &[&str] = &[
-    "authers",
-    "admissions",
     "bypasses",
     "limiters",
     "climiters",
@@ -37,7 +37,9 @@ const UNUSED_SECTIONS: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Scope<'a> {
     pub(crate) hops: Hops<'a>,
-    chains: Chains<'a>,
+    pub(crate) admissions: Named<'a, crate::admission::Settings>,
+    pub(crate) authers: Named<'a, crate::auth::Settings>,
+    pub(crate) chains: Named<'a, Chain>,
     ingresses: Vec<Ingress>,
     /// Addresses that are listened on, and where the file says so.
     ports: RefCell<HashMap<HostPort, String>>,
@@ -48,10 +50,6 @@ pub(crate) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub(crate) fn chains(&self) -> &Chains<'a> {
-        &self.chains
-    }
-
     /// Whether there is an ingress of that name, and if not, which one may be meant.
     pub(crate) fn ingress(&self, name: &str) -> Result<(), String> {
         let mut known = self.ingresses.iter().map(|ingress| ingress.name.as_str());
@@ -84,6 +82,8 @@ struct Sections<'a> {
     ingresses: Vec<Field<'a>>,
     chains: Vec<Field<'a>>,
     hops: Vec<Field<'a>>,
+    admissions: Vec<Field<'a>>,
+    authers: Vec<Field<'a>>,
     plugins: Plugins,
     log: crate::telemetry::Settings,
     tls: Option<tls::ServerSettings>,
@@ -97,6 +97,8 @@ impl<'a> Sections<'a> {
         self.ingresses.extend(list("ingresses"));
         self.chains.extend(list("chains"));
         self.hops.extend(list("hops"));
+        self.admissions.extend(list("admissions"));
+        self.authers.extend(list("authers"));
         if let Some(section) = map.filled(&["plugins"]).and_then(|f| f.map()) {
             self.plugins = plugins::section(section);
         }
@@ -116,13 +118,18 @@ pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &'a [Tree]) -> 
     for tree in documents {
         sections.join(&Field { problems, tree, path: String::new() });
     }
-    let Sections { services, ingresses, chains, hops, plugins, log, tls } = sections;
-    [&services, &ingresses, &chains, &hops].into_iter().for_each(|fields| no_twins(fields));
+    let Sections { services, ingresses, chains, hops, admissions, authers, plugins, log, tls } = sections;
+    [&services, &ingresses, &chains, &hops, &admissions, &authers]
+        .into_iter()
+        .for_each(|fields| no_twins(fields));
     let folder = plugins.folder.is_some();
     let ingresses = ingresses.iter().filter_map(|field| ingress::read(field, folder)).collect();
     let hops = Hops::new(hops);
-    let chains = Chains::new(chains, &hops, folder);
-    let scope = Scope { hops, chains, ingresses, ports: RefCell::default(), folder, tls };
+    let chains = Named::new("chain", chains, |_, field| chain::read(field, &hops, folder));
+    let admissions = Named::new("admission", admissions, admission::read);
+    let authers = Named::new("auther", authers, auth::auther);
+    let scope =
+        Scope { hops, admissions, authers, chains, ingresses, ports: RefCell::default(), folder, tls };
     let read = |(index, field)| service::read(index, field, &scope);
     let checked = services.iter().enumerate().filter_map(read).collect();
     // With an error before it, that is the reason.
@@ -137,8 +144,15 @@ pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &'a [Tree]) -> 
         );
     }
     scope.hops.warn_of_unused();
-    let chains = scope.chains.into_used();
-    Config { services: checked, ingresses: scope.ingresses, chains, plugins, log }
+    Config {
+        services: checked,
+        ingresses: scope.ingresses,
+        admissions: scope.admissions.into_used(),
+        authers: scope.authers.into_used(),
+        chains: scope.chains.into_used(),
+        plugins,
+        log,
+    }
 }
 
 /// Two objects of one name: which of them is meant?

@@ -1,6 +1,6 @@
 //! `handler` of a service: `tcp`, `rtcp`, `relay` and `whoami` here, `tunnel` in its own module.
 
-use super::chain::Purpose;
+use super::chain::{self, Purpose};
 use super::check::Scope;
 use super::reader::{Field, Map};
 use super::service::Bounds;
@@ -8,7 +8,7 @@ use super::settings::{
     CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, is_of_gost, proxy_protocol, read_http,
     read_http_forwarding, read_idle, read_mux, read_sniff, read_wait, word,
 };
-use super::{Handler, Listener, Targets, forwarder, tunnel};
+use super::{Handler, Listener, Targets, auth, forwarder, tunnel};
 use crate::addr::{Host, HostPort};
 use crate::route::hop::{HopSettings, NodeSettings, Strategy};
 use crate::route::hosts::HostPattern;
@@ -85,11 +85,20 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let metadata = map.section("metadata")?;
     let handler = match kind {
         Some("tcp" | "rtcp") => forward(&map, &metadata, part),
-        Some("tunnel") => tunnel::read(&metadata, part),
+        Some("tunnel") => tunnel::read(&map, &metadata, part),
         Some("relay") => relay(&map, &metadata, part),
         Some("whoami") => Some(Handler::Whoami(read_http(&metadata, &["http.keepalive"]))),
         _ => None,
     };
+    if let Some(Handler::Relay { auth, fixed: false, .. }) = &handler
+        && auth.is_empty()
+        && !is_guarded(part)
+    {
+        let message =
+            "relay without users: whoever reaches this port can connect to whatever this machine reaches";
+        let help = "expected auth: { username: NAME, password: SECRET }, auther, authers, or a forwarder";
+        map.warn(message.to_owned(), help);
+    }
     if let Some(kind) = kind {
         if matches!(kind, "tunnel" | "whoami") {
             no_forwarder(kind, part.forwarder);
@@ -117,7 +126,18 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
 fn read_as_any(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) {
     forward_settings(metadata);
     relay(map, metadata, part);
-    tunnel::read(metadata, part);
+    tunnel::read(map, metadata, part);
+}
+
+/// Whether the port itself lets in only who is known.
+fn is_guarded(part: &Part<'_, '_>) -> bool {
+    let certificates = match part.listener {
+        Some(Listener::Port { channel, .. }) => {
+            channel.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+        }
+        _ => false,
+    };
+    certificates || part.service.get(&["admission"]).or_else(|| part.service.get(&["admissions"])).is_some()
 }
 
 fn no_forwarder(kind: &str, forwarder: Option<&Field<'_>>) {
@@ -144,14 +164,14 @@ fn forward_settings(metadata: &Map<'_>) -> forward::Settings {
 }
 
 /// `chain`: the way to the nodes.
-fn chain(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
-    part.scope.chains().resolve(&map.filled(&["chain"])?, Purpose::Connect)
+fn way(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
+    chain::resolve(&part.scope.chains, &map.filled(&["chain"])?, Purpose::Connect)
 }
 
 fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let settings = forward_settings(metadata);
     let chained = map.filled(&["chain"]).is_some();
-    let chain = chain(map, part);
+    let chain = way(map, part);
     let Some(field) = part.forwarder else {
         if chained && settings.sniff.is_some() {
             let hop = host_asked_for();
@@ -208,11 +228,12 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
         proxy_protocol: proxy_protocol(metadata, "proxyProtocol"),
     };
     read_wait(metadata, &["connectTimeout"], &mut forward.connect_timeout);
-    let chain = chain(map, part);
+    let chain = way(map, part);
+    let auth = auth::read(map, &part.scope.authers);
     let (hop, plugin) = match part.forwarder {
         Some(field) => forwarder::read(field, &part.scope.hops, part.scope.folder)?,
         None => (host_asked_for(), None),
     };
     let targets = Box::new(Targets { settings: forward, hop, plugin, chain });
-    Some(Handler::Relay { settings, targets, fixed: part.forwarder.is_some() })
+    Some(Handler::Relay { settings, auth, targets, fixed: part.forwarder.is_some() })
 }

@@ -1,5 +1,7 @@
 //! GOST v3's YAML to the settings of each part: files in, a checked [`Config`] or all their problems out.
 
+mod admission;
+mod auth;
 mod chain;
 mod channels;
 mod check;
@@ -10,6 +12,7 @@ mod handler;
 mod hop;
 mod ingress;
 mod log;
+mod named;
 mod plugins;
 mod problem;
 mod reader;
@@ -17,6 +20,7 @@ mod service;
 mod settings;
 mod tunnel;
 
+pub use auth::Auth;
 pub use duration::parse_duration;
 pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
@@ -26,6 +30,7 @@ use crate::net::listen;
 use crate::route::Pairs;
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
+use crate::tunnel::gate::Owned;
 use crate::tunnel::{client, relay, server};
 use crate::{channel, entrypoint, forward, http, telemetry};
 use file::Place;
@@ -40,6 +45,10 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `ingresses`.
     pub ingresses: Vec<Ingress>,
+    /// `admissions` by name, without those that nothing names.
+    pub admissions: HashMap<String, crate::admission::Settings>,
+    /// `authers` by name, without those that nothing names.
+    pub authers: HashMap<String, crate::auth::Settings>,
     /// `chains` by name, without those that nothing names.
     pub chains: HashMap<String, Chain>,
     /// `plugins`.
@@ -57,6 +66,8 @@ pub struct Service {
     pub listener: Listener,
     /// `handler` (with the forwarder, where there is one).
     pub handler: Handler,
+    /// `admission` and `admissions`: who may connect to its port.
+    pub admissions: Vec<String>,
     /// `metadata`, as written, and its `labels`: what plugins may ask for.
     pub metadata: Arc<Pairs>,
 }
@@ -93,11 +104,17 @@ pub enum Handler {
         entrypoints: Vec<entrypoint::Settings>,
         /// Inline rules: metadata `tunnel: "host:uuid,..."`.
         rules: Vec<Rule>,
+        /// `auth`, `auther`, `authers`.
+        auth: Auth,
+        /// `tunnels`: the only ones there are, and their owners.
+        owned: Option<Vec<Owned>>,
     },
     /// `relay`.
     Relay {
         /// Binds.
         settings: relay::Settings,
+        /// `auth`, `auther`, `authers`.
+        auth: Auth,
         /// Connects.
         targets: Box<Targets>,
         /// Whether the targets are the nodes of a forwarder; else they are what a client names.

@@ -258,6 +258,10 @@ impl<'a> Map<'a> {
         self.problems.report(Severity::Error, self.at, &self.path, message, help);
     }
 
+    pub(crate) fn warn(&self, message: String, help: impl Into<String>) {
+        self.problems.report(Severity::Warning, self.at, &self.path, message, help);
+    }
+
     pub(crate) fn text(&self, names: &[&'static str]) -> Option<&'a str> {
         self.filled(names)?.text()
     }

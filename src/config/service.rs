@@ -1,6 +1,6 @@
 //! `services[]`, and the listener of each.
 
-use super::chain::Purpose;
+use super::chain::{self, Purpose};
 use super::check::Scope;
 use super::reader::{Field, Map};
 use super::settings::{
@@ -16,19 +16,8 @@ use std::time::Duration;
 /// What a service leaves aside with a warning.
 const LATER: &[&str] = &["logger", "loggers", "observer", "recorders", "cache", "rewriter", "status"];
 /// What it would be unsafe to leave aside.
-const NEEDED: &[&str] = &[
-    "admission",
-    "admissions",
-    "bypass",
-    "bypasses",
-    "limiter",
-    "climiter",
-    "rlimiter",
-    "resolver",
-    "hosts",
-    "interface",
-    "sockopts",
-];
+const NEEDED: &[&str] =
+    &["bypass", "bypasses", "limiter", "climiter", "rlimiter", "resolver", "hosts", "interface", "sockopts"];
 const LATER_METADATA: &[&str] = &[
     "enableStats",
     "observePeriod",
@@ -89,8 +78,12 @@ pub(crate) fn read(index: usize, field: &Field<'_>, scope: &Scope<'_>) -> Option
     let labels = metadata.filled(&["labels"]).and_then(|f| f.map()).map(Map::into_texts);
     let pairs = labels.into_iter().flatten().chain(metadata.texts()).collect();
     metadata.finish(LATER_METADATA, NEEDED_METADATA);
+    if matches!(listener, Some(Listener::Rtcp { .. })) {
+        map.without_effect(&["admission", "admissions"], "with a listener that opens no port");
+    }
+    let admissions = scope.admissions.find_all(map.filled(&["admission"]), map.filled(&["admissions"]));
     map.finish(LATER, NEEDED);
-    Some(Service { name, listener: listener?, handler: handler?, metadata: pairs })
+    Some(Service { name, listener: listener?, handler: handler?, admissions, metadata: pairs })
 }
 
 fn listener(
@@ -141,7 +134,7 @@ fn listener(
         // What either listener reads, so that one mistake does not hide the others.
         (None, chain) => {
             addr.and_then(|addr| addr.address(None));
-            chain.and_then(|chain| scope.chains().resolve(&chain, Purpose::Bind));
+            chain.and_then(|chain| chain::resolve(&scope.chains, &chain, Purpose::Bind));
             waits([&metadata, service_metadata]);
             None
         }
@@ -160,7 +153,7 @@ fn rtcp(
     metadata: [&Map<'_>; 2],
 ) -> Option<Listener> {
     let (handshake_timeout, connect_timeout) = waits(metadata);
-    let chain = scope.chains().resolve(chain, Purpose::Bind)?;
+    let chain = chain::resolve(&scope.chains, chain, Purpose::Bind)?;
     let client = Settings { bind: addr?, handshake_timeout, connect_timeout };
     Some(Listener::Rtcp { client, chain })
 }

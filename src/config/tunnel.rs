@@ -1,6 +1,5 @@
 //! `handler: { type: tunnel }`: the tunnel port and its entrypoints.
 
-use super::Handler;
 use super::handler::Part;
 use super::ingress::inline_rules;
 use super::reader::{Bare, Map};
@@ -8,6 +7,7 @@ use super::settings::{
     HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, proxy_protocol, read_http_forwarding, read_idle, read_mux,
     read_size, read_sniff, read_wait, tunnel_id,
 };
+use super::{Handler, auth};
 use crate::addr::HostPort;
 use crate::net::listen;
 use crate::tunnel::server::Settings;
@@ -17,7 +17,9 @@ use std::time::Duration;
 const MAX_CONNECTORS: usize = 256;
 const SILENCE: Duration = Duration::from_secs(1);
 
-pub(crate) fn read(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
+pub(crate) fn read(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
+    let auth = auth::read(map, &part.scope.authers);
+    let owned = auth::owned(metadata, !auth.is_empty());
     let rules = metadata.filled(&["tunnel"]).map(|f| inline_rules(&f)).unwrap_or_default();
     let settings = server(metadata, part);
     let entrypoints = entrypoints(metadata, part, &settings);
@@ -25,7 +27,7 @@ pub(crate) fn read(metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         let help = "remove one of the two; rules of several kinds go into one ingress";
         inline.warn("no effect beside ingress, whose rules alone count".to_owned(), help);
     }
-    Some(Handler::Tunnel { settings, entrypoints, rules })
+    Some(Handler::Tunnel { settings, entrypoints, rules, auth, owned })
 }
 
 fn server(metadata: &Map<'_>, part: &Part<'_, '_>) -> Settings {
@@ -65,7 +67,12 @@ fn entrypoints(metadata: &Map<'_>, part: &Part<'_, '_>, server: &Settings) -> Ve
     let http = read_http_forwarding(metadata, &keepalive, &["entrypoint.readTimeout"]);
     let forwarded_node = flag(metadata, &["entrypoint.forwardedNode"]).unwrap_or(false);
     let proxy_protocol = proxy_protocol(metadata, "entrypoint.ProxyProtocol").is_some();
+    let admissions = part
+        .scope
+        .admissions
+        .find_all(metadata.filled(&["entrypoint.admission"]), metadata.filled(&["entrypoint.admissions"]));
     let entrypoint = |addr: HostPort, ingress: Option<String>| entrypoint::Settings {
+        admissions: admissions.clone(),
         listen: listen::Settings { proxy_protocol, ..part.bounds.of(addr) },
         ingress: ingress.or_else(|| server.ingress.clone()),
         sniff: sniff.clone(),

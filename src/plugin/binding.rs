@@ -5,13 +5,12 @@
 use super::ask::{Called, Generation, Target, Tunnel};
 use super::pool::CallError;
 use super::{Folder, Plugin};
-use crate::addr::HostPort;
+use crate::addr::{HostPort, Network};
 use crate::route::hosts::HostPattern;
 use crate::route::ingress::Table;
 use crate::route::{
     Answer, Choice, Decision, Endpoint, Forwarder, Ingress, Node, Request, RouteError, Verdict,
 };
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// `onError`: what a failure of the plugin means for the request.
@@ -225,7 +224,7 @@ impl Links {
 /// `allowAddresses`: where a forwarder plugin may send requests beside the candidates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allow {
-    networks: Vec<(IpAddr, u8)>,
+    networks: Vec<Network>,
     hosts: Vec<HostPattern>,
 }
 
@@ -239,15 +238,12 @@ impl Allow {
     pub fn parse<'t>(entries: impl IntoIterator<Item = &'t str>) -> Result<Self, String> {
         let mut allow = Self::default();
         for entry in entries {
-            let (address, bits) = entry.split_once('/').map_or((entry, None), |(a, bits)| (a, Some(bits)));
-            if let Ok(address) = address.trim().parse::<IpAddr>() {
-                let all = if address.is_ipv4() { 32 } else { 128 };
-                let bits = bits.map_or(Some(all), |bits| bits.parse().ok().filter(|bits| *bits <= all));
-                allow.networks.push((address, bits.ok_or_else(|| entry.to_owned())?));
-            } else {
-                let pattern = HostPattern::from_filter(entry).ok().flatten();
-                allow.hosts.push(pattern.filter(|_| bits.is_none()).ok_or_else(|| entry.to_owned())?);
+            if let Ok(network) = entry.parse() {
+                allow.networks.push(network);
+                continue;
             }
+            let pattern = HostPattern::from_filter(entry).ok().flatten();
+            allow.hosts.push(pattern.ok_or_else(|| entry.to_owned())?);
         }
         Ok(allow)
     }
@@ -255,21 +251,9 @@ impl Allow {
     /// Whether an address may be used. A name is judged as a name: what it resolves to is its owner's business.
     pub fn permits(&self, address: &HostPort) -> bool {
         match address.host.ip() {
-            Some(ip) => self.networks.iter().any(|(network, bits)| within(ip, *network, *bits)),
+            Some(ip) => self.networks.iter().any(|network| network.contains(ip)),
             None => self.hosts.iter().any(|pattern| pattern.matches(&address.host)),
         }
-    }
-}
-
-fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
-    let same = |a: u128, b: u128, width: u32| {
-        let shift = width - u32::from(bits);
-        bits == 0 || a.checked_shr(shift) == b.checked_shr(shift)
-    };
-    match (ip.to_canonical(), network) {
-        (IpAddr::V4(ip), IpAddr::V4(network)) => same(ip.to_bits().into(), network.to_bits().into(), 32),
-        (IpAddr::V6(ip), IpAddr::V6(network)) => same(ip.to_bits(), network.to_bits(), 128),
-        _ => false,
     }
 }
 

@@ -62,7 +62,9 @@ fn advice(status: Status) -> &'static str {
         Status::Unauthorized => {
             " (wrong user name or password: mend connector.auth; the next try is up to 30 s away)"
         }
-        Status::Forbidden => " (a relay server opens ports only with metadata bind: true)",
+        Status::Forbidden => {
+            " (not to this user, or not this tunnel; a relay server opens ports only with metadata bind: true)"
+        }
         Status::ServiceUnavailable => " (the address may be in use at the server)",
         _ => "",
     }

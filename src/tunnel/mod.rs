@@ -1,6 +1,7 @@
 //! Tunnels: the registry of connectors, the server's port and the client's session.
 
 pub mod client;
+pub mod gate;
 pub(crate) mod reach;
 pub mod registry;
 pub mod relay;

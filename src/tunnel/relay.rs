@@ -1,8 +1,10 @@
 //! The handler `relay` (section 5): connects clients on, and opens a port for each that asks, whose visitors are handed over as
 //! streams.
 
+use super::gate::{Gate, auth, in_time, while_allowed};
 use super::server::{encode, pipe_limits, reply};
 use crate::addr::{Host, HostPort};
+use crate::auth::Login;
 use crate::forward::{Forward, route_of};
 use crate::handshake::read_message;
 use crate::http::failure::Failure;
@@ -44,6 +46,7 @@ pub(crate) struct Server {
     pub(crate) service: String,
     pub(crate) settings: Settings,
     pub(crate) targets: Targets,
+    pub(crate) gate: Gate,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -67,18 +70,26 @@ impl Server {
         };
         permit.established();
         conn.prefix = buf.freeze();
+        let auth = auth(&request);
+        let login = match in_time(self.gate.login(auth), auth, limit).await {
+            Ok(login) => login,
+            Err(denied) => {
+                record.failed("unauthorized", &denied).connection();
+                return self.tell(&mut conn, denied.status).await;
+            }
+        };
         let refused = match request.command {
             Command::Bind if self.settings.bind && !request.udp && !request.is_udp_network() => {
                 match request.address().and_then(|addr| addr.to_bind()) {
                     Some(addr) => {
                         record.discard();
-                        return self.bind(conn, addr).await;
+                        return self.bind(conn, addr, login).await;
                     }
                     None => Status::BadRequest,
                 }
             }
             Command::Connect if !request.udp && !request.is_udp_network() => {
-                return self.connect(conn, &request, record).await;
+                return while_allowed(login.as_ref(), self.connect(conn, &request, record)).await;
             }
             Command::Bind | Command::Connect => Status::Forbidden,
             Command::Other(_) => Status::BadRequest,
@@ -131,7 +142,7 @@ impl Server {
         }
     }
 
-    async fn bind(&self, mut conn: Conn, addr: HostPort) {
+    async fn bind(&self, mut conn: Conn, addr: HostPort, login: Option<Login>) {
         let limit = self.settings.handshake_timeout;
         let listener = match Listener::bind(&listen::Settings { addr, ..self.settings.listen.clone() }).await
         {
@@ -145,7 +156,8 @@ impl Server {
         if let Err(error) = reply(&mut conn, Status::Ok, vec![Feature::addr(&addr.into())], limit).await {
             return debug!(service = self.service, %error, "handshake");
         }
-        info!(service = self.service, client = %conn.client, %addr, "port opened");
+        let user = login.as_ref().map(|login| &*login.user);
+        info!(service = self.service, client = %conn.client, %addr, user, "port opened");
         let (session, mut incoming, driver) =
             mux::start(conn.stream, conn.prefix, mux::Role::Client, &self.settings.mux);
         let refuse = async { while incoming.accept().await.is_some() {} };
@@ -156,7 +168,11 @@ impl Server {
                 _ = session.closed() => {}
             }
         };
-        tokio::join!(driver, refuse, accept, session.drain(&self.shutdown));
+        let revoke = async {
+            while_allowed(login.as_ref(), async { drop(session.closed().await) }).await;
+            session.close();
+        };
+        tokio::join!(driver, refuse, accept, session.drain(&self.shutdown), revoke);
         info!(service = self.service, client = %conn.client, %addr, "port closed");
     }
 

@@ -4,6 +4,7 @@
 //! which opens ports for its clients, is in `relay`.
 
 use super::TunnelId;
+use super::gate::{Gate, Owner, while_allowed};
 use super::reach::{Reached, Wanted};
 use super::registry::{Connector, Registry};
 use crate::addr::{Host, HostPort};
@@ -57,6 +58,7 @@ pub(crate) struct Server {
     /// What the service's `metadata` says, for plugins to ask for.
     pub(crate) metadata: Arc<Pairs>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) gate: Gate,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -104,7 +106,15 @@ impl Server {
             return Ok(());
         };
         let limit = self.settings.handshake_timeout;
-        let mut registration = match self.registry.reserve(tunnel.id, self.settings.max_connectors) {
+        let (login, owner) = match self.gate.connector(request, tunnel.id, limit).await {
+            Ok(admitted) => admitted,
+            Err(denied) => {
+                warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, error = %denied, "connector refused");
+                return reply(&mut conn, denied.status, Vec::new(), limit).await;
+            }
+        };
+        let max_connectors = owner.and_then(Owner::max_connectors).unwrap_or(self.settings.max_connectors);
+        let mut registration = match self.registry.reserve(tunnel.id, max_connectors) {
             Ok(registration) => registration,
             Err(error) => {
                 warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, %error, "connector refused");
@@ -114,7 +124,7 @@ impl Server {
         let udp = request.is_udp_network();
         let id = Uuid::new_v4();
         let flags = if udp { FLAG_UDP } else { 0 };
-        let endpoint = self.endpoint(wanted, tunnel.id, &conn, request).await;
+        let endpoint = self.endpoint(wanted, tunnel.id, owner, &conn, request).await;
         let features = vec![
             Feature::addr(&endpoint),
             Feature::Tunnel(TunnelFeature { id, flags, weight: tunnel.weight }),
@@ -125,12 +135,19 @@ impl Server {
         let (session, mut incoming, driver) =
             mux::start(stream, prefix, mux::Role::Client, &self.settings.mux);
         registration.enter(Arc::new(Connector::new(id, tunnel.weight, udp, session.clone())));
-        info!(service = self.service, client = %client, tunnel = %tunnel.id, connector = %id, weight = tunnel.weight, "connector up");
+        info!(service = self.service, client = %client, tunnel = %tunnel.id, connector = %id, weight = tunnel.weight, user = login.as_ref().map(|login| &*login.user), "connector up");
         let since = Instant::now();
         // A connector opens no streams; whatever it tries is dropped, which answers FIN (section 2.3).
         let refuse = async { while incoming.accept().await.is_some() {} };
-        tokio::join!(driver, refuse, session.drain(&self.shutdown));
+        let revoke = async {
+            while_allowed(login.as_ref(), async { drop(session.closed().await) }).await;
+            session.close();
+        };
+        tokio::join!(driver, refuse, session.drain(&self.shutdown), revoke);
         drop(registration);
+        if login.is_some_and(|login| login.revoked.is_cancelled()) {
+            info!(service = self.service, tunnel = %tunnel.id, connector = %id, "its user may no longer serve this tunnel");
+        }
         let reason = session.closed().await;
         info!(service = self.service, tunnel = %tunnel.id, connector = %id, elapsed = seconds(since.elapsed()), %reason, "connector down");
         Ok(())
@@ -141,6 +158,7 @@ impl Server {
         &self,
         wanted: &relay::RelayAddr,
         tunnel: TunnelId,
+        owner: Option<&Owner>,
         conn: &Conn,
         request: &relay::Request,
     ) -> HostPort {
@@ -153,6 +171,10 @@ impl Server {
         let Some(wanted) = wanted.to_host_port() else { return own() };
         let unspecified = wanted.host.is_empty() || wanted.host.ip().is_some_and(|ip| ip.is_unspecified());
         if unspecified || self.ingress.is_none() {
+            return own();
+        }
+        if owner.is_some_and(|owner| !owner.may_be_called(&wanted.host)) {
+            warn!(service = self.service, client = %conn.client, %tunnel, host = %wanted.host, "not among the hostnames of the tunnel");
             return own();
         }
         match self.lookup(&wanted.host, conn, request).await {
@@ -198,6 +220,13 @@ impl Server {
         };
         let record = record.host(&destination.host);
         let record = record.route(Route { tunnel: asked.to_string(), ..Route::default() });
+        let login = match self.gate.visitor(request, asked, limit).await {
+            Ok(login) => login,
+            Err(denied) => {
+                record.failed("unauthorized", &denied).connection();
+                return reply(&mut conn, denied.status, Vec::new(), limit).await;
+            }
+        };
         let tunnel = match self.authorise(&destination, asked, &conn, request).await {
             Ok(tunnel) => tunnel,
             Err(status) => {
@@ -244,7 +273,7 @@ impl Server {
         let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
         let connector = connector.id.to_string();
         let route = Route { tunnel: tunnel.to_string(), connector, ..Route::default() };
-        record.route(route).pipe(visitor, target, limits, sent).await;
+        while_allowed(login.as_ref(), record.route(route).pipe(visitor, target, limits, sent)).await;
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 //! The functions that a rule can ask of a request, with their arguments prepared.
 
 use super::{HostPattern, Subject};
+use crate::addr::Network;
 use crate::route::HttpParts;
 use regex::bytes::Regex;
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::net::IpAddr;
 
 /// One function call of a rule.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) enum Function {
     Query(Box<str>, Want),
     Header(Box<str>, Want),
     /// Address and number of leading bits that count.
-    ClientIp(IpAddr, u8),
+    ClientIp(Network),
     /// In lower case.
     Proto(Box<str>),
     /// The beginning of the network's name.
@@ -52,7 +52,7 @@ impl Function {
                 parameters(query).any(|(k, value)| *k == *key.as_bytes() && want.accepts(&value))
             }
             Self::Header(name, want) => request.http.is_some_and(|http| header(http, name, want)),
-            Self::ClientIp(net, bits) => same_network(*net, request.client.ip().to_canonical(), *bits),
+            Self::ClientIp(network) => network.contains(request.client.ip()),
             Self::Proto(protocol) => request.protocol.as_str() == &**protocol,
             // Streams are all that is routed here.
             Self::Network(prefix) => "tcp".starts_with(&**prefix),
@@ -128,37 +128,4 @@ fn decoded(text: &[u8], plus_is_space: bool) -> Option<Cow<'_, [u8]>> {
 
 fn hex_digit(b: u8) -> Option<u8> {
     char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok())
-}
-
-/// `IP` or `IP/BITS`, an IPv4 address in IPv6 clothes taken for the IPv4 address.
-pub(super) fn cidr(text: &str) -> Option<(IpAddr, u8)> {
-    let text = text.trim();
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits)),
-        None => (text, None),
-    };
-    let written: IpAddr = address.parse().ok()?;
-    let ip = written.to_canonical();
-    let full: u8 = if written.is_ipv4() { 32 } else { 128 };
-    let bits = match bits {
-        None => full,
-        Some(bits) if bits.bytes().all(|b| b.is_ascii_digit()) => {
-            bits.parse().ok().filter(|bits| *bits <= full)?
-        }
-        Some(_) => return None,
-    };
-    match ip.is_ipv4() == written.is_ipv4() {
-        true => Some((ip, bits)),
-        // Fewer bits would name more than the IPv4 addresses.
-        false => Some((ip, bits.checked_sub(96)?)),
-    }
-}
-
-fn same_network(a: IpAddr, b: IpAddr, bits: u8) -> bool {
-    let bits = u32::from(bits);
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
-        _ => false,
-    }
 }

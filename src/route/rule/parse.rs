@@ -3,8 +3,9 @@
 //! `!` binds tighter than `&&`, and that tighter than `||`. Strings stand in back quotes, as they are, or in double quotes
 //! with Go's escapes. Every error says where it was found.
 
-use super::function::{Want, cidr};
+use super::function::Want;
 use super::{Expr, Function, HostPattern, ParseError};
+use crate::addr::InvalidNetwork;
 use regex::bytes::{Regex, RegexBuilder};
 
 /// Longest text that is taken. Without it one line of a configuration fetched from elsewhere could fill the memory.
@@ -309,9 +310,10 @@ fn build(name: &'static str, start: usize, args: &[Arg]) -> Result<Function, Par
         "Header" => Function::Header(text.into(), want(args)?),
         "HeaderRegexp" => Function::Header(text.into(), want_regex(args)?),
         "ClientIP" => {
-            let (ip, bits) =
-                cidr(text).ok_or_else(|| error(first.offset, format!("{text:?} is no IP or CIDR")))?;
-            Function::ClientIp(ip, bits)
+            let network = text.parse();
+            Function::ClientIp(
+                network.map_err(|e: InvalidNetwork| error(first.offset, format!("{text:?} is {e}")))?,
+            )
         }
         "Proto" => Function::Proto(text.to_ascii_lowercase().into()),
         _ => Function::Network(text.into()),
