@@ -1,6 +1,7 @@
 //! A checked configuration to running services; the only place that knows every part.
 
 mod plugins;
+mod rules;
 
 use crate::admission::Admission;
 use crate::auth::{Auther, Authers};
@@ -39,7 +40,8 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     let mut plugins = Plugins::new(&config)?;
     let mut ingresses = HashMap::new();
     for ingress in &config.ingresses {
-        ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress)?);
+        let rules = rules::rules(ingress, shutdown).with_context(|| format!("ingress {:?}", ingress.name))?;
+        ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress, rules)?);
     }
     let mut forwarders = HashMap::new();
     for service in &config.services {

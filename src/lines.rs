@@ -1,4 +1,4 @@
-//! Text files with one thing a line, read anew when they change: who may come in.
+//! Text files with one thing a line, read anew when they change: who may come in, which host belongs where.
 
 use std::fs;
 use std::io;

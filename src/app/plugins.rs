@@ -5,7 +5,7 @@ use crate::plugin::{
     Binding, BoundForwarder, Chain, CompiledCache, Counts, FirstLook, Folder, FolderSettings, Plugin,
     Runtime, Status,
 };
-use crate::route::ingress::Table;
+use crate::route::ingress::Rules;
 use crate::route::{Forwarder, Ingress};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
@@ -44,9 +44,7 @@ impl Plugins {
     }
 
     /// An ingress: its plugin, or those of the folder, before its rules.
-    pub(super) fn ingress(&mut self, ingress: &config::Ingress) -> Result<Arc<dyn Ingress>> {
-        // What is wrong in a rule was said when the configuration was checked.
-        let rules = Table::new(&ingress.rules).0;
+    pub(super) fn ingress(&mut self, ingress: &config::Ingress, rules: Rules) -> Result<Arc<dyn Ingress>> {
         Ok(match (&ingress.plugin, &self.folder) {
             (Some(plugin), _) => Arc::new(Chain::bound(self.bind(plugin)?, rules)),
             (None, Some(folder)) => Arc::new(Chain::folder(Arc::clone(folder), rules)),

@@ -1,5 +1,6 @@
 //! `ingresses[]`: which host belongs to which tunnel.
 
+use super::auth::lines_file;
 use super::reader::Field;
 use super::{Ingress, plugins};
 use crate::route::hosts::HostPattern;
@@ -18,8 +19,9 @@ pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
     let rules = map.get(&["rules"]).map(|f| f.list()).unwrap_or_default();
     let rules = rules.iter().filter_map(rule).collect();
     let plugin = map.get(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
-    map.finish(&["reload"], &["file", "redis", "http"]);
-    Some(Ingress { name: name.to_owned(), rules, plugin })
+    let file = lines_file(&map);
+    map.finish(&[], &["redis", "http"]);
+    Some(Ingress { name: name.to_owned(), rules, file, plugin })
 }
 
 fn rule(field: &Field<'_>) -> Option<Rule> {

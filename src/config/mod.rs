@@ -154,6 +154,8 @@ pub struct Ingress {
     pub name: String,
     /// `rules`.
     pub rules: Vec<Rule>,
+    /// `file` and `reload`: more rules.
+    pub file: Option<crate::lines::Settings>,
     /// `plugin`, asked before the rules.
     pub plugin: Option<Plugin>,
 }

@@ -7,7 +7,7 @@ use super::pool::CallError;
 use super::{Folder, Plugin};
 use crate::addr::{HostPort, Network};
 use crate::route::hosts::HostPattern;
-use crate::route::ingress::Table;
+use crate::route::ingress::Rules;
 use crate::route::{
     Answer, Choice, Decision, Endpoint, Forwarder, Ingress, Node, Request, RouteError, Verdict,
 };
@@ -118,7 +118,7 @@ pub struct Chain(Arc<Links>);
 #[derive(Debug)]
 struct Links {
     plugins: Plugins,
-    rules: Table,
+    rules: Rules,
 }
 
 /// Which plugins are asked.
@@ -132,13 +132,13 @@ enum Plugins {
 
 impl Chain {
     /// Asks the bound plugin first.
-    pub fn bound(binding: Binding, rules: Table) -> Self {
-        Self(Arc::new(Links { plugins: Plugins::Bound([binding].into()), rules }))
+    pub fn bound(binding: Binding, rules: impl Into<Rules>) -> Self {
+        Self(Arc::new(Links { plugins: Plugins::Bound([binding].into()), rules: rules.into() }))
     }
 
     /// Asks whatever lies in the folder first.
-    pub fn folder(folder: Arc<Folder>, rules: Table) -> Self {
-        Self(Arc::new(Links { plugins: Plugins::Folder(folder), rules }))
+    pub fn folder(folder: Arc<Folder>, rules: impl Into<Rules>) -> Self {
+        Self(Arc::new(Links { plugins: Plugins::Folder(folder), rules: rules.into() }))
     }
 }
 

@@ -4,10 +4,9 @@ use crate::support::Program::Ours;
 use crate::support::auth::passwords;
 use crate::support::matrix::{Kind, TUNNEL};
 use crate::support::relay::{BIND, CONNECT, loopback, message, name, read_message, tunnel};
-use crate::support::{Proc, backend, connect, curl, eventually, exchange, free_port, read_all};
+use crate::support::{Proc, backend, connect, curl, eventually, exchange, free_port, read_all, replace};
 use std::io::Write;
 use std::net::TcpStream;
-use std::path::Path;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_right_password_lets_a_client_serve() {
@@ -67,19 +66,12 @@ fn answers(visit: u16, expected: u16) {
     });
 }
 
-/// A new file for each change, as careful editors write.
-fn write(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text).unwrap();
-    std::fs::rename(&new, path).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_is_revoked_is_cut_and_another_is_not() {
     let web = backend::http("web").await;
     let dir = tempfile::tempdir().unwrap();
     let users = dir.path().join("users");
-    write(&users, "ann one\nbob two\n");
+    replace(&users, "ann one\nbob two\n");
     let sections = format!("authers:\n- {{ name: staff, file: {{ path: '{}' }} }}\n", users.display());
     let (server, port, visit) = server(", auther: staff", "", &sections);
     let ann = client(port, ":0", "username: ann, password: one", web);
@@ -89,19 +81,19 @@ async fn a_user_that_is_revoked_is_cut_and_another_is_not() {
     let (mut other, status) = ask(port, CONNECT, Some(("ann", "one")));
     assert_eq!(status, 0);
 
-    write(&users, "ann one\n");
+    replace(&users, "ann one\n");
     assert_eq!(read_all(&mut visitor), (String::new(), true), "the visitor's user is gone");
     assert_eq!(ask(port, CONNECT, Some(("bob", "two"))).1, 2);
     answers(visit, 200);
     other.write_all(b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n").unwrap();
     assert!(read_all(&mut other).0.starts_with("HTTP/1.1 200 "));
 
-    write(&users, "# nobody\n");
+    replace(&users, "# nobody\n");
     ann.wait_for(&["disconnected"]);
     server.wait_for(&["its user may no longer serve this tunnel"]);
     answers(visit, 503);
     ann.wait_for(&["cannot connect", "mend connector.auth"]);
-    write(&users, "ann one\n");
+    replace(&users, "ann one\n");
     // The next try of a client with a wrong password is up to 30 s away.
     drop(ann);
     let _ann = client(port, ":0", "username: ann, password: one", web);
@@ -197,7 +189,7 @@ async fn addresses_are_let_in_or_kept_out() {
     let web = backend::http("web").await;
     let dir = tempfile::tempdir().unwrap();
     let kept_out = dir.path().join("kept-out");
-    write(&kept_out, "203.0.113.0/24\n");
+    replace(&kept_out, "203.0.113.0/24\n");
     let port = free_port();
     let proxied = free_port();
     let proxy = Ours.start(&format!(
@@ -230,7 +222,7 @@ admissions:
     assert_eq!(from("198.51.100.1"), "");
     proxy.wait_for(&["service=\"proxied\"", "client=198.51.100.1:1", "not_admitted", "loopback"]);
 
-    write(&kept_out, "127.0.0.1\n");
+    replace(&kept_out, "127.0.0.1\n");
     eventually("the file is read", || (curl("h", port, "/", &[]).0 == 0).then_some(()));
     proxy.wait_for(&["service=\"plain\"", "not_admitted", "scanners"]);
 }

@@ -20,6 +20,7 @@ mod logs;
 mod plugin_cli;
 mod plugins;
 mod readme;
+mod rules;
 mod select;
 mod settings;
 mod shutdown;

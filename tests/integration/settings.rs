@@ -22,7 +22,7 @@ const PROBES: &[&str] = &[
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",
     "services: [{addr: ':1', handler: {type: tcp, chain: c}, forwarder: {nodes: [{addr: 'a:1'}]}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: http, metadata: {@}}}]}]}]",
-    "authers: [{@, name: a, auths: [{@}], file: {@}}]\nadmissions: [{@, name: a, file: {@}}]\n\
+    "ingresses: [{@, name: i, file: {@}}]\nauthers: [{@, name: a, auths: [{@}], file: {@}}]\nadmissions: [{@, name: a, file: {@}}]\n\
      services: [{addr: ':1', handler: {type: tunnel, auth: {@}, metadata: {tunnels: [{@, credentials: [{@, password: x}]}]}}}]",
     "tls: {@, options: {@}}\nservices: [{addr: ':1', listener: {type: mwss, tls: {@, options: {@}}, metadata: {@}}, handler: {type: relay}},\
      {addr: ':2', listener: {type: grpc, metadata: {@}}, handler: {type: relay}},\

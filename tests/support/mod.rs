@@ -44,6 +44,13 @@ pub(crate) fn free_port() -> u16 {
     })
 }
 
+/// A new file in place of the old one, as careful editors write.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(&new, path).unwrap();
+}
+
 /// A running program; killed when dropped, its log shown when a test fails.
 pub(crate) struct Proc {
     child: Child,

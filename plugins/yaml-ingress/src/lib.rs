@@ -3,8 +3,8 @@
 //! The configuration is YAML with `rules:` as in `ingresses[]`, or GOST's two-column form, lines `hostname endpoint`.
 
 // The files are the binary's own: what it links natively is what answers here, and its other uses of them are not ours.
-#[allow(dead_code, reason = "shared with the binary, which uses more of it")]
-#[path = "../../../src/addr.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the binary, which uses more of it")]
+#[path = "../../../src/addr/mod.rs"]
 mod addr;
 
 #[allow(dead_code, reason = "shared with the binary, which uses more of it")]

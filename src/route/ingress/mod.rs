@@ -3,11 +3,14 @@
 //! The table answers "which tunnel" only; whether a visitor may pass a private one, and what happens without an answer, is
 //! the caller's business. Reading rules from files is `config`'s.
 
+mod rules;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use table::{Endpoint, NotTwoColumns, Problem, Rule, Table, parse_endpoint, parse_lines};
+
+pub use rules::Rules;
 
 use super::{Answer, Request, Verdict};
 
