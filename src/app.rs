@@ -9,7 +9,7 @@ use crate::chain::Chain;
 use crate::channel::{Acceptor, Kind};
 use crate::config::{self, Config, Handler, Listener as ListenerConfig, Service, Targets};
 use crate::entrypoint::{self, Entrypoint};
-use crate::forward::Forward;
+use crate::forward::{Forward, Treatments};
 use crate::net::listen::{self, Listener, Permit};
 use crate::net::proxied::proxied;
 use crate::net::{BoxStream, Conn};
@@ -179,6 +179,7 @@ impl App<'_> {
             service: service.name.clone(),
             settings: targets.settings.clone(),
             hop: Hop::new(targets.hop.clone()),
+            treatments: Treatments::new(&targets.nodes),
             forwarder: self.forwarders.get(service.name.as_str()).cloned(),
             chain,
             metadata: Arc::clone(&service.metadata),

@@ -5,6 +5,7 @@
 
 use crate::addr::HostPort;
 use crate::http::failure::Failure;
+use crate::http::rewrite::Changes;
 use crate::http::{self, Asked, Fresh, Pool, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{BoxStream, Conn, pipe};
@@ -86,11 +87,12 @@ impl Entrypoint {
         let context = http::Context {
             service: &self.service,
             client,
+            secure: false,
             settings: &self.settings.http,
             pipe: &self.pipe_limits(),
             stop: &self.shutdown.stop,
         };
-        let router = Visitor { entrypoint: self, client };
+        let router = Visitor { entrypoint: self };
         if h2 {
             Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
         } else {
@@ -193,7 +195,8 @@ impl Choice {
         let header =
             stream_header(&client.into(), destination).map_err(|e| Failure::Routing(e.to_string()))?;
         let (tunnel, rule) = (endpoint.tunnel, Arc::clone(&endpoint.rule));
-        let key = format!("{tunnel}/{destination}");
+        // The stream's header says who the visitor is.
+        let key = format!("{tunnel}/{destination}/{client}");
         Ok(Self { tunnel, rule, header, key, tried: Vec::new(), last: None })
     }
 
@@ -217,7 +220,6 @@ impl Choice {
 /// Routes the requests of one visitor.
 struct Visitor<'a> {
     entrypoint: &'a Entrypoint,
-    client: SocketAddr,
 }
 
 impl http::Router for Visitor<'_> {
@@ -232,12 +234,12 @@ impl http::Router for Visitor<'_> {
         let request = Request {
             hostname: destination.host.clone(),
             protocol: asked.protocol,
-            client: self.client,
+            client: asked.client,
             service: &entrypoint.service,
             http: Some(asked.parts),
             extra: entrypoint.extra(),
         };
-        Choice::new(&entrypoint.decide(&request).await?, self.client, &destination)
+        Choice::new(&entrypoint.decide(&request).await?, asked.client, &destination)
     }
 
     async fn open<P: Pool>(
@@ -257,7 +259,7 @@ impl http::Router for Visitor<'_> {
         Ok(Way::Fresh(Fresh { stream, key, route, silence }))
     }
 
-    fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {
+    fn report(&self, choice: &mut Choice, answered: Result<u16, &Failure>) {
         if let (Err(Failure::Silent), Some(connector)) = (answered, &choice.last) {
             connector.pass_over(&self.entrypoint.service, self.entrypoint.silence);
         }
@@ -267,17 +269,17 @@ impl http::Router for Visitor<'_> {
         choice.route()
     }
 
-    fn request_fields(&self, asked: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)> {
+    fn changes(&self, _: &Choice, asked: &Asked<'_>, route: &Route) -> Changes<'_> {
         let mut fields = Vec::new();
         if self.entrypoint.settings.http.route_header {
-            fields.push(http::route_field(self.client, route));
+            fields.push(http::route_field(asked.client, route));
         }
         if self.entrypoint.settings.forwarded_node {
             let passed =
                 http::text_of(asked.parts, FORWARDED_NODE).map(|nodes| nodes + ", ").unwrap_or_default();
             fields.push((FORWARDED_NODE, format!("{passed}{}", self.entrypoint.node)));
         }
-        fields
+        Changes { fields, rewrite: None }
     }
 }
 

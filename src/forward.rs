@@ -3,11 +3,16 @@
 //! HTTP/1 is routed request by request; TLS by its server name, SSH by its protocol, anything else (and everything without
 //! sniffing) by the host that the stream's header names, if it came through a tunnel.
 
+mod treatment;
+
+pub use treatment::NodeSettings;
+
 use crate::addr::Host;
 use crate::addr::HostPort;
 use crate::chain::{Ask, Chain, ChainError};
 use crate::channel::Dialed;
 use crate::http::failure::Failure;
+use crate::http::rewrite::Changes;
 use crate::http::{self, Asked, Fresh, Pool, Way};
 use crate::net::listen::Permit;
 use crate::net::{BoxStream, Conn, Via, pipe};
@@ -24,6 +29,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tracing::warn;
+pub(crate) use treatment::Treatments;
 
 /// Times and bounds of handlers `tcp` and `rtcp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +54,7 @@ pub(crate) struct Forward {
     pub(crate) service: String,
     pub(crate) settings: Settings,
     pub(crate) hop: Hop,
+    pub(crate) treatments: Treatments,
     /// Asked before the hop's own strategy.
     pub(crate) forwarder: Option<Arc<dyn Forwarder>>,
     /// The way to the nodes.
@@ -102,13 +109,13 @@ impl Forward {
         let context = http::Context {
             service: &self.service,
             client,
+            secure: false,
             settings: &self.settings.http,
             pipe: &limits,
             stop: &self.shutdown.stop,
         };
         let extra = self.extra(via.as_deref());
-        let announce = self.announce(client, local);
-        let router = Visitor { forward: self, client, via: via.as_deref(), extra, announce };
+        let router = Visitor { forward: self, local, via: via.as_deref(), extra };
         if h2 {
             Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
         } else {
@@ -205,6 +212,9 @@ impl Forward {
                 return Err(failure.unwrap_or_else(no_route));
             };
             *last = Some(Arc::clone(&node));
+            if let Some(treatment) = self.treatments.of(&node) {
+                treatment.admit(request).await?;
+            }
             let Some(target) = self.target(&node, request, port) else {
                 failure = Some(Failure::Down(format!(
                     "node {:?} names no host and port, and neither does the request",
@@ -212,7 +222,11 @@ impl Forward {
                 )));
                 continue;
             };
-            let key = format!("{}/{target}", node.name);
+            // Who the visitor is was said when the connection began: it serves no other one.
+            let key = match announce {
+                [] => format!("{}/{target}", node.name),
+                _ => format!("{}/{target}/{}", node.name, request.client),
+            };
             if let Some(kept) = pool.take(&key).await {
                 // Should it turn out to be stale, the node deserves a fresh connection.
                 *tried = before;
@@ -264,11 +278,10 @@ struct Choice {
 /// Routes the requests of one visitor.
 struct Visitor<'a> {
     forward: &'a Forward,
-    client: SocketAddr,
+    /// Where the visitor's connection arrived.
+    local: SocketAddr,
     via: Option<&'a Via>,
     extra: Extra,
-    /// What connections to nodes begin with.
-    announce: Bytes,
 }
 
 impl Visitor<'_> {
@@ -276,7 +289,7 @@ impl Visitor<'_> {
         Request {
             hostname: asked.destination().host,
             protocol: asked.protocol,
-            client: self.client,
+            client: asked.client,
             service: &self.forward.service,
             http: Some(asked.parts),
             extra: self.extra.clone(),
@@ -303,8 +316,8 @@ impl http::Router for Visitor<'_> {
     ) -> Result<Way<P::Kept>, Failure> {
         let port = asked.destination().port;
         let Choice { tried, node, kept, active } = choice;
-        let mut opened =
-            self.forward.reach(&self.request(asked), port, &self.announce, tried, node, pool).await?;
+        let announce = self.forward.announce(asked.client, self.local);
+        let mut opened = self.forward.reach(&self.request(asked), port, &announce, tried, node, pool).await?;
         *kept = matches!(opened, Way::Kept(_));
         *active = node.as_ref().map(Active::new);
         if let Way::Fresh(fresh) = &mut opened {
@@ -313,12 +326,17 @@ impl http::Router for Visitor<'_> {
         Ok(opened)
     }
 
-    fn report(&self, choice: &mut Choice, answered: Result<(), &Failure>) {
-        match (&choice.node, answered) {
-            (Some(node), Ok(())) => node.health.succeeded(),
+    fn report(&self, choice: &mut Choice, answered: Result<u16, &Failure>) {
+        let Some(node) = &choice.node else { return };
+        let treatment = self.forward.treatments.of(node);
+        match answered {
+            Ok(status) if treatment.is_some_and(|t| t.is_failure(status)) => {
+                node.health.failed(self.forward.since.elapsed());
+            }
+            Ok(_) => node.health.succeeded(),
             // That a kept connection ended says nothing about the node.
-            (Some(node), Err(_)) if !choice.kept => node.health.failed(self.forward.since.elapsed()),
-            _ => {}
+            Err(_) if choice.kept => {}
+            Err(_) => node.health.failed(self.forward.since.elapsed()),
         }
     }
 
@@ -326,9 +344,11 @@ impl http::Router for Visitor<'_> {
         route_of(choice.node.as_deref(), self.via)
     }
 
-    fn request_fields(&self, _: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)> {
+    fn changes(&self, choice: &Choice, asked: &Asked<'_>, route: &Route) -> Changes<'_> {
         let wanted = self.forward.settings.http.route_header;
-        wanted.then(|| http::route_field(self.client, route)).into_iter().collect()
+        let fields = wanted.then(|| http::route_field(asked.client, route)).into_iter().collect();
+        let treatment = choice.node.as_ref().and_then(|node| self.forward.treatments.of(node));
+        Changes { fields, rewrite: treatment.map(|treatment| &treatment.rewrite) }
     }
 }
 

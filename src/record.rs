@@ -85,6 +85,12 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Whoever is behind the connection's own peer.
+    pub(crate) fn from(mut self, client: SocketAddr) -> Self {
+        self.client = client;
+        self
+    }
+
     /// What the first bytes were.
     pub(crate) fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;

@@ -50,6 +50,7 @@ impl Whoami {
         let context = Context {
             service: &self.service,
             client: conn.client,
+            secure: false,
             settings: &self.settings,
             pipe: &NO_PIPE,
             stop: &self.shutdown.stop,
@@ -204,7 +205,7 @@ impl h2c::Responder for Mirror {
                 record.moved().bytes_out = text.len() as u64;
                 record.request();
                 let sent = if parts.method == "HEAD" { String::new() } else { text };
-                drop(h2c::send_text(&mut respond, 200, sent));
+                drop(h2c::send_text(&mut respond, 200, None, sent));
             }
             Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
                 h2c::refuse(&mut respond, &failure, record);

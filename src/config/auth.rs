@@ -60,7 +60,7 @@ pub(crate) fn lines_file(map: &Map<'_>) -> Option<lines::Settings> {
 }
 
 /// `{ username, password }`.
-fn credential(field: &Field<'_>) -> Option<Credential> {
+pub(crate) fn credential(field: &Field<'_>) -> Option<Credential> {
     let map = field.map()?;
     let username = username(&map);
     let secret = map.get(&["password"]).and_then(|f| secret(&f));

@@ -3,7 +3,8 @@
 use super::hop::{Choice, Hops};
 use super::reader::{Field, Map};
 use super::settings::word;
-use super::{Plugin, plugins};
+use super::{Plugin, node, plugins};
+use crate::forward;
 use crate::route::hop::{HopSettings, NodeSettings};
 use crate::route::hosts::HostPattern;
 use crate::route::rule::Rule;
@@ -15,14 +16,20 @@ const NEEDED_HOP: &[&str] =
 /// A node of a named hop may have what only chains use.
 const LATER_NODE: &[&str] = &["probe", "connector", "dialer"];
 const NEEDED_NODE: &[&str] =
-    &["auth", "http", "tls", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts", "netns"];
+    &["tls", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts", "netns"];
 
-/// The nodes, and the plugin that is asked which of them. `folder`: whether plugins can be taken from a folder by name.
-pub(crate) fn read(
-    field: &Field<'_>,
-    hops: &Hops<'_>,
-    folder: bool,
-) -> Option<(HopSettings, Option<Plugin>)> {
+/// A forwarder, read.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    pub(crate) hop: HopSettings,
+    /// How each is treated.
+    pub(crate) treatments: Vec<forward::NodeSettings>,
+    /// Who is asked which of them.
+    pub(crate) plugin: Option<Plugin>,
+}
+
+/// `folder`: whether plugins can be taken from a folder by name.
+pub(crate) fn read(field: &Field<'_>, hops: &Hops<'_>, folder: bool) -> Option<Nodes> {
     let map = field.map()?;
     let hop = map.filled(&["hop"]);
     let name = map.filled(&["name"]);
@@ -59,7 +66,7 @@ fn no_hop(name: &Field<'_>, hops: &Hops<'_>) -> bool {
     true
 }
 
-fn named_hop(field: &Field<'_>, folder: bool) -> Option<(HopSettings, Option<Plugin>)> {
+fn named_hop(field: &Field<'_>, folder: bool) -> Option<Nodes> {
     let map = field.map()?;
     map.get(&["name"]);
     let settings = nodes(&map, folder, || false);
@@ -68,11 +75,7 @@ fn named_hop(field: &Field<'_>, folder: bool) -> Option<(HopSettings, Option<Plu
 }
 
 /// `nodes`, `selector` and `plugin` of a forwarder or a hop; `explained` says what is wrong where there are no nodes, if it can.
-fn nodes(
-    map: &Map<'_>,
-    folder: bool,
-    explained: impl FnOnce() -> bool,
-) -> Option<(HopSettings, Option<Plugin>)> {
+fn nodes(map: &Map<'_>, folder: bool, explained: impl FnOnce() -> bool) -> Option<Nodes> {
     let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
     let choice = Choice::read(map);
     let field = map.get(&["nodes"]);
@@ -83,11 +86,11 @@ fn nodes(
         map.error("no nodes".to_owned(), help);
     }
     let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &choice)).collect();
-    let nodes = nodes.into_iter().collect::<Option<Vec<_>>>()?;
-    Some((HopSettings { nodes, strategy: choice.strategy }, plugin))
+    let (nodes, treatments) = nodes.into_iter().collect::<Option<(Vec<_>, Vec<_>)>>()?;
+    Some(Nodes { hop: HopSettings { nodes, strategy: choice.strategy }, treatments, plugin })
 }
 
-fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<NodeSettings> {
+fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<(NodeSettings, forward::NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).map_or_else(|| format!("node-{index}"), str::to_owned);
     let mut node = choice.node(name, map.section("metadata"));
@@ -105,8 +108,9 @@ fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<NodeSettin
     if let Some(network) = map.filled(&["network"]) {
         word(&network, &["tcp"]);
     }
+    let treatment = node::read(&map);
     map.finish(LATER_NODE, NEEDED_NODE);
-    Some(node)
+    Some((node, treatment))
 }
 
 fn read_filter(map: &Map<'_>, node: &mut NodeSettings) {

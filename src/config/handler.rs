@@ -2,6 +2,7 @@
 
 use super::chain::{self, Purpose};
 use super::check::Scope;
+use super::forwarder::Nodes;
 use super::reader::{Field, Map};
 use super::service::Bounds;
 use super::settings::{
@@ -52,6 +53,8 @@ const OTHERS_METADATA: &[&str] = &[
     "sniffing.clientHelloTimeout",
     "http.keepalive",
     "http.routeHeader",
+    "http.forwarded",
+    "http.trustedProxies",
     "http.headTimeout",
     "http.idleTimeout",
     "http.stallTimeout",
@@ -175,7 +178,8 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
     let Some(field) = part.forwarder else {
         if chained && settings.sniff.is_some() {
             let hop = host_asked_for();
-            return Some(Handler::Forward(Box::new(Targets { settings, hop, plugin: None, chain })));
+            let targets = Targets { settings, hop, nodes: Vec::new(), plugin: None, chain };
+            return Some(Handler::Forward(Box::new(targets)));
         }
         let help = if chained {
             "expected forwarder: { nodes: [{ addr: HOST }] }, or metadata: { sniffing: true } for the host that is asked for"
@@ -185,7 +189,7 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
         part.service.error("handler without a forwarder".to_owned(), help);
         return None;
     };
-    let (hop, plugin) = forwarder::read(field, &part.scope.hops, part.scope.folder)?;
+    let Nodes { hop, treatments, plugin } = forwarder::read(field, &part.scope.hops, part.scope.folder)?;
     if metadata.filled(&["sniffing"]).is_none()
         && matches!(part.listener, Some(Listener::Port { .. }))
         && hop.nodes.iter().all(is_filtered)
@@ -193,7 +197,7 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
         let message = "every node waits for a host, path or protocol, and nothing looks for it".to_owned();
         field.warn(message, "expected handler: { metadata: { sniffing: true } }");
     }
-    Some(Handler::Forward(Box::new(Targets { settings, hop, plugin, chain })))
+    Some(Handler::Forward(Box::new(Targets { settings, hop, nodes: treatments, plugin, chain })))
 }
 
 /// Without a forwarder connections go to whatever host is asked for.
@@ -230,10 +234,10 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
     read_wait(metadata, &["connectTimeout"], &mut forward.connect_timeout);
     let chain = way(map, part);
     let auth = auth::read(map, &part.scope.authers);
-    let (hop, plugin) = match part.forwarder {
+    let Nodes { hop, treatments: nodes, plugin } = match part.forwarder {
         Some(field) => forwarder::read(field, &part.scope.hops, part.scope.folder)?,
-        None => (host_asked_for(), None),
+        None => Nodes { hop: host_asked_for(), treatments: Vec::new(), plugin: None },
     };
-    let targets = Box::new(Targets { settings: forward, hop, plugin, chain });
+    let targets = Box::new(Targets { settings: forward, hop, nodes, plugin, chain });
     Some(Handler::Relay { settings, auth, targets, fixed: part.forwarder.is_some() })
 }

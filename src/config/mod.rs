@@ -13,6 +13,7 @@ mod hop;
 mod ingress;
 mod log;
 mod named;
+mod node;
 mod plugins;
 mod problem;
 mod reader;
@@ -131,6 +132,8 @@ pub struct Targets {
     pub settings: forward::Settings,
     /// `forwarder`.
     pub hop: HopSettings,
+    /// What is done with connections to its nodes, by their place.
+    pub nodes: Vec<forward::NodeSettings>,
     /// `forwarder.plugin`, asked before the hop's own strategy.
     pub plugin: Option<Plugin>,
     /// `chain`, one of [`Config::chains`]: the way to the nodes.

@@ -1,6 +1,7 @@
 //! Keys that several objects have: words, times, sizes, and the groups `http.*`, `sniffing.*` and `mux.*`.
 
 use super::reader::{Bare, Field, Map, nearest};
+use crate::addr::Network;
 use crate::wire::proxy::Version;
 use crate::{http, mux, sniff};
 use std::time::Duration;
@@ -68,6 +69,24 @@ pub(crate) fn read_sniff(map: &Map<'_>) -> sniff::Settings {
     settings
 }
 
+/// Networks, in a list or between commas.
+pub(crate) fn networks(field: &Field<'_>) -> Vec<Network> {
+    let items = if field.is_list() { field.list() } else { vec![field.clone()] };
+    let mut networks = Vec::new();
+    for item in items {
+        for text in item.text().unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty())
+        {
+            match text.parse::<Network>() {
+                Ok(network) => networks.push(network),
+                Err(error) => {
+                    item.error(format!("{text:?} is {error}"), "expected 192.0.2.1 or 10.0.0.0/8");
+                }
+            }
+        }
+    }
+    networks
+}
+
 /// The version of the PROXY protocol; `None` for 0.
 pub(crate) fn proxy_protocol(map: &Map<'_>, name: &'static str) -> Option<Version> {
     match map.filled(&[name])?.number(0..=2)? {
@@ -97,6 +116,9 @@ pub(crate) fn read_http_forwarding(
 ) -> http::Settings {
     let mut settings = read_http(map, keepalive);
     settings.route_header = flag(map, &["http.routeHeader"]).unwrap_or(false);
+    settings.forwarded.add = flag(map, &["http.forwarded"]).unwrap_or(false);
+    let trusted = map.filled(&["http.trustedProxies"]).map(|f| networks(&f)).unwrap_or_default();
+    settings.forwarded.trusted = trusted.into_iter().collect();
     read_wait(map, reply, &mut settings.reply_timeout);
     settings
 }

@@ -24,6 +24,9 @@ pub(crate) enum Failure {
     /// A rule or plugin sends the visitor away.
     #[error("refused: {0}")]
     Refused(String, u16),
+    /// The node wants a user name and a password.
+    #[error("no user that the node lets in (http.auth)")]
+    Unauthorized,
     /// The source of decisions failed.
     #[error("routing failed: {0}")]
     Routing(String),
@@ -61,6 +64,7 @@ impl Failure {
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::NoRoute(_) | Self::BadReply(_) => 502,
             Self::Refused(_, status) => *status,
+            Self::Unauthorized => 401,
             Self::Routing(_) => 500,
             Self::NoConnector(_) | Self::Down(_) | Self::Exhausted(_) => 503,
             Self::Silent => 504,
@@ -70,7 +74,7 @@ impl Failure {
 
     /// Whether it was the visitor's doing, and says nothing about the target.
     pub(crate) fn is_visitors(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::HeadTimeout | Self::BodyTimeout)
+        matches!(self, Self::Request(_) | Self::HeadTimeout | Self::BodyTimeout | Self::Unauthorized)
     }
 
     /// Whether the visitor is to let go of its connection, for others.
@@ -86,6 +90,7 @@ impl Failure {
             Self::BodyTimeout => "body_timeout",
             Self::NoRoute(_) => "no_route",
             Self::Refused(..) => "refused",
+            Self::Unauthorized => "unauthorized",
             Self::Routing(_) => "routing_failed",
             Self::NoConnector(_) => "no_connector",
             Self::Down(_) => "upstream_down",
@@ -104,8 +109,14 @@ impl Failure {
             Self::NoConnector(_) => "no connector: the tunnel is not connected".to_owned(),
             Self::Routing(_) => "routing failed".to_owned(),
             Self::Silent => "upstream silent".to_owned(),
+            Self::Unauthorized => "user name and password wanted".to_owned(),
             other => other.to_string(),
         }
+    }
+
+    /// A field that says what the visitor can do about it.
+    pub(crate) fn field(&self) -> Option<(&'static str, &str)> {
+        matches!(self, Self::Unauthorized).then_some(("WWW-Authenticate", "Basic realm=\"pointsman\""))
     }
 
     /// The body for the visitor.
@@ -120,8 +131,9 @@ impl Failure {
             http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Error");
         let body = self.text(request_id);
         let connection = if close { "Connection: close\r\n" } else { "" };
+        let field = self.field().map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
         let head = format!(
-            "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{connection}\r\n",
+            "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{field}{connection}\r\n",
             body.len()
         );
         Bytes::from(if head_only { head } else { head + &body })

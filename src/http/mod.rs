@@ -5,19 +5,24 @@
 
 pub(crate) mod exchange;
 pub(crate) mod failure;
+mod forwarded;
 pub(crate) mod h2c;
 pub(crate) mod pump;
+pub(crate) mod rewrite;
 pub(crate) mod upstream;
 
 use crate::addr::{Host, HostPort};
 use crate::net::{self, BoxStream, pipe};
 use crate::record::{Record, Route};
 use crate::route::{HttpParts, Protocol};
-use crate::wire::http::{Framing, H2C_FIELDS, Limits, Rejected, ReplyHead, RequestHead, edit_fields};
+use crate::wire::http::{Framing, H2C_FIELDS, Limits, Rejected, ReplyHead, RequestHead, edit_head};
 use bytes::{Bytes, BytesMut};
 use exchange::Unanswered;
 use failure::{Cut, Failure, RequestId};
+pub use forwarded::Forwarded;
 use pump::Buffered;
+use rewrite::{Changes, Edit};
+pub use rewrite::{HostText, Rewrite, UrlRule};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,6 +50,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `http.routeHeader`: add `Pointsman-Route` (client, tunnel, connector, node) to requests, in place of any that came in.
     pub route_header: bool,
+    /// `http.forwarded`, `http.trustedProxies`.
+    pub forwarded: Forwarded,
 }
 
 impl Default for Settings {
@@ -57,6 +64,7 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(300),
             limits: Limits::default(),
             route_header: false,
+            forwarded: Forwarded::default(),
         }
     }
 }
@@ -92,27 +100,30 @@ pub(crate) trait Router: Sync {
         pool: &mut P,
     ) -> impl Future<Output = Result<Way<P::Kept>, Failure>> + Send;
 
-    /// The last opened target answered, or failed to.
-    fn report(&self, choice: &mut Self::Choice, answered: Result<(), &Failure>);
+    /// The last opened target answered with a status, or failed to.
+    fn report(&self, choice: &mut Self::Choice, answered: Result<u16, &Failure>);
 
     /// How far the choice has come, for the log.
     fn route(&self, choice: &Self::Choice) -> Route;
 
-    /// Fields to add to the request, each in place of any of that name that came in.
-    fn request_fields(&self, asked: &Asked<'_>, route: &Route) -> Vec<(&'static str, String)>;
+    /// What is changed in a request that takes this way, and in the reply to it.
+    fn changes(&self, choice: &Self::Choice, asked: &Asked<'_>, route: &Route) -> Changes<'_>;
 }
 
 /// What a request asks for, whichever HTTP version it came in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked<'a> {
+    /// Whoever made the request: the visitor, or somebody behind it if it is a trusted proxy.
+    pub(crate) client: SocketAddr,
     pub(crate) authority: Option<&'a HostPort>,
     pub(crate) protocol: Protocol,
     pub(crate) parts: &'a dyn HttpParts,
 }
 
 impl<'a> Asked<'a> {
-    fn new(head: &'a RequestHead) -> Self {
-        Self { authority: head.authority(), protocol: Protocol::Http1, parts: head }
+    fn new(head: &'a RequestHead, context: &Context<'_>) -> Self {
+        let client = context.settings.forwarded.client(context.client, head);
+        Self { client, authority: head.authority(), protocol: Protocol::Http1, parts: head }
     }
 
     /// Host and port asked for; port 80 and no host where none is named.
@@ -126,11 +137,21 @@ impl<'a> Asked<'a> {
 pub(crate) struct Context<'a> {
     pub(crate) service: &'a str,
     pub(crate) client: SocketAddr,
+    /// Whether the visitor came over TLS that ended here.
+    pub(crate) secure: bool,
     pub(crate) settings: &'a Settings,
     /// How a connection that was switched to another protocol is piped.
     pub(crate) pipe: &'a pipe::Limits,
     /// Set when the process stops: connections end after the request under way.
     pub(crate) stop: &'a CancellationToken,
+}
+
+impl Context<'_> {
+    /// The fields that say where a request comes from; `host`: the one that it was sent to.
+    fn forwarded(&self, host: Option<&[u8]>, parts: &dyn HttpParts) -> Vec<(&'static str, String)> {
+        let host = host.and_then(|host| std::str::from_utf8(host).ok());
+        self.settings.forwarded.fields(self.client, self.secure, host, parts)
+    }
 }
 
 /// What follows after one request.
@@ -253,14 +274,14 @@ async fn one_request<R: Router>(
 ) -> Next {
     let mut record = record_of(head, context);
     let settings = context.settings;
-    let asked = Asked::new(head);
+    let asked = Asked::new(head, context);
     let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
         Err(failure) => return refuse_request(client, head, failure, record, context).await,
     };
     idle.repeatable = head.idempotent();
     let (mut attempt, mut last) = (0, None);
-    let (mut upstream, answer) = loop {
+    let (mut upstream, answer, changes) = loop {
         attempt += 1;
         let mut upstream = match router.open(&mut choice, &asked, idle).await {
             Ok(Way::Kept(upstream)) => upstream,
@@ -272,12 +293,13 @@ async fn one_request<R: Router>(
             }
         };
         record = record.route(upstream.route.clone());
-        let sent = outgoing(head, router.request_fields(&asked, &upstream.route));
+        let mut changes = router.changes(&choice, &asked, &upstream.route);
+        changes.fields.extend(context.forwarded(head.field("host"), head));
+        let sent = outgoing(head, &changes);
         let (io, silence, moved) = (&mut upstream.io, upstream.silence, record.moved());
         match exchange::ask(client, io, head, sent, settings, silence, moved).await {
             Ok(answer) => {
-                router.report(&mut choice, Ok(()));
-                break (upstream, answer);
+                break (upstream, answer, changes);
             }
             Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
                 router.report(&mut choice, Err(&failure));
@@ -295,6 +317,7 @@ async fn one_request<R: Router>(
             }
         }
     };
+    router.report(&mut choice, Ok(answer.head.status()));
     if head.may_switch() && client.holds_bytes().await {
         return refuse_request(client, head, TOO_EARLY, record, context).await;
     }
@@ -306,7 +329,7 @@ async fn one_request<R: Router>(
     }
     let keep_alive = head.keep_alive() && answer.head.keep_alive();
     let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
-    let sent = reply_head(&answer.head, keep_alive && !keep_client);
+    let sent = reply_head(&answer.head, &changes, keep_alive && !keep_client);
     let done = exchange::answer(client, &mut upstream.io, answer, sent, settings, record.moved()).await;
     record.cut(done.cut).request();
     let complete = done.request_complete && done.reply_complete;
@@ -320,21 +343,39 @@ async fn one_request<R: Router>(
     }
 }
 
-/// The request head as it is sent on: untouched unless there are fields to set, or an offer of h2c to be kept back.
-fn outgoing(head: &RequestHead, fields: Vec<(&'static str, String)>) -> Bytes {
+/// The request head as it is sent on: untouched unless something is to be changed, or an offer of h2c to be kept back.
+fn outgoing(head: &RequestHead, changes: &Changes<'_>) -> Bytes {
+    let host = changes.host(head);
+    let mut target = changes.target(head);
+    if host.is_some() && target.is_none() && !head.target().starts_with(['/', '*']) {
+        // The node would find another host in an absolute target.
+        target = Some(origin_form(head));
+    }
     let kept_back = if head.offers_h2c() { H2C_FIELDS } else { &[] };
+    let fields: Vec<_> = changes.request().chain(host.map(|host| ("Host", Some(host.into())))).collect();
     let names: Vec<_> = fields.iter().map(|(name, _)| *name).chain(kept_back.iter().copied()).collect();
-    let add: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    edit_fields(head.raw(), &names, &add)
+    edit_head(head.raw(), target.as_deref(), &names, &added(&fields))
 }
 
-/// The reply head as it is sent on: untouched unless this connection ends where the upstream's would not.
-fn reply_head(head: &ReplyHead, announce_close: bool) -> Bytes {
+/// Path and query of a target.
+fn origin_form(parts: &dyn HttpParts) -> String {
+    let query = parts.query().map(|query| format!("?{query}")).unwrap_or_default();
+    format!("{}{query}", parts.path())
+}
+
+fn added<'e>(edits: &'e [Edit<'_>]) -> Vec<(&'e str, &'e str)> {
+    edits.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect()
+}
+
+/// The reply head as it is sent on: untouched unless something is to be changed, or this connection ends where the upstream's
+/// would not.
+fn reply_head(head: &ReplyHead, changes: &Changes<'_>, announce_close: bool) -> Bytes {
+    let mut fields: Vec<_> = changes.reply().collect();
     if announce_close {
-        edit_fields(head.raw(), &["connection", "keep-alive"], &[("Connection", "close")])
-    } else {
-        head.raw().clone()
+        fields.extend([("Connection", Some("close".into())), ("Keep-Alive", None)]);
     }
+    let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+    edit_head(head.raw(), None, &names, &added(&fields))
 }
 
 /// Tells the visitor why there is no answer; the connection stays usable when the request is known to be read whole.
@@ -380,6 +421,7 @@ pub(crate) async fn send(client: &mut Buffered, bytes: &[u8], context: &Context<
 /// The line of one request, from now on.
 pub(crate) fn record_of<'a>(head: &'a RequestHead, context: &Context<'a>) -> Record<'a> {
     let record = Record::new(context.service, context.client, Instant::now());
+    let record = record.from(context.settings.forwarded.client(context.client, head));
     record.host(&host(head)).method(head.method())
 }
 

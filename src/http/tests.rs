@@ -32,14 +32,14 @@ impl Router for Prepared {
         Ok(Way::Fresh(Fresh { stream, key, route, silence: None }))
     }
 
-    fn report(&self, (): &mut (), _: Result<(), &Failure>) {}
+    fn report(&self, (): &mut (), _: Result<u16, &Failure>) {}
 
     fn route(&self, _: &Self::Choice) -> Route {
         Route::default()
     }
 
-    fn request_fields(&self, _: &Asked<'_>, _: &Route) -> Vec<(&'static str, String)> {
-        Vec::new()
+    fn changes(&self, (): &(), _: &Asked<'_>, _: &Route) -> Changes<'_> {
+        Changes::default()
     }
 }
 
@@ -53,7 +53,8 @@ async fn serve_visitor(visitor: BoxStream, targets: impl IntoIterator<Item = Box
     let pipe = pipe::Limits { half_close_timeout: Duration::from_secs(300), idle_timeout: None };
     let stop = CancellationToken::new();
     let client = SocketAddr::from(([127, 0, 0, 1], 1));
-    let context = Context { service: "test", client, settings: &settings, pipe: &pipe, stop: &stop };
+    let context =
+        Context { service: "test", client, secure: false, settings: &settings, pipe: &pipe, stop: &stop };
     serve(visitor, Bytes::new(), &router, &context).await;
 }
 

@@ -244,6 +244,8 @@ pub struct Node {
     pub condition: Arc<str>,
     /// Where it is. An empty host or port 0 is filled in from the request (`None`: forward to the request's own host).
     pub addr: Option<HostPort>,
+    /// Its place among the nodes of its hop; `None`: of no hop.
+    pub place: Option<usize>,
     /// Weight for the random strategy, at least 1.
     pub weight: u32,
     /// Used only when no other node of the choice is alive.

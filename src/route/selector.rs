@@ -96,6 +96,7 @@ mod tests {
 
     fn nodes(weights: &[u32]) -> Vec<Arc<Node>> {
         let node = |(i, weight): (usize, &u32)| Node {
+            place: Some(i),
             name: format!("node-{i}").into(),
             condition: "*".into(),
             addr: None,

@@ -20,6 +20,7 @@ mod logs;
 mod plugin_cli;
 mod plugins;
 mod readme;
+mod rewrite;
 mod rules;
 mod select;
 mod settings;

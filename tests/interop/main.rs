@@ -16,6 +16,7 @@ mod chains;
 mod channels;
 mod nginx;
 mod peers;
+mod rewriting;
 
 use support::Program::{Gost, Ours};
 use support::matrix::{self, Kind};

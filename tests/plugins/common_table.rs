@@ -92,6 +92,7 @@ fn candidates() -> Vec<(Vec<Arc<Node>>, usize)> {
 
 pub(super) fn node(name: &str, weight: u32, health: Health) -> Arc<Node> {
     Arc::new(Node {
+        place: None,
         name: name.into(),
         condition: "*".into(),
         addr: None,

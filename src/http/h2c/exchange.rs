@@ -4,8 +4,9 @@ use super::super::exchange::{MAX_INTERIM, Unanswered};
 use super::super::failure::{Cut, Failure};
 use super::body::{Broken, Progress, Source, reason};
 use super::connections::Use;
-use super::failed;
+use super::{edit_headers, failed};
 use crate::http::Settings;
+use crate::http::rewrite::Changes;
 use crate::record::Record;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -18,31 +19,39 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use tokio::time::{sleep, timeout};
 
-/// Sends a request on a connection and passes the reply on; what cut it after it had begun. `record` learns how far they come.
+/// A request as it is sent, and what is done with the reply to it.
+pub(super) struct Asking<'a> {
+    pub(super) request: Request<()>,
+    pub(super) changes: &'a Changes<'a>,
+    pub(super) settings: &'a Settings,
+}
+
+/// Sends a request on a connection and passes the reply on; its status, and what cut it after it had begun. `record` learns how
+/// far they come.
 ///
 /// [`Unanswered::Retry`] only where the target cannot have acted on the request or may be asked twice, and all of the
 /// body can be sent again.
 pub(super) async fn exchange(
     used: &mut Use,
-    request: Request<()>,
+    asking: Asking<'_>,
     source: &mut Source,
     respond: &mut SendResponse<Bytes>,
-    settings: &Settings,
     record: &mut Record<'_>,
-) -> Result<Option<Cut>, Unanswered> {
+) -> Result<(u16, Option<Cut>), Unanswered> {
+    let Asking { request, changes, settings } = asking;
     let progress = Progress::new();
     let idempotent = crate::wire::http::is_idempotent(request.method().as_str());
     let ready = timeout(settings.reply_timeout, poll_fn(|cx| used.sender.poll_ready(cx))).await;
     ready.map_err(|_| Unanswered::Fail(Failure::Silent))?.map_err(|e| Unanswered::Retry(failed(&e)))?;
     let sent = used.sender.send_request(request, source.is_empty());
     let (answer, mut to_target) = sent.map_err(|e| unanswered(&e, idempotent))?;
-    let mut exchange = Exchange { progress: &progress, settings, used, idempotent };
+    let mut exchange = Exchange { progress: &progress, changes, settings, used, idempotent };
     let asked = {
         let sending = source.send(&mut to_target, &progress, &progress.bytes_in);
         let mut upload = Upload { sending: pin!(sending), open: true };
         let mut asking = pin!(async {
             let reply = exchange.ask(answer, &mut upload, respond).await?;
-            Ok(exchange.answer(reply, &mut upload, respond).await)
+            Ok((reply.status().as_u16(), exchange.answer(reply, &mut upload, respond).await))
         });
         poll_fn(|cx| {
             let end = asking.as_mut().poll(cx);
@@ -52,7 +61,7 @@ pub(super) async fn exchange(
         })
         .await
     };
-    if !matches!(&asked, Ok(None)) {
+    if !matches!(&asked, Ok((_, None))) {
         to_target.send_reset(Reason::CANCEL);
     }
     match asked {
@@ -93,6 +102,7 @@ impl<F: Future<Output = Result<(), Broken>>> Upload<'_, F> {
 
 struct Exchange<'a> {
     progress: &'a Progress,
+    changes: &'a Changes<'a>,
     settings: &'a Settings,
     used: &'a Use,
     idempotent: bool,
@@ -161,7 +171,8 @@ impl Exchange<'_> {
         upload: &mut Upload<'_, F>,
         respond: &mut SendResponse<Bytes>,
     ) -> Option<Cut> {
-        let (head, body) = reply.into_parts();
+        let (mut head, body) = reply.into_parts();
+        edit_headers(&mut head.headers, self.changes.reply());
         self.progress.answered(head.status.as_u16());
         let mut source = Source::new(body);
         let Ok(mut to_visitor) = respond.send_response(Response::from_parts(head, ()), source.is_empty())

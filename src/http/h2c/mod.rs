@@ -9,6 +9,7 @@ mod exchange;
 
 use super::exchange::Unanswered;
 use super::failure::{Cut, Failure, RequestId};
+use super::rewrite::{Changes, Edit};
 use super::upstream::Way;
 use super::{Asked, Context, MAX_ATTEMPTS, Router, Settings};
 use crate::addr::HostPort;
@@ -20,11 +21,12 @@ use crate::wire::http::Rejected;
 use body::Source;
 use bytes::Bytes;
 use connections::{Connections, Lease, Use};
+use exchange::Asking;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,7 +192,8 @@ async fn one_request<R: Router>(
     let (parts, body) = request.into_parts();
     let authority = asked_authority(&parts);
     let record = record_of(&parts, authority.as_ref(), context);
-    let asked = Asked { authority: authority.as_ref(), protocol: Protocol::Http2, parts: &parts };
+    let client = context.settings.forwarded.client(context.client, &parts);
+    let asked = Asked { client, authority: authority.as_ref(), protocol: Protocol::Http2, parts: &parts };
     let mut journey = Journey { source: Source::new(body), lease: connections.lease(), record };
     let answered = Box::pin(forward(&parts, &asked, &mut journey, &mut respond, router, context)).await;
     match answered {
@@ -202,6 +205,7 @@ async fn one_request<R: Router>(
 /// The line of one request, from now on.
 pub(crate) fn record_of<'a>(parts: &'a Parts, asked: Option<&HostPort>, context: &Context<'a>) -> Record<'a> {
     let record = Record::new(context.service, context.client, Instant::now()).method(parts.method.as_str());
+    let record = record.from(context.settings.forwarded.client(context.client, parts));
     asked.into_iter().fold(record, |record, asked| record.host(&asked.host))
 }
 
@@ -246,18 +250,21 @@ pub(crate) fn refuse(respond: &mut SendResponse<Bytes>, failure: &Failure, recor
     let id = RequestId::random();
     record.failed(failure.outcome(), failure).refused(failure.status(), &id);
     // A visitor that has gone away does not want to know.
-    drop(send_text(respond, failure.status(), failure.text(&id)));
+    drop(send_text(respond, failure.status(), failure.field(), failure.text(&id)));
 }
 
-/// A whole reply of our own.
+/// A whole reply of our own, with one more field if there is one.
 pub(crate) fn send_text(
     respond: &mut SendResponse<Bytes>,
     status: u16,
+    field: Option<(&'static str, &str)>,
     text: String,
 ) -> Result<(), h2::Error> {
     let mut response = Response::new(());
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
     response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
+    let field = field.into_iter().map(|(name, value)| (name, Some(value.into())));
+    edit_headers(response.headers_mut(), field);
     let mut body = respond.send_response(response, text.is_empty())?;
     if text.is_empty() { Ok(()) } else { body.send_data(Bytes::from(text), true) }
 }
@@ -293,11 +300,14 @@ async fn forward<R: Router>(
             }
         };
         record.set_route(used.route.clone());
-        let request = outgoing(parts, router.request_fields(asked, &used.route));
-        let end = exchange::exchange(&mut used, request, source, respond, context.settings, record).await;
+        let mut changes = router.changes(&choice, asked, &used.route);
+        changes.fields.extend(context.forwarded(authority(parts).map(str::as_bytes), parts));
+        let request = outgoing(parts, &changes);
+        let asking = Asking { request, changes: &changes, settings: context.settings };
+        let end = exchange::exchange(&mut used, asking, source, respond, record).await;
         match end {
-            Ok(cut) => {
-                router.report(&mut choice, Ok(()));
+            Ok((status, cut)) => {
+                router.report(&mut choice, Ok(status));
                 return Ok(cut);
             }
             Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
@@ -336,27 +346,43 @@ fn failed(error: &h2::Error) -> Failure {
     }
 }
 
-fn outgoing(parts: &Parts, fields: Vec<(&'static str, String)>) -> Request<()> {
+fn outgoing(parts: &Parts, changes: &Changes<'_>) -> Request<()> {
+    let host = changes.host(parts);
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = whole_uri(parts);
+    *request.uri_mut() = whole_uri(parts, host, changes.target(parts).as_deref());
     *request.version_mut() = http::Version::HTTP_2;
     *request.headers_mut() = parts.headers.clone();
-    for (name, value) in fields {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
-        {
-            request.headers_mut().insert(name, value);
-        }
+    if host.is_some() {
+        request.headers_mut().remove("host");
     }
+    edit_headers(request.headers_mut(), changes.request());
     request
 }
 
+/// Sets fields in place of all of their name, or takes them out.
+fn edit_headers<'e>(headers: &mut HeaderMap, edits: impl Iterator<Item = Edit<'e>>) {
+    for (name, value) in edits {
+        // What cannot stand in a field was refused with the configuration.
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        match value.map(|value| HeaderValue::from_str(&value)) {
+            Some(Ok(value)) => drop(headers.insert(name, value)),
+            Some(Err(_)) => {}
+            None => drop(headers.remove(name)),
+        }
+    }
+}
+
 /// The target with scheme and authority, without which no request can be sent; a visitor may name its host by a field only.
-fn whole_uri(parts: &Parts) -> Uri {
-    let whole = parts.uri.authority().is_none().then(|| {
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        Uri::builder().scheme("http").authority(authority(parts)?).path_and_query(path).build().ok()
+fn whole_uri(parts: &Parts, host: Option<&str>, target: Option<&str>) -> Uri {
+    if parts.uri.authority().is_some() && host.is_none() && target.is_none() {
+        return parts.uri.clone();
+    }
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let scheme = parts.uri.scheme_str().unwrap_or("http");
+    let whole = host.or_else(|| authority(parts)).and_then(|authority| {
+        let uri = Uri::builder().scheme(scheme).authority(authority);
+        uri.path_and_query(target.unwrap_or(path)).build().ok()
     });
-    whole.flatten().unwrap_or_else(|| parts.uri.clone())
+    whole.unwrap_or_else(|| parts.uri.clone())
 }

@@ -129,6 +129,7 @@ impl Candidate {
     fn node(&self) -> Result<Arc<Node>, String> {
         let address = self.address.as_deref().map(|text| HostPort::parse(text, 0)).transpose();
         Ok(Arc::new(Node {
+            place: None,
             name: self.name.as_str().into(),
             addr: address.map_err(|e| format!("node {:?}: {e}", self.name))?,
             weight: self.weight,

@@ -111,7 +111,8 @@ impl Hop {
     /// Compiles the nodes. A node whose `host` is no host pattern (see [`super::hosts::HostPattern::from_filter`]) never matches.
     pub fn new(settings: HopSettings) -> Self {
         let HopSettings { nodes: settings, strategy } = settings;
-        let nodes: Vec<Arc<Node>> = settings.iter().map(|node| Arc::new(Node::new(node))).collect();
+        let node = |(place, node)| Arc::new(Node::new(node, place));
+        let nodes: Vec<Arc<Node>> = settings.iter().enumerate().map(node).collect();
         let index = Index::new(&settings, &nodes, strategy);
         let joint = (0..JOINT_SELECTORS).map(|_| Selector::new(strategy)).collect();
         Self { nodes, index, joint }

@@ -12,9 +12,10 @@ use std::time::Duration;
 const MAX_TRIES: usize = 16;
 
 impl Node {
-    /// A node without failures.
-    pub fn new(settings: &NodeSettings) -> Self {
+    /// A node without failures, the one at `place` of its hop.
+    pub fn new(settings: &NodeSettings, place: usize) -> Self {
         Self {
+            place: Some(place),
             name: settings.name.as_str().into(),
             condition: condition(settings).into(),
             addr: settings.addr.clone(),
@@ -30,6 +31,7 @@ impl Node {
     /// A node of no hop: an address that a forwarder named itself.
     pub fn at(address: HostPort) -> Self {
         Self {
+            place: None,
             name: address.to_string().into(),
             condition: "*".into(),
             addr: Some(address),

@@ -420,7 +420,7 @@ fn what_an_address_leaves_open_comes_from_the_request() {
         (Some("[::1]"), "a.com", Http1, Some("[::1]:80")),
     ] {
         let addr = addr.map(|text| HostPort::parse(text, 0).unwrap());
-        let node = Node::new(&NodeSettings { addr, ..node("n") });
+        let node = Node::new(&NodeSettings { addr, ..node("n") }, 0);
         let mut asked = request(host, None);
         asked.protocol = protocol;
         assert_eq!(node.target(&asked).map(|t| t.to_string()).as_deref(), expected, "{node:?} {asked:?}");

@@ -1,23 +1,26 @@
-//! The changes to a head that a configuration asks for: whole field lines, nothing else.
+//! The changes to a head that a configuration asks for: the request's target and whole field lines, nothing else.
 
 use super::{is_token, is_value};
 use bytes::{Bytes, BytesMut};
 
-/// Rewrites a head as the configuration asks: drops every field named in `remove`, then adds `add` at the end.
+/// Rewrites a head as the configuration asks: puts `target` in place of the request's, drops every field named in `remove`,
+/// then adds `add` at the end.
 ///
 /// Whatever the texts are, the result has the same end and the same framing: Content-Length and Transfer-Encoding are left
-/// alone, and bytes that would end a line or could be read in two ways become `?` in a value and `-` in a name.
-pub fn edit_fields(raw: &Bytes, remove: &[&str], add: &[(&str, &str)]) -> Bytes {
+/// alone, and bytes that would end a line or could be read in two ways become `?` in a value and `-` in a name or a target.
+pub fn edit_head(raw: &Bytes, target: Option<&str>, remove: &[&str], add: &[(&str, &str)]) -> Bytes {
     let Some(fields) = raw.strip_suffix(b"\r\n") else { return raw.clone() };
-    if remove.is_empty() && add.is_empty() {
+    if target.is_none() && remove.is_empty() && add.is_empty() {
         return raw.clone();
     }
     let extra: usize = add.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-    let mut edited = BytesMut::with_capacity(raw.len() + extra);
+    let mut edited = BytesMut::with_capacity(raw.len() + extra + target.map_or(0, str::len));
     for (index, line) in fields.split_inclusive(|b| *b == b'\n').enumerate() {
         let colon = memchr::memchr(b':', line).unwrap_or(line.len());
-        if index == 0 || !remove.iter().any(|name| drops(name, &line[..colon])) {
-            edited.extend_from_slice(line);
+        match target {
+            Some(target) if index == 0 => request_line(&mut edited, line, target),
+            _ if index > 0 && remove.iter().any(|name| drops(name, &line[..colon])) => {}
+            _ => edited.extend_from_slice(line),
         }
     }
     for (name, value) in add.iter().filter(|(name, _)| !name.is_empty() && !frames(name.as_bytes())) {
@@ -28,6 +31,16 @@ pub fn edit_fields(raw: &Bytes, remove: &[&str], add: &[(&str, &str)]) -> Bytes 
     }
     edited.extend_from_slice(b"\r\n");
     edited.freeze()
+}
+
+/// The line with another target between its two spaces.
+fn request_line(edited: &mut BytesMut, line: &[u8], target: &str) {
+    let (Some(first), Some(last)) = (memchr::memchr(b' ', line), memchr::memrchr(b' ', line)) else {
+        return edited.extend_from_slice(line);
+    };
+    edited.extend_from_slice(&line[..=first]);
+    edited.extend(target.bytes().map(|b| if b.is_ascii_graphic() { b } else { b'-' }));
+    edited.extend_from_slice(&line[last..]);
 }
 
 fn drops(name: &str, field: &[u8]) -> bool {

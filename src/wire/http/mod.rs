@@ -5,7 +5,7 @@
 //! text of an error reply are the caller's.
 //!
 //! [`HeadReader`] finds the end of a head in bytes that come in any pieces, [`RequestHead`] and [`ReplyHead`] are
-//! what it finds, [`Body`] follows what comes behind, and [`edit_fields`] makes the changes a configuration asks for.
+//! what it finds, [`Body`] follows what comes behind, and [`edit_head`] makes the changes a configuration asks for.
 
 mod body;
 mod edit;
@@ -14,10 +14,12 @@ mod reply;
 mod request;
 mod scan;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use body::Body;
-pub use edit::edit_fields;
+pub use edit::edit_head;
 pub use reply::ReplyHead;
 pub use request::{H2C_FIELDS, RequestHead, is_idempotent};
 pub use scan::HeadReader;

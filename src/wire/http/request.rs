@@ -5,7 +5,7 @@ use super::{Framing, Kind, Rejected, is_token};
 use crate::addr::HostPort;
 use bytes::Bytes;
 
-/// What [`edit_fields`](super::edit_fields) has to remove from a request that [offers h2c](RequestHead::offers_h2c).
+/// What [`edit_head`](super::edit_head) has to remove from a request that [offers h2c](RequestHead::offers_h2c).
 pub const H2C_FIELDS: &[&str] = &["Upgrade", "HTTP2-Settings"];
 
 /// A complete, checked request head.

@@ -479,17 +479,19 @@ fn opaque_bytes_may_be_skipped_unseen() {
 fn edited_heads_keep_their_end_and_framing() {
     let raw =
         Bytes::from("GET /x:y HTTP/1.1\r\nHost: a\r\nX-a: 1\r\nContent-Length: 5\r\nx-A: 2\r\nY: 3\r\n\r\n");
-    assert_eq!(edit_fields(&raw, &[], &[]), raw);
+    assert_eq!(edit_head(&raw, None, &[], &[]), raw);
     assert_eq!(
-        edit_fields(&raw, &["X-A", "GET /x", "content-length", ""], &[("Z", "a b")]),
+        edit_head(&raw, None, &["X-A", "GET /x", "content-length", ""], &[("Z", "a b")]),
         "GET /x:y HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nY: 3\r\nZ: a b\r\n\r\n"
     );
     let hostile =
         [("Z\r\nQ: 1", "a\r\n\r\nGET"), ("A", "\0\u{e9}\t"), ("", "x"), ("Transfer-Encoding", "chunked")];
-    let edited = edit_fields(&raw, &["host", "x-a"], &hostile);
+    let edited = edit_head(&raw, None, &["host", "x-a"], &hostile);
     assert_eq!(
         edited,
         "GET /x:y HTTP/1.1\r\nContent-Length: 5\r\nY: 3\r\nZ--Q--1: a????GET\r\nA: ???\t\r\n\r\n"
     );
-    assert_eq!(edit_fields(&Bytes::from("no head"), &["x"], &[("a", "b")]), "no head");
+    assert_eq!(edit_head(&Bytes::from("no head"), Some("/"), &["x"], &[("a", "b")]), "no head");
+    let moved = edit_head(&raw, Some("/a b\r\n"), &[], &[]);
+    assert!(moved.starts_with(b"GET /a-b-- HTTP/1.1\r\nHost: a\r\n") && moved.ends_with(b"Y: 3\r\n\r\n"));
 }

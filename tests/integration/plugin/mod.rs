@@ -81,6 +81,7 @@ fn request(host: &str) -> Request<'static> {
 
 fn node(name: &str, addr: &str, labels: &[(&str, &str)]) -> Arc<Node> {
     Arc::new(Node {
+        place: None,
         name: name.into(),
         addr: Some(HostPort::parse(addr, 0).unwrap()),
         weight: 7,

@@ -1,0 +1,121 @@
+//! What a forwarder's node says of the requests that go to it: `http` and `auth`.
+
+use super::auth::credential;
+use super::reader::{Field, Map};
+use crate::forward::NodeSettings;
+use crate::http::{HostText, UrlRule};
+use http::{HeaderName, HeaderValue};
+use regex::Regex;
+use std::ops::RangeInclusive;
+
+/// Fields that belong to one connection or say where a message ends: nobody but the proxy may write them.
+const OF_CONNECTION: &[&str] = &[
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// GOST's keys of the same kind, which would change what passes.
+const NEEDED: &[&str] = &["rewriteBody", "rewriteRequestBody", "rewriteResponseBody", "rewriteReqBody"];
+
+pub(crate) fn read(node: &Map<'_>) -> NodeSettings {
+    let mut settings = NodeSettings::default();
+    let auth = node.filled(&["auth"]);
+    if let Some(map) = node.filled(&["http"]).and_then(|f| f.map()) {
+        let users = map.filled(&["auth"]).or(auth);
+        settings.users = users.and_then(|f| credential(&f)).into_iter().collect();
+        settings.rewrite.host = map.filled(&["host"]).and_then(|f| host(&f));
+        settings.rewrite.request = fields(&map, &["requestHeader", "header"]);
+        settings.rewrite.reply = fields(&map, &["responseHeader"]);
+        let rules = map.filled(&["rewriteURL", "rewrite"]).map(|f| f.list()).unwrap_or_default();
+        settings.rewrite.urls = rules.iter().filter_map(url_rule).collect();
+        settings.fail_codes = map.filled(&["failCodes"]).map(|f| codes(&f)).unwrap_or_default();
+        map.finish(&[], NEEDED);
+    } else {
+        settings.users = auth.and_then(|f| credential(&f)).into_iter().collect();
+    }
+    settings
+}
+
+fn host(field: &Field<'_>) -> Option<HostText> {
+    let text = field.text()?.trim();
+    let host = HostText::parse(text);
+    if host.is_none() {
+        field.error(format!("{text:?} is no host"), "expected example.com or example.com:8080");
+    }
+    host
+}
+
+/// Names and values; an empty value takes the field out.
+fn fields(map: &Map<'_>, names: &[&'static str]) -> Vec<(String, Option<String>)> {
+    let Some(field) = map.filled(names) else { return Vec::new() };
+    let entries = field.map().into_iter().flat_map(Map::into_texts);
+    entries.filter_map(|(name, value)| edit(&field, &name, value.trim())).collect()
+}
+
+fn edit(field: &Field<'_>, name: &str, value: &str) -> Option<(String, Option<String>)> {
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        field.error(format!("{name:?} is no field name"), "expected NAME: VALUE, such as X-Team: blue");
+    } else if HeaderValue::from_str(value).is_err() {
+        field.error(format!("{value:?} can be no field's value"), "expected visible ASCII and spaces");
+    } else if name.eq_ignore_ascii_case("host") {
+        field.error("Host among the fields".to_owned(), "expected http: { host: example.com }");
+    } else if OF_CONNECTION.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        let help = "remove it: the proxy writes this field itself where it is needed";
+        field.error(format!("{name} belongs to the connection, not to the request"), help);
+    } else {
+        return Some((name.to_owned(), Some(value.to_owned()).filter(|value| !value.is_empty())));
+    }
+    None
+}
+
+fn url_rule(field: &Field<'_>) -> Option<UrlRule> {
+    let map = field.map()?;
+    let (pattern, replacement) = (map.filled(&["match"]), map.get(&["replacement"]));
+    if pattern.is_none() {
+        map.error("rule without a pattern".to_owned(), "expected { match: ^/api/(.*)$, replacement: /$1 }");
+    }
+    let pattern = pattern.and_then(|f| regex(&f));
+    let replacement = replacement.and_then(|f| f.text()).unwrap_or_default().to_owned();
+    map.finish(&[], &[]);
+    Some(UrlRule { pattern: pattern?, replacement })
+}
+
+fn regex(field: &Field<'_>) -> Option<Regex> {
+    let text = field.text()?;
+    let pattern = Regex::new(text);
+    if let Err(error) = &pattern {
+        let error = error.to_string();
+        let what = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        field.error(format!("{text:?} is no regular expression: {what}"), "expected for example ^/api/(.*)$");
+    }
+    pattern.ok()
+}
+
+/// `429,5xx`, or a list of such.
+fn codes(field: &Field<'_>) -> Vec<RangeInclusive<u16>> {
+    let items = if field.is_list() { field.list() } else { vec![field.clone()] };
+    let mut codes = Vec::new();
+    for item in items {
+        for text in item.text().unwrap_or_default().split(',').map(str::trim) {
+            match code(text) {
+                Some(code) => codes.push(code),
+                None => item.error(format!("{text:?} is no status code"), "expected for example 429,5xx"),
+            }
+        }
+    }
+    codes
+}
+
+fn code(text: &str) -> Option<RangeInclusive<u16>> {
+    let hundreds = |first: &str| first.parse::<u16>().ok().filter(|n| (1..=5).contains(n));
+    if let Some(first) = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX")) {
+        return hundreds(first).map(|n| n * 100..=n * 100 + 99);
+    }
+    text.parse().ok().filter(|code| (100..600).contains(code)).map(|code| code..=code)
+}
