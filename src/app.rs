@@ -179,7 +179,7 @@ impl App<'_> {
             service: service.name.clone(),
             settings: targets.settings.clone(),
             hop: Hop::new(targets.hop.clone()),
-            treatments: Treatments::new(&targets.nodes),
+            treatments: Treatments::new(&targets.hop, &targets.nodes)?,
             forwarder: self.forwarders.get(service.name.as_str()).cloned(),
             chain,
             metadata: Arc::clone(&service.metadata),

@@ -233,10 +233,8 @@ impl Forward {
                 return Ok(Way::Kept(kept));
             }
             let ask = Ask { request, connect_timeout: self.settings.connect_timeout };
-            match self.chain.connect(&target, ask).await {
-                Ok(Dialed { mut stream, .. }) => {
-                    // Into the empty buffer of a new connection; one that is lost already says so when it is used.
-                    let _ = stream.write_all(announce).await;
+            match self.connect(&node, &target, ask, announce).await {
+                Ok(stream) => {
                     return Ok(Way::Fresh(Fresh { stream, key, route: Route::default(), silence: None }));
                 }
                 Err(ChainError::Exhausted(error)) => return Err(Failure::Exhausted(error)),
@@ -251,6 +249,27 @@ impl Forward {
                     failure = Some(Failure::Down(error));
                 }
             }
+        }
+    }
+
+    /// A connection to a node that begins with `announce`, ready for what the visitor sends.
+    async fn connect(
+        &self,
+        node: &Node,
+        target: &HostPort,
+        ask: Ask<'_>,
+        announce: &[u8],
+    ) -> Result<BoxStream, ChainError> {
+        let protocol = ask.request.protocol;
+        let Dialed { mut stream, .. } = self.chain.connect(target, ask).await?;
+        // Into the empty buffer of a new connection; one that is lost already says so when it is used.
+        let _ = stream.write_all(announce).await;
+        match self.treatments.of(node) {
+            Some(treatment) => treatment
+                .secure(stream, target, protocol, self.settings.connect_timeout)
+                .await
+                .map_err(ChainError::Target),
+            None => Ok(stream),
         }
     }
 

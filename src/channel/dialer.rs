@@ -86,7 +86,7 @@ impl Dialer {
     pub fn new(settings: &ClientSettings, node: &str, shutdown: &Shutdown) -> Result<Self, tls::TlsError> {
         let tls = settings.tls.as_ref().map(|tls| {
             tls::warn_of_no_verification(node, tls);
-            tls::Connector::new(tls, settings.kind.alpn())
+            tls::Connector::new(tls)
         });
         Ok(Self {
             settings: settings.clone(),
@@ -135,7 +135,7 @@ impl Dialer {
         let Dialed { mut stream, local } = below.await.map_err(Failed::Below)?;
         let handshake = async {
             if let Some(tls) = &self.tls {
-                stream = Box::new(tls.connect(stream, &addr.host).await?);
+                stream = Box::new(tls.connect(stream, &addr.host, self.settings.kind.alpn()).await?);
             }
             if let Layer::WebSocket(settings) = &self.settings.layer {
                 stream = Box::new(websocket::connect(stream, &addr.to_string(), settings).await?);

@@ -60,7 +60,7 @@ impl ClientSettings {
     /// What is wrong with the files, before anything runs.
     pub fn check(&self) -> Result<(), TlsError> {
         self.server_name.as_deref().map(server_name).transpose()?;
-        client_config(self, &[]).map(drop)
+        client_config(self).map(drop)
     }
 }
 
@@ -120,7 +120,7 @@ impl Options {
     fn alpn(&self, channel: &[&str]) -> Vec<Vec<u8>> {
         match &self.alpn {
             Some(own) => own.iter().map(|name| name.clone().into_bytes()).collect(),
-            None => channel.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            None => alpn_of(channel),
         }
     }
 }
@@ -140,30 +140,38 @@ fn suite_name(suite: rustls::SupportedCipherSuite) -> String {
 pub struct Connector {
     config: FromFiles<ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    /// Whether the settings say which application protocols are asked for.
+    fixed_alpn: bool,
+}
+
+fn alpn_of(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
 impl Connector {
-    /// Reads the files. `alpn`: what the data channel asks for unless the settings do.
-    pub fn new(settings: &ClientSettings, alpn: &'static [&'static str]) -> Result<Self, TlsError> {
+    /// Reads the files.
+    pub fn new(settings: &ClientSettings) -> Result<Self, TlsError> {
         let server_name = settings.server_name.as_deref().map(server_name).transpose()?;
         let files = settings.pair.iter().flat_map(Pair::files).chain(settings.ca.clone()).collect();
-        let settings = settings.clone();
-        let config = FromFiles::new(files, move || client_config(&settings, alpn))?;
-        Ok(Self { config, server_name })
+        let (settings, fixed_alpn) = (settings.clone(), settings.options.alpn.is_some());
+        let config = FromFiles::new(files, move || client_config(&settings))?;
+        Ok(Self { config, server_name, fixed_alpn })
     }
 
-    /// Does the handshake on a new connection to that host.
-    pub async fn connect(&self, stream: BoxStream, host: &Host) -> io::Result<TlsStream> {
+    /// Does the handshake on a new connection to that host. `alpn`: what is asked for this time, unless the settings say so.
+    pub async fn connect(&self, stream: BoxStream, host: &Host, alpn: &[&str]) -> io::Result<TlsStream> {
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => host_name(host).map_err(io::Error::other)?,
         };
-        let connected = TlsConnector::from(self.config.current()).connect(name, stream).await;
+        let config = self.config.current();
+        let alpn = if self.fixed_alpn { config.alpn_protocols.clone() } else { alpn_of(alpn) };
+        let connected = TlsConnector::from(config).with_alpn(alpn).connect(name, stream).await;
         connected.map(|stream| TlsStream::new(stream.into())).map_err(|error| explain(error, Side::Client))
     }
 }
 
-fn client_config(settings: &ClientSettings, alpn: &[&str]) -> Result<ClientConfig, TlsError> {
+fn client_config(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
     let provider = settings.options.provider();
     let trust = match (settings.fingerprint, settings.secure, &settings.ca) {
         (Some(fingerprint), ..) => Trust::Pinned(fingerprint),
@@ -185,7 +193,7 @@ fn client_config(settings: &ClientSettings, alpn: &[&str]) -> Result<ClientConfi
         }
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = settings.options.alpn(alpn);
+    config.alpn_protocols = settings.options.alpn(&[]);
     Ok(config)
 }
 

@@ -217,7 +217,8 @@ fn section<'a>(map: &Map<'a>, kind: Kind, end: &str) -> Option<Field<'a>> {
     None
 }
 
-fn client(map: Map<'_>, at: &Field<'_>) -> Option<tls::ClientSettings> {
+/// `tls` of whoever dials.
+pub(crate) fn client(map: Map<'_>, at: &Field<'_>) -> Option<tls::ClientSettings> {
     let options = options(&map);
     let settings = tls::ClientSettings {
         secure: flag(&map, &["secure"]).unwrap_or(false),

@@ -15,8 +15,7 @@ const NEEDED_HOP: &[&str] =
     &["file", "redis", "http", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts"];
 /// A node of a named hop may have what only chains use.
 const LATER_NODE: &[&str] = &["probe", "connector", "dialer"];
-const NEEDED_NODE: &[&str] =
-    &["tls", "bypass", "bypasses", "resolver", "hosts", "interface", "sockopts", "netns"];
+const NEEDED_NODE: &[&str] = &["bypass", "bypasses", "resolver", "hosts", "interface", "sockopts", "netns"];
 
 /// A forwarder, read.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
-//! What a forwarder's node says of the requests that go to it: `http` and `auth`.
+//! What a forwarder's node says of the connections and requests that go to it: `http`, `auth` and `tls`.
 
 use super::auth::credential;
+use super::channels;
 use super::reader::{Field, Map};
 use crate::forward::NodeSettings;
 use crate::http::{HostText, UrlRule};
@@ -24,7 +25,8 @@ const OF_CONNECTION: &[&str] = &[
 const NEEDED: &[&str] = &["rewriteBody", "rewriteRequestBody", "rewriteResponseBody", "rewriteReqBody"];
 
 pub(crate) fn read(node: &Map<'_>) -> NodeSettings {
-    let mut settings = NodeSettings::default();
+    let tls = node.filled(&["tls"]).and_then(|f| channels::client(f.map()?, &f));
+    let mut settings = NodeSettings { tls, ..NodeSettings::default() };
     let auth = node.filled(&["auth"]);
     if let Some(map) = node.filled(&["http"]).and_then(|f| f.map()) {
         let users = map.filled(&["auth"]).or(auth);

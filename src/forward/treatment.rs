@@ -1,15 +1,21 @@
 //! What is done with the connections and requests that go to one node, beside passing them on.
 
+use crate::addr::{Host, HostPort};
 use crate::auth::{Auther, Authers, Credential};
+use crate::channel::tls::{self, TlsError};
 use crate::http::Rewrite;
 use crate::http::failure::Failure;
-use crate::route::{Node, Request};
+use crate::net::BoxStream;
+use crate::route::hop::HopSettings;
+use crate::route::{Node, Protocol, Request};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
-/// `http` and `auth` of a node.
+/// `http`, `auth` and `tls` of a node.
 #[derive(Debug, Clone, Default)]
 pub struct NodeSettings {
     /// `http`: what is changed.
@@ -18,6 +24,8 @@ pub struct NodeSettings {
     pub users: Vec<Credential>,
     /// `http.failCodes`: replies that count as failures of the node.
     pub fail_codes: Vec<RangeInclusive<u16>>,
+    /// `tls`: it is spoken to over TLS.
+    pub tls: Option<tls::ClientSettings>,
 }
 
 /// The same, at work.
@@ -26,13 +34,19 @@ pub(crate) struct Treatment {
     pub(super) rewrite: Rewrite,
     users: Authers,
     fail_codes: Vec<RangeInclusive<u16>>,
+    tls: Option<tls::Connector>,
 }
 
 impl Treatment {
-    pub(crate) fn new(settings: NodeSettings) -> Self {
-        let NodeSettings { rewrite, users, fail_codes } = settings;
+    /// Reads the files of `tls`.
+    fn new(settings: NodeSettings, node: &str) -> Result<Self, TlsError> {
+        let NodeSettings { rewrite, users, fail_codes, tls } = settings;
         let users = (!users.is_empty()).then(|| Arc::new(Auther::inline(users))).into_iter().collect();
-        Self { rewrite, users, fail_codes }
+        let tls = tls.map(|tls| {
+            tls::warn_of_no_verification(node, &tls);
+            tls::Connector::new(&tls)
+        });
+        Ok(Self { rewrite, users, fail_codes, tls: tls.transpose()? })
     }
 
     /// Whether the node lets this request in. What is no HTTP cannot say who sends it.
@@ -43,6 +57,30 @@ impl Treatment {
         let credentials = request.http.and_then(|parts| basic(parts.field("authorization")?));
         let (user, password) = credentials.ok_or(Failure::Unauthorized)?;
         self.users.check(&user, &password).await.map(drop).ok_or(Failure::Unauthorized)
+    }
+
+    /// The handshake on a new connection to the node, unless the visitor does it itself. The server is asked for the Host that
+    /// the node is told, else for the host that was dialled.
+    pub(super) async fn secure(
+        &self,
+        stream: BoxStream,
+        target: &HostPort,
+        protocol: Protocol,
+        limit: Duration,
+    ) -> Result<BoxStream, String> {
+        let Some(tls) = self.tls.as_ref().filter(|_| protocol != Protocol::Tls) else { return Ok(stream) };
+        let alpn: &[&str] = match protocol {
+            Protocol::Http1 => &["http/1.1"],
+            Protocol::Http2 => &["h2"],
+            _ => &[],
+        };
+        let told = self.rewrite.host.as_ref().and_then(|host| HostPort::parse(host.as_str(), 443).ok());
+        let host: &Host = told.as_ref().map_or(&target.host, |told| &told.host);
+        match timeout(limit, tls.connect(stream, host, alpn)).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(format!("{target}: {error}")),
+            Err(_) => Err(format!("{target}: no TLS handshake within {limit:?} (connectTimeout)")),
+        }
     }
 
     /// Marks the node by the status of its reply.
@@ -56,8 +94,10 @@ impl Treatment {
 pub(crate) struct Treatments(Vec<Treatment>);
 
 impl Treatments {
-    pub(crate) fn new(nodes: &[NodeSettings]) -> Self {
-        Self(nodes.iter().cloned().map(Treatment::new).collect())
+    /// Reads the files of each node's `tls`.
+    pub(crate) fn new(hop: &HopSettings, nodes: &[NodeSettings]) -> Result<Self, TlsError> {
+        let each = hop.nodes.iter().zip(nodes.iter().cloned());
+        Ok(Self(each.map(|(node, settings)| Treatment::new(settings, &node.name)).collect::<Result<_, _>>()?))
     }
 
     pub(super) fn of(&self, node: &Node) -> Option<&Treatment> {

@@ -26,6 +26,7 @@ mod select;
 mod settings;
 mod shutdown;
 mod storm;
+mod tls;
 mod tunnel;
 mod vectors;
 mod weak_points;

@@ -14,7 +14,7 @@ const PROBES: &[&str] = &[
      ingresses: [{@, name: i, plugin: {@, type: wasm, path: a.wasm}, rules: [{@, hostname: h, endpoint: e}]}]\n\
      chains: [{@, name: c, hops: [{@, selector: {@}, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, dialer: {@}, metadata: {@}, \
      connector: {@, type: tunnel, auth: {@}, metadata: {@}}}]}]}]\n",
-    "services: [{addr: ':1', handler: {type: tcp}, forwarder: {nodes: [{@, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}}]",
+    "services: [{addr: ':1', handler: {type: tcp}, forwarder: {nodes: [{@, tls: {@, options: {@}}, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}}]",
     "services: [{addr: ':1', handler: {type: tunnel, metadata: {@, entrypoints: [{@}]}}}]",
     "services: [{addr: ':1', handler: {type: relay, metadata: {@}}}]",
     "services: [{addr: ':1', handler: {type: whoami, metadata: {@}}}]",
@@ -32,7 +32,7 @@ const PROBES: &[&str] = &[
      {addr: 'a:1', connector: {type: relay}, dialer: {type: h2, metadata: {@}}},\
      {addr: 'a:1', connector: {type: relay}, dialer: {type: grpc, metadata: {@}}}]}]}]",
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {hop: h}}]\n\
-     hops: [{@, name: h, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, addr: 'a:1', metadata: {@}, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}]",
+     hops: [{@, name: h, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, addr: 'a:1', metadata: {@}, tls: {@, options: {@}}, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}]",
 ];
 
 /// The keys of each object by its path, without the places in lists.
