@@ -2,13 +2,15 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GOST_PEER := $(TARGET)/gost-peer
+PEBBLE := $(TARGET)/pebble
+PEBBLE_VERSION := v2.10.3
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .PHONY: test tools plugins plugin-tools
 
-test: $(GOST_PEER) plugins
+test: $(GOST_PEER) $(PEBBLE) plugins
 	cargo test
-	GOST_PEER=$(GOST_PEER) cargo test --test interop
+	GOST_PEER=$(GOST_PEER) PEBBLE=$(PEBBLE) cargo test --test interop
 	PLUGINS=$(TARGET)/plugins cargo test --test plugins
 
 # Every plugin in plugins/, to target/plugins/NAME.wasm.
@@ -30,3 +32,8 @@ plugin-tools: | tools
 $(GOST_PEER): tests/interop/gost-peer/main.go tests/interop/gost-peer/go.mod tests/interop/gost-peer/go.sum | tools
 	mkdir -p $(TARGET)
 	cd tests/interop/gost-peer && go build -o $(GOST_PEER) .
+
+# An ACME server for tests, with the DNS server that leads it to us.
+$(PEBBLE): | tools
+	mkdir -p $(TARGET)
+	GOBIN=$(abspath $(TARGET)) go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE_VERSION) github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@$(PEBBLE_VERSION)

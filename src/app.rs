@@ -3,6 +3,7 @@
 mod plugins;
 mod rules;
 
+use crate::acme::{self, Acme};
 use crate::admission::Admission;
 use crate::auth::{Auther, Authers};
 use crate::chain::Chain;
@@ -18,6 +19,7 @@ use crate::route::hop::Hop;
 use crate::route::ingress::{Rule, Table};
 use crate::route::{Forwarder, Ingress};
 use crate::shutdown::Shutdown;
+use crate::terminate::{self, Terminator};
 use crate::tunnel;
 use crate::tunnel::client::Client;
 use crate::tunnel::gate::Gate;
@@ -29,7 +31,7 @@ use plugins::Plugins;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::info;
@@ -70,7 +72,8 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
         shutdown.tasks.spawn(Arc::clone(&admission).follow(shutdown.stop.clone()));
         admissions.insert(name.as_str(), admission);
     }
-    let app = App { admissions, authers, ingresses, forwarders, chains, node: Uuid::new_v4(), shutdown };
+    let (acme, node) = (Mutex::default(), Uuid::new_v4());
+    let app = App { admissions, authers, ingresses, forwarders, chains, acme, node, shutdown };
     // All ports first: a file that cannot run does not run in part.
     let mut parts = Vec::new();
     for service in &config.services {
@@ -78,6 +81,9 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     }
     for part in parts.into_iter().flatten() {
         shutdown.tasks.spawn(part);
+    }
+    for acme in app.acme.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        shutdown.tasks.spawn(acme.run(shutdown.stop.clone()));
     }
     let every = config.plugins.status_interval;
     shutdown.tasks.spawn(plugins::tell(plugins, every, shutdown.stop.clone()));
@@ -111,6 +117,7 @@ struct App<'a> {
     forwarders: HashMap<&'a str, Arc<dyn Forwarder>>,
     /// By name.
     chains: HashMap<&'a str, Arc<Chain>>,
+    acme: Mutex<Vec<Arc<Acme>>>,
     /// This process in `Gost-Forwarded-Node`.
     node: Uuid,
     shutdown: &'a Shutdown,
@@ -154,9 +161,9 @@ impl App<'_> {
                 });
                 Ok(vec![task.await?])
             }
-            Handler::Tunnel { settings, entrypoints, rules, auth, owned } => {
+            Handler::Tunnel { settings, entrypoints, tls, rules, auth, owned } => {
                 let gate = Gate::new(self.authers(auth)?, owned.as_deref());
-                self.tunnel(service, settings, entrypoints, rules, gate).await
+                self.tunnel(service, settings, (entrypoints, tls.as_deref()), rules, gate).await
             }
         }
     }
@@ -170,6 +177,23 @@ impl App<'_> {
         inline.into_iter().chain(named).collect()
     }
 
+    fn terminator(&self, settings: Option<&terminate::Settings>) -> Result<Option<Arc<Terminator>>> {
+        let Some(settings) = settings else { return Ok(None) };
+        let acme = settings.acme.as_ref().map(|settings| self.acme(settings)).transpose()?;
+        Ok(Some(Arc::new(Terminator::new(settings, acme)?)))
+    }
+
+    /// Services that ask for the same certificates have them together.
+    fn acme(&self, settings: &acme::Settings) -> Result<Arc<Acme>> {
+        let mut all = self.acme.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.iter().find(|known| known.settings == *settings) {
+            return Ok(Arc::clone(known));
+        }
+        let acme = Arc::new(Acme::new(settings)?);
+        all.push(Arc::clone(&acme));
+        Ok(acme)
+    }
+
     fn forward(&self, service: &Service, targets: &Targets) -> Result<Forward> {
         let chain = match &targets.chain {
             Some(name) => self.chain(name)?,
@@ -178,6 +202,7 @@ impl App<'_> {
         Ok(Forward {
             service: service.name.clone(),
             settings: targets.settings.clone(),
+            terminator: self.terminator(targets.tls.as_ref())?,
             hop: Hop::new(targets.hop.clone()),
             treatments: Treatments::new(&targets.hop, &targets.nodes)?,
             forwarder: self.forwarders.get(service.name.as_str()).cloned(),
@@ -192,7 +217,7 @@ impl App<'_> {
         &self,
         service: &Service,
         settings: &tunnel::server::Settings,
-        entrypoints: &[entrypoint::Settings],
+        (entrypoints, tls): (&[entrypoint::Settings], Option<&terminate::Settings>),
         rules: &[Rule],
         gate: Gate,
     ) -> Result<Vec<Task>> {
@@ -204,12 +229,14 @@ impl App<'_> {
                 .cloned()
                 .or_else(|| inline.clone())
         };
+        let terminator = self.terminator(tls)?;
         let mut tasks = Vec::new();
         for settings_of_port in entrypoints {
             let listener = open(&settings_of_port.listen, &service.name, "entrypoint").await?;
             let entrypoint = Arc::new(Entrypoint {
                 service: service.name.clone(),
                 settings: settings_of_port.clone(),
+                terminator: terminator.clone(),
                 ingress: ingress(&settings_of_port.ingress),
                 metadata: Arc::clone(&service.metadata),
                 registry: Arc::clone(&registry),
@@ -273,7 +300,8 @@ impl App<'_> {
                 }
                 let permits = listener.permits().clone();
                 let acceptor = Acceptor::new(channel, &service.name, permits, self.shutdown)?;
-                let layers = Arc::new(Layers { service: service.name.clone(), acceptor });
+                let secure = channel.kind == Kind::TLS;
+                let layers = Arc::new(Layers { service: service.name.clone(), acceptor, secure });
                 self.accept(service, listener, &service.admissions, move |conn, permit| {
                     let (layers, serve) = (Arc::clone(&layers), serve.clone());
                     async move { layers.serve(conn, permit, serve).await }
@@ -361,6 +389,8 @@ impl Door {
 struct Layers {
     service: String,
     acceptor: Acceptor,
+    /// Whether what comes out was TLS and nothing else.
+    secure: bool,
 }
 
 impl Layers {
@@ -371,9 +401,10 @@ impl Layers {
     {
         let (client, local) = (conn.client, conn.local);
         let since = Instant::now();
+        let secure = self.secure;
         let each = |stream, permit| {
             let serve = serve.clone();
-            async move { serve(self::conn(stream, client, local), permit).await }
+            async move { serve(Conn { secure, ..self::conn(stream, client, local) }, permit).await }
         };
         if let Err(error) = self.acceptor.accept(conn.into_stream(), permit, each).await {
             Record::new(&self.service, client, since).failed(error.outcome(), &error).connection();
@@ -388,5 +419,5 @@ async fn open(settings: &listen::Settings, service: &str, role: &str) -> Result<
 }
 
 fn conn(stream: BoxStream, client: SocketAddr, local: SocketAddr) -> Conn {
-    Conn { stream, prefix: Bytes::new(), client, local, via: None }
+    Conn { stream, prefix: Bytes::new(), client, local, secure: false, via: None }
 }

@@ -3,16 +3,17 @@
 //! HTTP/1 is routed request by request, TLS once by its server name. Everything else is closed: without a host there is no
 //! tunnel to choose. Unlike the reference, a relay request here is closed too: it would pass by ingress and private marks.
 
-use crate::addr::HostPort;
+use crate::addr::{Host, HostPort};
 use crate::http::failure::Failure;
 use crate::http::rewrite::Changes;
 use crate::http::{self, Asked, Fresh, Pool, Way};
 use crate::net::listen::{self, Permit};
-use crate::net::{BoxStream, Conn, pipe};
+use crate::net::{Conn, pipe};
 use crate::record::{Record, Route};
 use crate::route::{Endpoint, Extra, HttpParts, Ingress, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
-use crate::sniff::{self, Sniffed};
+use crate::sniff::{self, SniffError, Sniffed};
+use crate::terminate::Terminator;
 use crate::tunnel::reach::{Reached, Unreached, Wanted};
 use crate::tunnel::registry::{Connector, Opened, Registry};
 use crate::tunnel::server::{pipe_limits, stream_header};
@@ -50,6 +51,8 @@ pub struct Settings {
 pub(crate) struct Entrypoint {
     pub(crate) service: String,
     pub(crate) settings: Settings,
+    /// `handler.tls`.
+    pub(crate) terminator: Option<Arc<Terminator>>,
     pub(crate) ingress: Option<Arc<dyn Ingress>>,
     /// What the service's `metadata` says, for plugins to ask for.
     pub(crate) metadata: Arc<Pairs>,
@@ -65,29 +68,54 @@ impl Entrypoint {
     /// Serves one visitor's connection.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
         let record = Record::new(&self.service, conn.client, Instant::now());
-        let mut buf = BytesMut::from(conn.prefix);
-        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &self.settings.sniff).await;
-        let prefix = buf.freeze();
-        match sniffed {
+        match self.sniff(&mut conn).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 permit.established();
                 record.discard();
-                self.http(conn.stream, prefix, conn.client, version == Sniffed::Http2).await;
+                self.http(conn, version == Sniffed::Http2).await;
             }
             Ok(Sniffed::Tls(hello)) if hello.server_name.is_some() => {
                 permit.established();
-                self.tls(conn.stream, prefix, conn.client, hello, record).await;
+                match self.terminator.as_ref().and_then(|t| Some((t.ends(&hello)?, t))) {
+                    Some((name, terminator)) => self.terminated(conn, name, terminator, record).await,
+                    None => self.tls(conn, hello, record).await,
+                }
             }
             Ok(_) => record.failed("no_host", NO_HOST).connection(),
             Err(error) => record.failed(error.outcome(), &error).connection(),
         }
     }
 
-    async fn http(&self, stream: BoxStream, prefix: Bytes, client: SocketAddr, h2: bool) {
+    async fn sniff(&self, conn: &mut Conn) -> Result<Sniffed, SniffError> {
+        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
+        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &self.settings.sniff).await;
+        conn.prefix = buf.freeze();
+        sniffed
+    }
+
+    /// Serves what is inside of TLS that ends here; what is no HTTP goes where its server name leads.
+    async fn terminated(&self, conn: Conn, name: Host, terminator: &Terminator, record: Record<'_>) {
+        let record = record.host(&name).protocol(Protocol::Tls);
+        let mut conn = match terminator.accept(conn, &name).await {
+            Ok(conn) => conn,
+            Err(error) => return record.failed(error.outcome(), &error).connection(),
+        };
+        match self.sniff(&mut conn).await {
+            Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
+                record.discard();
+                self.http(conn, version == Sniffed::Http2).await;
+            }
+            Ok(_) => self.raw(conn, name, Protocol::Unknown, self.extra(), record).await,
+            Err(error) => record.failed(error.outcome(), &error).connection(),
+        }
+    }
+
+    async fn http(&self, conn: Conn, h2: bool) {
+        let Conn { stream, prefix, client, secure, .. } = conn;
         let context = http::Context {
             service: &self.service,
             client,
-            secure: false,
+            secure,
             settings: &self.settings.http,
             pipe: &self.pipe_limits(),
             stop: &self.shutdown.stop,
@@ -100,24 +128,17 @@ impl Entrypoint {
         }
     }
 
-    async fn tls(
-        &self,
-        stream: BoxStream,
-        prefix: Bytes,
-        client: SocketAddr,
-        hello: ClientHello,
-        record: Record<'_>,
-    ) {
+    async fn tls(&self, conn: Conn, hello: ClientHello, record: Record<'_>) {
         let Some(name) = hello.server_name else { return };
-        let record = record.host(&name).protocol(Protocol::Tls);
-        let request = Request {
-            hostname: name.clone(),
-            protocol: Protocol::Tls,
-            client,
-            service: &self.service,
-            http: None,
-            extra: Extra { alpn: Some(hello.alpn.into()), ..self.extra() },
-        };
+        let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra() };
+        self.raw(conn, name, Protocol::Tls, extra, record).await;
+    }
+
+    async fn raw(&self, conn: Conn, name: Host, protocol: Protocol, extra: Extra, record: Record<'_>) {
+        let Conn { stream, prefix, client, .. } = conn;
+        let record = record.host(&name).protocol(protocol);
+        let request =
+            Request { hostname: name.clone(), protocol, client, service: &self.service, http: None, extra };
         let destination = HostPort::new(name, 443);
         let decided = self.decide(&request).await;
         let mut choice = match decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination)) {
@@ -227,6 +248,9 @@ impl http::Router for Visitor<'_> {
 
     async fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
         let entrypoint = self.entrypoint;
+        if let Some(answer) = entrypoint.terminator.as_ref().and_then(|t| t.answer(asked)) {
+            return Err(answer);
+        }
         let destination = asked.destination();
         if entrypoint.settings.forwarded_node && passed(asked.parts, entrypoint.node) {
             return Err(Failure::Loop);

@@ -20,7 +20,8 @@ use crate::record::{Record, Route};
 use crate::route::hop::{Active, Hop, Tried};
 use crate::route::{Extra, Forwarder, Node, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
-use crate::sniff::{self, Sniffed};
+use crate::sniff::{self, SniffError, Sniffed};
+use crate::terminate::Terminator;
 use crate::wire::proxy;
 use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
@@ -53,6 +54,8 @@ pub struct Settings {
 pub(crate) struct Forward {
     pub(crate) service: String,
     pub(crate) settings: Settings,
+    /// `handler.tls`.
+    pub(crate) terminator: Option<Arc<Terminator>>,
     pub(crate) hop: Hop,
     pub(crate) treatments: Treatments,
     /// Asked before the hop's own strategy.
@@ -70,17 +73,48 @@ impl Forward {
     /// Serves one connection; `permit` is there for those that came to a port of ours.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
         let record = Record::new(&self.service, conn.client, Instant::now());
-        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
-        let sniffed = match &self.settings.sniff {
-            Some(settings) => sniff::sniff(&mut conn.stream, &mut buf, settings).await,
-            None => Ok(Sniffed::Unknown),
-        };
+        let sniffed = self.sniff(&mut conn).await;
         if let Some(permit) = &mut permit {
             permit.established();
         }
-        conn.prefix = buf.freeze();
+        let ends = match (&self.terminator, &sniffed) {
+            (Some(terminator), Ok(Sniffed::Tls(hello))) => terminator.ends(hello).zip(Some(terminator)),
+            _ => None,
+        };
+        if let Some((name, terminator)) = ends {
+            return self.terminated(conn, name, terminator, record).await;
+        }
         let asked = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map(|d| d.host.clone());
-        let asked = asked.unwrap_or_else(Host::empty);
+        self.sniffed(conn, sniffed, asked.unwrap_or_else(Host::empty), record).await;
+    }
+
+    async fn sniff(&self, conn: &mut Conn) -> Result<Sniffed, SniffError> {
+        let Some(settings) = &self.settings.sniff else { return Ok(Sniffed::Unknown) };
+        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
+        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, settings).await;
+        conn.prefix = buf.freeze();
+        sniffed
+    }
+
+    /// Serves what is inside of TLS that ends here.
+    async fn terminated(&self, conn: Conn, name: Host, terminator: &Terminator, record: Record<'_>) {
+        let record = record.host(&name).protocol(Protocol::Tls);
+        let mut conn = match terminator.accept(conn, &name).await {
+            Ok(conn) => conn,
+            Err(error) => return record.failed(error.outcome(), &error).connection(),
+        };
+        let sniffed = self.sniff(&mut conn).await;
+        self.sniffed(conn, sniffed, name, record).await;
+    }
+
+    /// `asked`: the host, as far as it is known without what was sniffed.
+    async fn sniffed(
+        &self,
+        conn: Conn,
+        sniffed: Result<Sniffed, SniffError>,
+        asked: Host,
+        record: Record<'_>,
+    ) {
         match sniffed {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 record.discard();
@@ -104,12 +138,12 @@ impl Forward {
     }
 
     async fn http(&self, conn: Conn, h2: bool) {
-        let Conn { stream, prefix, client, local, via } = conn;
+        let Conn { stream, prefix, client, local, secure, via } = conn;
         let limits = self.pipe_limits();
         let context = http::Context {
             service: &self.service,
             client,
-            secure: false,
+            secure,
             settings: &self.settings.http,
             pipe: &limits,
             stop: &self.shutdown.stop,
@@ -320,6 +354,9 @@ impl http::Router for Visitor<'_> {
     type Choice = Choice;
 
     async fn choose(&self, asked: &Asked<'_>) -> Result<Choice, Failure> {
+        if let Some(answer) = self.forward.terminator.as_ref().and_then(|t| t.answer(asked)) {
+            return Err(answer);
+        }
         let request = self.request(asked);
         if self.forward.hop.candidates(&request).is_empty() {
             return Err(Failure::NoRoute(request.hostname.to_string()));

@@ -9,14 +9,16 @@
 //! | 2 | `lines`, `net`, `route`, `shutdown`, `telemetry` |
 //! | 3 | `admission`, `auth`, `handshake`, `mux`, `plugin`, `record`, `sniff` |
 //! | 4 | `channel`, `http` |
-//! | 5 | `chain` |
-//! | 6 | `forward`, `whoami` |
-//! | 7 | `tunnel` |
-//! | 8 | `entrypoint` |
-//! | 9 | `config` |
-//! | 10 | `app` |
-//! | 11 | `cli` |
+//! | 5 | `acme`, `chain` |
+//! | 6 | `terminate` |
+//! | 7 | `forward`, `whoami` |
+//! | 8 | `tunnel` |
+//! | 9 | `entrypoint` |
+//! | 10 | `config` |
+//! | 11 | `app` |
+//! | 12 | `cli` |
 
+pub mod acme;
 pub mod addr;
 pub mod admission;
 pub mod app;
@@ -38,6 +40,7 @@ pub mod route;
 pub mod shutdown;
 pub mod sniff;
 pub mod telemetry;
+pub mod terminate;
 pub mod tunnel;
 pub mod whoami;
 pub mod wire;

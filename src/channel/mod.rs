@@ -67,6 +67,8 @@ const fn kind(name: &'static str, tls: bool, framing: Framing, mux: Option<mux::
 impl Kind {
     /// TCP as it is.
     pub const TCP: Self = KINDS[0];
+    /// TLS with nothing on it.
+    pub const TLS: Self = KINDS[1];
 
     /// The one of that name.
     pub fn of(name: &str) -> Option<Self> {

@@ -258,7 +258,7 @@ pub(crate) fn server(field: &Field<'_>) -> Option<tls::ServerSettings> {
     Some(settings)
 }
 
-fn checked(checked: Result<(), tls::TlsError>, at: &Field<'_>) -> Option<()> {
+pub(crate) fn checked(checked: Result<(), tls::TlsError>, at: &Field<'_>) -> Option<()> {
     let help = "expected PEM files that this user may read; their paths start from the current folder";
     checked.map_err(|error| at.error(error.to_string(), help)).ok()
 }
@@ -267,7 +267,7 @@ fn file(map: &Map<'_>, names: &[&'static str]) -> Option<PathBuf> {
     map.text(names).map(PathBuf::from)
 }
 
-fn pair(map: &Map<'_>) -> Option<Pair> {
+pub(crate) fn pair(map: &Map<'_>) -> Option<Pair> {
     match (file(map, &["certFile"]), file(map, &["keyFile"])) {
         (Some(cert), Some(key)) => Some(Pair { cert, key }),
         (None, None) => None,
@@ -291,7 +291,7 @@ fn fingerprint(field: &Field<'_>) -> Option<[u8; 32]> {
     read
 }
 
-fn options(map: &Map<'_>) -> Option<Options> {
+pub(crate) fn options(map: &Map<'_>) -> Option<Options> {
     let map = map.section("options")?;
     let texts = |name| map.filled(&[name]).map(|field| texts(&field));
     let cipher_suites = texts("cipherSuites").unwrap_or_default();
@@ -307,7 +307,7 @@ fn options(map: &Map<'_>) -> Option<Options> {
 }
 
 /// A list, or one text with commas.
-fn texts(field: &Field<'_>) -> Vec<String> {
+pub(crate) fn texts(field: &Field<'_>) -> Vec<String> {
     if field.is_list() {
         return field.list().iter().filter_map(Field::text).map(|text| text.trim().to_owned()).collect();
     }

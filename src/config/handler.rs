@@ -9,7 +9,7 @@ use super::settings::{
     CONNECT_TIMEOUT, HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, is_of_gost, proxy_protocol, read_http,
     read_http_forwarding, read_idle, read_mux, read_sniff, read_wait, word,
 };
-use super::{Handler, Listener, Targets, auth, forwarder, tunnel};
+use super::{Handler, Listener, Targets, auth, forwarder, termination, tunnel};
 use crate::addr::{Host, HostPort};
 use crate::route::hop::{HopSettings, NodeSettings, Strategy};
 use crate::route::hosts::HostPattern;
@@ -173,12 +173,17 @@ fn way(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
 
 fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let settings = forward_settings(metadata);
+    let tls = termination::read(map);
+    if tls.is_some() && settings.sniff.is_none() {
+        let help = "expected metadata: { sniffing: true }, by which it is seen who is asked for";
+        map.error("tls without sniffing".to_owned(), help);
+    }
     let chained = map.filled(&["chain"]).is_some();
     let chain = way(map, part);
     let Some(field) = part.forwarder else {
         if chained && settings.sniff.is_some() {
             let hop = host_asked_for();
-            let targets = Targets { settings, hop, nodes: Vec::new(), plugin: None, chain };
+            let targets = Targets { settings, tls, hop, nodes: Vec::new(), plugin: None, chain };
             return Some(Handler::Forward(Box::new(targets)));
         }
         let help = if chained {
@@ -197,7 +202,7 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
         let message = "every node waits for a host, path or protocol, and nothing looks for it".to_owned();
         field.warn(message, "expected handler: { metadata: { sniffing: true } }");
     }
-    Some(Handler::Forward(Box::new(Targets { settings, hop, nodes: treatments, plugin, chain })))
+    Some(Handler::Forward(Box::new(Targets { settings, tls, hop, nodes: treatments, plugin, chain })))
 }
 
 /// Without a forwarder connections go to whatever host is asked for.
@@ -238,6 +243,6 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
         Some(field) => forwarder::read(field, &part.scope.hops, part.scope.folder)?,
         None => Nodes { hop: host_asked_for(), treatments: Vec::new(), plugin: None },
     };
-    let targets = Box::new(Targets { settings: forward, hop, nodes, plugin, chain });
+    let targets = Box::new(Targets { settings: forward, tls: None, hop, nodes, plugin, chain });
     Some(Handler::Relay { settings, auth, targets, fixed: part.forwarder.is_some() })
 }

@@ -19,6 +19,7 @@ mod problem;
 mod reader;
 mod service;
 mod settings;
+mod termination;
 mod tunnel;
 
 pub use auth::Auth;
@@ -33,7 +34,7 @@ use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
 use crate::tunnel::gate::Owned;
 use crate::tunnel::{client, relay, server};
-use crate::{channel, entrypoint, forward, http, telemetry};
+use crate::{channel, entrypoint, forward, http, telemetry, terminate};
 use file::Place;
 use problem::Collector;
 use std::collections::HashMap;
@@ -103,6 +104,8 @@ pub enum Handler {
         settings: server::Settings,
         /// `entrypoint` and `entrypoints`.
         entrypoints: Vec<entrypoint::Settings>,
+        /// `tls`: certificates of the entrypoints.
+        tls: Option<Box<terminate::Settings>>,
         /// Inline rules: metadata `tunnel: "host:uuid,..."`.
         rules: Vec<Rule>,
         /// `auth`, `auther`, `authers`.
@@ -130,6 +133,8 @@ pub enum Handler {
 pub struct Targets {
     /// Times and bounds.
     pub settings: forward::Settings,
+    /// `tls`: TLS that ends here.
+    pub tls: Option<terminate::Settings>,
     /// `forwarder`.
     pub hop: HopSettings,
     /// What is done with connections to its nodes, by their place.

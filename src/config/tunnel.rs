@@ -7,7 +7,7 @@ use super::settings::{
     HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, proxy_protocol, read_http_forwarding, read_idle, read_mux,
     read_size, read_sniff, read_wait, tunnel_id,
 };
-use super::{Handler, auth};
+use super::{Handler, auth, termination};
 use crate::addr::HostPort;
 use crate::net::listen;
 use crate::tunnel::server::Settings;
@@ -27,7 +27,8 @@ pub(crate) fn read(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Op
         let help = "remove one of the two; rules of several kinds go into one ingress";
         inline.warn("no effect beside ingress, whose rules alone count".to_owned(), help);
     }
-    Some(Handler::Tunnel { settings, entrypoints, rules, auth, owned })
+    let tls = termination::read(map).map(Box::new);
+    Some(Handler::Tunnel { settings, entrypoints, tls, rules, auth, owned })
 }
 
 fn server(metadata: &Map<'_>, part: &Part<'_, '_>) -> Settings {

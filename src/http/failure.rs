@@ -45,6 +45,9 @@ pub(crate) enum Failure {
     /// A reply that is malformed or ambiguous.
     #[error("bad reply from upstream: {0}")]
     BadReply(&'static str),
+    /// It is answered by this proxy itself.
+    #[error("answered here")]
+    Own(Own),
     /// The request has been through this node before.
     #[error("loop: the request has passed this node already")]
     Loop,
@@ -68,13 +71,15 @@ impl Failure {
             Self::Routing(_) => 500,
             Self::NoConnector(_) | Self::Down(_) | Self::Exhausted(_) => 503,
             Self::Silent => 504,
+            Self::Own(own) => own.status,
             Self::Loop => 508,
         }
     }
 
     /// Whether it was the visitor's doing, and says nothing about the target.
     pub(crate) fn is_visitors(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::HeadTimeout | Self::BodyTimeout | Self::Unauthorized)
+        use Failure::{BodyTimeout, HeadTimeout, Own, Request, Unauthorized};
+        matches!(self, Request(_) | HeadTimeout | BodyTimeout | Unauthorized | Own(_))
     }
 
     /// Whether the visitor is to let go of its connection, for others.
@@ -97,6 +102,7 @@ impl Failure {
             Self::Exhausted(_) => "out_of_descriptors",
             Self::Silent => "upstream_silent",
             Self::BadReply(_) => "bad_reply",
+            Self::Own(own) => own.outcome,
             Self::Loop => "loop",
         }
     }
@@ -116,12 +122,19 @@ impl Failure {
 
     /// A field that says what the visitor can do about it.
     pub(crate) fn field(&self) -> Option<(&'static str, &str)> {
-        matches!(self, Self::Unauthorized).then_some(("WWW-Authenticate", "Basic realm=\"pointsman\""))
+        match self {
+            Self::Unauthorized => Some(("WWW-Authenticate", "Basic realm=\"pointsman\"")),
+            Self::Own(Own { field: Some((name, value)), .. }) => Some((name, value)),
+            _ => None,
+        }
     }
 
     /// The body for the visitor.
     pub(crate) fn text(&self, request_id: &RequestId) -> String {
-        format!("{} {}\nrequest ID {request_id}\n", self.status(), self.public_text())
+        match self {
+            Self::Own(own) => own.text.clone(),
+            _ => format!("{} {}\nrequest ID {request_id}\n", self.status(), self.public_text()),
+        }
     }
 
     /// The reply, with a short plain body unless the request was HEAD.
@@ -137,6 +150,24 @@ impl Failure {
             body.len()
         );
         Bytes::from(if head_only { head } else { head + &body })
+    }
+}
+
+/// A whole reply of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Own {
+    pub(crate) status: u16,
+    /// The word for logs and metrics.
+    pub(crate) outcome: &'static str,
+    pub(crate) field: Option<(&'static str, String)>,
+    pub(crate) text: String,
+}
+
+impl Own {
+    /// For good, and with the same method (RFC 9110, section 15.4.9).
+    pub(crate) fn redirect(location: String) -> Self {
+        let text = format!("308 {location}\n");
+        Self { status: 308, outcome: "redirect", field: Some(("Location", location)), text }
     }
 }
 

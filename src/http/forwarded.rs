@@ -37,6 +37,12 @@ impl Forwarded {
         client
     }
 
+    /// Whether a trusted proxy says that its visitor came over TLS.
+    pub(crate) fn is_secure(&self, peer: SocketAddr, parts: &dyn HttpParts) -> bool {
+        self.trusted.contains(peer.ip())
+            && parts.field(PROTO).is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
+    }
+
     /// The fields of one request; none unless the option is set.
     pub(crate) fn fields(
         &self,

@@ -115,15 +115,24 @@ pub(crate) trait Router: Sync {
 pub(crate) struct Asked<'a> {
     /// Whoever made the request: the visitor, or somebody behind it if it is a trusted proxy.
     pub(crate) client: SocketAddr,
+    /// Whether it came over TLS that ended here, or at a trusted proxy.
+    pub(crate) secure: bool,
     pub(crate) authority: Option<&'a HostPort>,
     pub(crate) protocol: Protocol,
     pub(crate) parts: &'a dyn HttpParts,
 }
 
 impl<'a> Asked<'a> {
-    fn new(head: &'a RequestHead, context: &Context<'_>) -> Self {
-        let client = context.settings.forwarded.client(context.client, head);
-        Self { client, authority: head.authority(), protocol: Protocol::Http1, parts: head }
+    fn new(
+        authority: Option<&'a HostPort>,
+        protocol: Protocol,
+        parts: &'a dyn HttpParts,
+        context: &Context<'_>,
+    ) -> Self {
+        let (peer, forwarded) = (context.client, &context.settings.forwarded);
+        let client = forwarded.client(peer, parts);
+        let secure = context.secure || forwarded.is_secure(peer, parts);
+        Self { client, secure, authority, protocol, parts }
     }
 
     /// Host and port asked for; port 80 and no host where none is named.
@@ -180,18 +189,18 @@ pub(crate) trait Responder: Send {
 /// Asks where each request goes and passes it on.
 struct Forwarding<'a, R> {
     router: &'a R,
-    idle: Idle,
+    idle: &'a Idle,
 }
 
 impl<R: Router> Responder for Forwarding<'_, R> {
     async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
-        Box::pin(one_request(client, &mut self.idle, head, self.router, context)).await
+        Box::pin(one_request(client, self.idle, head, self.router, context)).await
     }
 }
 
 /// Forwards the requests of one connection until it ends.
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
-    serve_with(stream, prefix, &mut Forwarding { router, idle: Idle::default() }, context).await;
+    serve_with(stream, prefix, &mut Forwarding { router, idle: &Idle::default() }, context).await;
 }
 
 /// Answers the requests of one connection until it ends.
@@ -267,23 +276,23 @@ async fn read_head(client: &mut Buffered, settings: &Settings) -> Result<Option<
 
 async fn one_request<R: Router>(
     client: &mut Buffered,
-    idle: &mut Idle,
+    idle: &Idle,
     head: &RequestHead,
     router: &R,
     context: &Context<'_>,
 ) -> Next {
     let mut record = record_of(head, context);
     let settings = context.settings;
-    let asked = Asked::new(head, context);
+    let asked = Asked::new(head.authority(), Protocol::Http1, head, context);
     let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
         Err(failure) => return refuse_request(client, head, failure, record, context).await,
     };
-    idle.repeatable = head.idempotent();
+    let mut pool = idle.lease(head.idempotent());
     let (mut attempt, mut last) = (0, None);
     let (mut upstream, answer, changes) = loop {
         attempt += 1;
-        let mut upstream = match router.open(&mut choice, &asked, idle).await {
+        let mut upstream = match router.open(&mut choice, &asked, &mut pool).await {
             Ok(Way::Kept(upstream)) => upstream,
             Ok(Way::Fresh(fresh)) => fresh.into(),
             Err(failure) => {

@@ -6,6 +6,7 @@ use crate::record::Route;
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -76,29 +77,42 @@ impl From<Fresh> for Upstream {
 
 /// Upstreams with a complete reply behind them and nothing under way.
 #[derive(Debug, Default)]
-pub(super) struct Idle {
-    kept: Vec<(Instant, Upstream)>,
-    /// Whether the request at hand may be sent a second time.
-    pub(super) repeatable: bool,
-}
+pub(super) struct Idle(Mutex<Vec<(Instant, Upstream)>>);
 
 impl Idle {
-    pub(super) fn keep(&mut self, mut upstream: Upstream) {
+    pub(super) fn keep(&self, mut upstream: Upstream) {
         upstream.io.release();
-        if self.kept.len() == MAX_IDLE {
-            self.kept.remove(0);
-        }
-        self.kept.push((Instant::now(), upstream));
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = (kept.len() == MAX_IDLE).then(|| kept.remove(0));
+        kept.push((Instant::now(), upstream));
+        drop((kept, oldest));
+    }
+
+    /// For one request; `repeatable`: it may be sent a second time.
+    pub(super) fn lease(&self, repeatable: bool) -> Lease<'_> {
+        Lease { idle: self, repeatable }
+    }
+
+    fn remove(&self, key: &str) -> Option<(Instant, Upstream)> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(_, upstream)| upstream.key == key)?;
+        Some(kept.swap_remove(at))
     }
 }
 
-impl Pool for Idle {
+/// How one request comes to a kept upstream.
+#[derive(Debug)]
+pub(super) struct Lease<'a> {
+    idle: &'a Idle,
+    repeatable: bool,
+}
+
+impl Pool for Lease<'_> {
     type Kept = Upstream;
 
     /// The upstream, if it is still silent and open: bytes nobody asked for end it.
     async fn take(&mut self, key: &str) -> Option<Upstream> {
-        let at = self.kept.iter().position(|(_, upstream)| upstream.key == key)?;
-        let (since, mut upstream) = self.kept.swap_remove(at);
+        let (since, mut upstream) = self.idle.remove(key)?;
         let quiet = poll_fn(|cx| Poll::Ready(net::is_quiet(&mut *upstream.io.stream, cx))).await;
         (quiet && (self.repeatable || since.elapsed() < FRESH)).then_some(upstream)
     }
@@ -111,7 +125,7 @@ mod tests {
     use tokio::io::duplex;
 
     fn kept(stream: BoxStream) -> Idle {
-        let mut idle = Idle { repeatable: true, ..Idle::default() };
+        let idle = Idle::default();
         let fresh = Fresh { stream, key: "k".to_owned(), route: Route::default(), silence: None };
         idle.keep(fresh.into());
         idle
@@ -121,12 +135,12 @@ mod tests {
     #[tokio::test]
     async fn an_end_is_seen_at_once() {
         let (near, far) = tcp_pair().await;
-        let mut idle = kept(Box::new(near));
-        assert!(idle.take("other").await.is_none());
-        let upstream = idle.take("k").await.expect("open and quiet");
+        let idle = kept(Box::new(near));
+        assert!(idle.lease(true).take("other").await.is_none());
+        let upstream = idle.lease(true).take("k").await.expect("open and quiet");
         idle.keep(upstream);
         drop(far);
-        assert!(idle.take("k").await.is_none());
+        assert!(idle.lease(true).take("k").await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -134,10 +148,9 @@ mod tests {
         for (repeatable, after, expected) in [(false, 900, true), (false, 1100, false), (true, 60_000, true)]
         {
             let (near, _far) = duplex(1);
-            let mut idle = kept(Box::new(Memory::new(near, true)));
-            idle.repeatable = repeatable;
+            let idle = kept(Box::new(Memory::new(near, true)));
             tokio::time::advance(Duration::from_millis(after)).await;
-            assert_eq!(idle.take("k").await.is_some(), expected, "{repeatable} {after}");
+            assert_eq!(idle.lease(repeatable).take("k").await.is_some(), expected, "{repeatable} {after}");
         }
     }
 }

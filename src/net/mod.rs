@@ -7,6 +7,7 @@ mod buffer;
 pub mod copy;
 pub mod dial;
 pub mod listen;
+pub mod memory;
 pub mod pipe;
 pub mod prefixed;
 pub mod proxied;
@@ -118,6 +119,8 @@ pub struct Conn {
     pub client: SocketAddr,
     /// Our own address, as the peer sees it.
     pub local: SocketAddr,
+    /// Whether TLS on it has ended here.
+    pub secure: bool,
     /// Set on connections that came through a tunnel or relay server.
     pub via: Option<Arc<Via>>,
 }

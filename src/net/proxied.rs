@@ -55,7 +55,14 @@ mod tests {
     async fn taken(sent: &[u8]) -> io::Result<(SocketAddr, String)> {
         let (near, mut far) = tcp_pair().await;
         let client = SocketAddr::from(([192, 0, 2, 1], 1));
-        let conn = Conn { stream: Box::new(near), prefix: Bytes::new(), client, local: client, via: None };
+        let conn = Conn {
+            stream: Box::new(near),
+            prefix: Bytes::new(),
+            client,
+            local: client,
+            secure: false,
+            via: None,
+        };
         far.write_all(sent).await.unwrap();
         far.shutdown().await.unwrap();
         let conn = proxied(conn).await?;

@@ -302,7 +302,7 @@ async fn conn(
     // A name would have to be resolved, and nobody needs it: the address of a visitor is an IP address.
     let client = source.map_or_else(|| unknown(0), |s| s.socket_addr().unwrap_or_else(|| unknown(s.port)));
     let via = Via { tunnel, connector, destination: addrs.next().flatten() };
-    Ok(Conn { stream, prefix: buf.freeze(), client, local, via: Some(Arc::new(via)) })
+    Ok(Conn { stream, prefix: buf.freeze(), client, local, secure: false, via: Some(Arc::new(via)) })
 }
 
 fn unknown(port: u16) -> SocketAddr {

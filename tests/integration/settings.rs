@@ -17,6 +17,7 @@ const PROBES: &[&str] = &[
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {nodes: [{@, tls: {@, options: {@}}, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}}]",
     "services: [{addr: ':1', handler: {type: tunnel, metadata: {@, entrypoints: [{@}]}}}]",
     "services: [{addr: ':1', handler: {type: relay, metadata: {@}}}]",
+    "services: [{addr: ':1', handler: {type: tcp, metadata: {sniffing: true}, tls: {@, certificates: [{@}], acme: {@}, options: {@}}}}]",
     "services: [{addr: ':1', handler: {type: whoami, metadata: {@}}}]",
     "services: [{addr: ':0', listener: {type: rtcp, chain: c, metadata: {@}}, handler: {type: whoami}, metadata: {@}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",

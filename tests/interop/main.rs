@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acme;
 mod auth;
 mod chains;
 mod channels;

@@ -6,11 +6,12 @@
 mod body;
 mod connections;
 mod exchange;
+mod translate;
 
 use super::exchange::Unanswered;
 use super::failure::{Cut, Failure, RequestId};
 use super::rewrite::{Changes, Edit};
-use super::upstream::Way;
+use super::upstream::{Idle, Way};
 use super::{Asked, Context, MAX_ATTEMPTS, Router, Settings};
 use crate::addr::HostPort;
 use crate::net::BoxStream;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
+use translate::Translating;
 
 /// Requests of one visitor under way at once; each may hold a stream to a target.
 const MAX_STREAMS: u32 = 256;
@@ -98,10 +100,16 @@ impl<R: Router> Responder for Forwarding<'_, R> {
     }
 }
 
-/// Forwards the requests of one connection.
+/// Forwards the requests of one connection: as HTTP/2 those that came with prior knowledge, for their senders know what they do,
+/// and as HTTP/1 those of TLS that ends here, which browsers send to whatever site it is.
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
-    let connections = Connections::new(context.settings);
-    serve_with(stream, prefix, &Forwarding { router, connections }, context).await;
+    let forwarding = Forwarding { router, connections: Connections::new(context.settings) };
+    if context.secure {
+        let translating = Translating { router, idle: Idle::default(), forwarding };
+        serve_with(stream, prefix, &translating, context).await;
+    } else {
+        serve_with(stream, prefix, &forwarding, context).await;
+    }
 }
 
 /// Answers the requests of one connection until it ends, the process stops, or it has been idle for too long.
@@ -192,8 +200,7 @@ async fn one_request<R: Router>(
     let (parts, body) = request.into_parts();
     let authority = asked_authority(&parts);
     let record = record_of(&parts, authority.as_ref(), context);
-    let client = context.settings.forwarded.client(context.client, &parts);
-    let asked = Asked { client, authority: authority.as_ref(), protocol: Protocol::Http2, parts: &parts };
+    let asked = Asked::new(authority.as_ref(), Protocol::Http2, &parts, context);
     let mut journey = Journey { source: Source::new(body), lease: connections.lease(), record };
     let answered = Box::pin(forward(&parts, &asked, &mut journey, &mut respond, router, context)).await;
     match answered {

@@ -126,6 +126,12 @@ impl Body {
         };
     }
 
+    /// Whether the byte before was one of a trailer's line.
+    pub fn is_in_trailers(&self) -> bool {
+        matches!(self.state, State::TrailerName | State::TrailerValue | State::TrailerLf)
+            || (self.state == State::LineStart && self.trailers > 0)
+    }
+
     /// The connection ended: fine for Close, or when done.
     pub fn end(&mut self) -> Result<(), Rejected> {
         match self.state {

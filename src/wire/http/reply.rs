@@ -1,6 +1,6 @@
 //! Reply heads: status line, and how the body is framed in answer to which request (RFC 9112 6.3).
 
-use super::fields::{self, Meaning, tokens};
+use super::fields::{self, Field, Meaning, tokens};
 use super::{Framing, Kind, Rejected, RequestHead, is_value};
 use bytes::Bytes;
 
@@ -12,12 +12,24 @@ pub struct ReplyHead {
     framing: Framing,
     keep_alive: bool,
     switches: bool,
+    fields: Box<[Field]>,
 }
 
 impl ReplyHead {
     /// The bytes as they came, with the empty line.
     pub fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// Fields in order, names as sent.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|field| (field.name.text(&self.raw), field.value.bytes(&self.raw)))
+    }
+
+    /// What the Connection field names: fields that are not meant for anybody behind this connection.
+    pub fn connection_options(&self) -> impl Iterator<Item = &str> {
+        let named = self.fields().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+        named.flat_map(|(_, value)| tokens(value)).filter_map(|token| std::str::from_utf8(token).ok())
     }
 
     /// The status code.
@@ -53,7 +65,7 @@ impl ReplyHead {
     fn read(raw: Bytes, field_count: usize, request: &RequestHead) -> Result<Self, &'static str> {
         let line_end = memchr::memchr(b'\r', &raw).unwrap_or(raw.len());
         let Line { status, http10 } = split_line(&raw[..line_end])?;
-        let (_, meaning) = fields::parse(&raw, field_count, Kind::Reply)?;
+        let (fields, meaning) = fields::parse(&raw, field_count, Kind::Reply)?;
         let named = meaning.framing(http10)?;
         let switches = match status {
             101 => {
@@ -73,7 +85,7 @@ impl ReplyHead {
             named.unwrap_or(Framing::Close)
         };
         let keep_alive = meaning.persistent(http10) && framing != Framing::Close && !switches;
-        Ok(Self { raw, status, framing, keep_alive, switches })
+        Ok(Self { raw, status, framing, keep_alive, switches, fields })
     }
 }
 

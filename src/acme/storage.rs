@@ -1,0 +1,184 @@
+//! The folder for account and certificates: one below it for each ACME server, so that a test server's are never taken for real
+//! ones.
+
+use super::AcmeError;
+use crate::addr::Host;
+use crate::channel::tls::by_name::Certified;
+use instant_acme::AccountCredentials;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::fmt;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use webpki::EndEntityCert;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+/// Chains have a few KiB.
+const MAX_FILE: u64 = 1024 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Storage {
+    folder: PathBuf,
+}
+
+/// A certificate with its key, and how long it is good.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) certified: Certified,
+    from: SystemTime,
+    until: SystemTime,
+}
+
+impl Stored {
+    /// Two thirds of its life are over.
+    pub(super) fn renew_at(&self) -> SystemTime {
+        let life = self.until.duration_since(self.from).unwrap_or(Duration::ZERO);
+        self.from + life.mul_f64(2.0 / 3.0)
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> AcmeError {
+    move |error| AcmeError::Storage { path: path.to_owned(), error: error.to_string() }
+}
+
+fn unusable(error: impl fmt::Display) -> AcmeError {
+    AcmeError::Unusable(error.to_string())
+}
+
+impl Storage {
+    /// Makes the folder, for this user alone.
+    pub(super) fn open(root: &Path, directory: &str) -> Result<Self, AcmeError> {
+        let server = directory.split_once("://").map_or(directory, |(_, rest)| rest);
+        let server = server.split('/').next().unwrap_or(server).replace(':', "_");
+        let folder = root.join(server);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
+        Ok(Self { folder })
+    }
+
+    /// The account with this server.
+    pub(super) fn account(&self) -> Result<Option<AccountCredentials>, AcmeError> {
+        let path = self.folder.join("account.json");
+        let Some(text) = read(&path)? else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| AcmeError::Storage { path, error: error.to_string() })
+    }
+
+    pub(super) fn save_account(&self, credentials: &AccountCredentials) -> Result<(), AcmeError> {
+        let text = serde_json::to_string(credentials).map_err(unusable)?;
+        self.write("account.json", &text)
+    }
+
+    /// The certificate of a host, if there is one that is good for it today.
+    pub(super) fn load(&self, host: &Host) -> Result<Option<Stored>, AcmeError> {
+        let [chain, key] = ["crt", "key"].map(|end| self.folder.join(format!("{host}.{end}")));
+        let (Some(chain), Some(key)) = (read(&chain)?, read(&key)?) else { return Ok(None) };
+        let stored = stored(host, &chain, &key)?;
+        if stored.until <= SystemTime::now() {
+            return Ok(None);
+        }
+        Ok(Some(stored))
+    }
+
+    /// Keeps a chain and its key, both PEM.
+    pub(super) fn save(&self, host: &Host, chain: &str, key: &str) -> Result<Stored, AcmeError> {
+        let stored = stored(host, chain, key)?;
+        // The key first: with an old certificate it is not usable, and a new one is asked for.
+        self.write(&format!("{host}.key"), key)?;
+        self.write(&format!("{host}.crt"), chain)?;
+        Ok(stored)
+    }
+
+    /// All of a file or nothing of it, readable for this user alone.
+    fn write(&self, name: &str, text: &str) -> Result<(), AcmeError> {
+        let (path, half) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
+        let write = || {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&half, &path)
+        };
+        write().map_err(failed(&path))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, AcmeError> {
+    match fs::metadata(path) {
+        Ok(found) if found.len() > MAX_FILE => {
+            Err(AcmeError::Storage { path: path.to_owned(), error: "larger than 1 MiB".to_owned() })
+        }
+        Ok(_) => fs::read_to_string(path).map(Some).map_err(failed(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(path)(error)),
+    }
+}
+
+fn stored(host: &Host, chain: &str, key: &str) -> Result<Stored, AcmeError> {
+    let chain =
+        CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(unusable)?;
+    let first = chain.first().ok_or_else(|| unusable("no certificate"))?;
+    let named = EndEntityCert::try_from(first).map_err(unusable)?;
+    if !named.valid_dns_names().any(|name| name.eq_ignore_ascii_case(host.as_str())) {
+        return Err(unusable(format_args!("a certificate without the name {host}")));
+    }
+    let parsed = Certificate::from_der(first).map_err(unusable)?;
+    let validity = parsed.tbs_certificate().validity();
+    let [from, until] = [validity.not_before, validity.not_after]
+        .map(|time| SystemTime::UNIX_EPOCH + time.to_unix_duration());
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(unusable)?;
+    let certified = Certified::new(chain, key).map_err(unusable)?;
+    Ok(Stored { certified, from, until })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn certificate(host: &str, days: u64) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let now = SystemTime::now();
+        params.not_before = (now - Duration::from_secs(3 * 86_400)).into();
+        params.not_after = (now + Duration::from_secs(days * 86_400)).into();
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again_and_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), "https://acme.example:14000/dir").unwrap();
+        let host = Host::parse("a.example").unwrap();
+        assert!(storage.load(&host).unwrap().is_none());
+        let (chain, key) = certificate("a.example", 87);
+        let saved = storage.save(&host, &chain, &key).unwrap();
+        let loaded = storage.load(&host).unwrap().unwrap();
+        assert_eq!(saved.renew_at(), loaded.renew_at());
+        let due = loaded.renew_at().duration_since(SystemTime::now()).unwrap().as_secs() / 86_400;
+        assert!((56..=57).contains(&due), "{due}");
+        let folder = dir.path().join("acme.example_14000");
+        for (path, mode) in [(folder.clone(), 0o700), (folder.join("a.example.key"), 0o600)] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert!(storage.account().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_no_good_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), "https://acme.example/dir").unwrap();
+        let host = Host::parse("a.example").unwrap();
+        let (chain, key) = certificate("b.example", 87);
+        assert!(storage.save(&host, &chain, &key).is_err());
+        let ((chain, _), (_, other)) = (certificate("a.example", 87), certificate("a.example", 87));
+        assert!(storage.save(&host, &chain, &other).is_err());
+        let (chain, key) = certificate("a.example", 0);
+        storage.save(&host, &chain, &key).unwrap();
+        assert!(storage.load(&host).unwrap().is_none());
+    }
+}

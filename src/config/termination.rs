@@ -1,0 +1,107 @@
+//! `tls` of a handler: certificates for what its visitors ask for.
+
+use super::channels::{checked, options, pair, texts};
+use super::reader::{Bare, Field, Map};
+use super::settings::{HANDSHAKE_TIMEOUT, word};
+use crate::acme;
+use crate::addr::Host;
+use crate::channel::tls::Pair;
+use crate::terminate::Settings;
+use http::Uri;
+
+const HTTPS: u16 = 443;
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+pub(crate) fn read(handler: &Map<'_>) -> Option<Settings> {
+    let field = handler.filled(&["tls"])?;
+    let map = field.map()?;
+    let list = map.get(&["certificates"]).map(|f| f.list()).unwrap_or_default();
+    let certificates = pair(&map).into_iter().chain(list.iter().filter_map(certificate)).collect();
+    let options = options(&map);
+    let acme = map.filled(&["acme"]).map(|f| acme(&f));
+    let settings = Settings {
+        certificates,
+        acme: acme.clone().flatten(),
+        options: options.clone().unwrap_or_default(),
+        redirect: map.filled(&["redirect"]).and_then(|f| redirect(&f)),
+        handshake_timeout: map
+            .filled(&["handshakeTimeout"])
+            .and_then(|f| f.wait(Bare::Nanoseconds))
+            .unwrap_or(HANDSHAKE_TIMEOUT),
+    };
+    if settings.certificates.is_empty() && acme.is_none() {
+        let help = "expected certificates: [{ certFile: FILE, keyFile: FILE }], or acme: { hosts: [HOST], storage: FOLDER }";
+        map.error("no certificates".to_owned(), help);
+    }
+    map.finish(&[], &["caFile"]);
+    options?;
+    checked(settings.check(), &field)?;
+    Some(settings)
+}
+
+fn certificate(field: &Field<'_>) -> Option<Pair> {
+    let map = field.map()?;
+    let pair = pair(&map);
+    if pair.is_none() && map.get(&["certFile"]).is_none() && map.get(&["keyFile"]).is_none() {
+        map.error("certificate without files".to_owned(), "expected { certFile: FILE, keyFile: FILE }");
+    }
+    map.finish(&[], &[]);
+    pair
+}
+
+fn acme(field: &Field<'_>) -> Option<acme::Settings> {
+    let map = field.map()?;
+    let names = map.filled(&["hosts"]).map(|f| texts(&f)).unwrap_or_default();
+    let hosts: Vec<_> = names.iter().filter_map(|name| acme_host(&map, name)).collect();
+    if names.is_empty() {
+        map.error("no hosts".to_owned(), "expected hosts: [www.example.com], each of which leads here");
+    }
+    let storage = map.filled(&["storage"]).and_then(|f| f.text());
+    if storage.is_none() {
+        map.error("no folder for certificates".to_owned(), "expected storage: /var/lib/pointsman/acme");
+    }
+    let challenge = map.filled(&["challenge"]).and_then(|f| word(&f, &["http-01", "tls-alpn-01"]));
+    let settings = acme::Settings {
+        hosts,
+        email: map.text(&["email"]).map(|email| email.trim().to_owned()),
+        directory: directory(&map),
+        storage: storage.unwrap_or_default().into(),
+        ca: map.text(&["caFile"]).map(Into::into),
+        challenge: challenge.map(|word| match word {
+            "http-01" => acme::Challenge::Http01,
+            _ => acme::Challenge::TlsAlpn01,
+        }),
+    };
+    map.finish(&[], &[]);
+    (storage.is_some() && !settings.hosts.is_empty()).then_some(settings)
+}
+
+fn acme_host(map: &Map<'_>, name: &str) -> Option<Host> {
+    let host = Host::parse(name).ok().filter(|host| host.ip().is_none() && host.as_str().contains('.'));
+    if host.is_none() {
+        let help =
+            "expected a whole name such as www.example.com; wildcards and addresses cannot be had this way";
+        map.error(format!("{name:?} is no host that a certificate could be had for"), help);
+    }
+    host
+}
+
+/// The URL of the ACME server.
+fn directory(map: &Map<'_>) -> String {
+    let Some(field) = map.filled(&["directory"]) else { return LETS_ENCRYPT.to_owned() };
+    let url = field.text().unwrap_or_default().trim();
+    if !url.starts_with("https://") || url.parse::<Uri>().is_err() {
+        field.error(format!("{url:?} is no URL of an ACME server"), format!("expected {LETS_ENCRYPT}"));
+    }
+    url.to_owned()
+}
+
+/// `true`, or the port of HTTPS where that is another one.
+fn redirect(field: &Field<'_>) -> Option<u16> {
+    if let Ok(port) = field.text()?.trim().parse::<u16>()
+        && port > 1
+    {
+        return Some(port);
+    }
+    field.bool()?.then_some(HTTPS)
+}
