@@ -1,0 +1,63 @@
+//! `-F` to a hop: one node for each host.
+
+use super::object::{self, Object, list, text};
+use super::query::Query;
+use super::url::{Piece, Url};
+use super::words::{self, NODE};
+use super::{Draft, lift};
+use crate::config::file::Tree;
+
+/// `fingerprint` is ours; the others are GOST's.
+const TLS: &[(&str, &[&str])] = &[
+    ("certFile", &["tls.certFile", "certFile", "cert"]),
+    ("keyFile", &["tls.keyFile", "keyFile", "key"]),
+    ("caFile", &["tls.caFile", "caFile", "ca"]),
+    ("secure", &["tls.secure", "secure"]),
+    ("serverName", &["tls.serverName", "serverName"]),
+    ("fingerprint", &["tls.fingerprint", "fingerprint"]),
+];
+
+/// The hop that an argument says, the one of that number; what is wrong with it is reported.
+pub(super) fn hop(index: usize, url: Url, draft: &mut Draft<'_, '_>) -> Option<Tree> {
+    let (connector, dialer) = words::halves(&url.scheme, &NODE, draft.problems)?;
+    let at = url.scheme.at;
+    let mut query = Query::new(url.query, draft.problems);
+    let mut hop = Object::new(at).with("name", text(at, format!("hop-{index}")));
+    hop = hop.with_any("selector", lift::selector(&mut query));
+    hop = lift::references(hop, &mut query, draft);
+    hop = hop.with_any("interface", query.take(&["interface", "hop.interface"]).map(Tree::from));
+    if let Some(mark) = query.take(&["so_mark", "hop.so_mark"]) {
+        hop = hop.with("sockopts", Object::new(mark.at).with("mark", mark.into()).tree());
+    }
+    let proxied = query.take(&["proxyProtocol", "hop.proxyProtocol"]).map(|version| ("proxyProtocol", version));
+    let hop_metadata = query.take_own("hop");
+    let auth = lift::auth(url.user, &mut query, draft);
+    let tls = lift::tls(&mut query, TLS);
+    let [connector_metadata, dialer_metadata, metadata] = query.metadata(["connector", "dialer", "node"]);
+    let metadata = object::joined(metadata, proxied.into_iter().collect());
+    let connector = Object::new(connector.at)
+        .with("type", connector.into())
+        .with_any("auth", auth)
+        .with_any("metadata", connector_metadata);
+    let dialer = Object::new(dialer.at)
+        .with("type", dialer.into())
+        .with_any("tls", tls)
+        .with_any("metadata", dialer_metadata);
+    let (connector, dialer) = (connector.tree(), dialer.tree());
+    let node = |(i, addr): (usize, Option<Piece>)| {
+        let at = addr.as_ref().map_or(at, |addr| addr.at);
+        Object::new(at)
+            .with("name", text(at, format!("node-{i}")))
+            .with_any("addr", addr.map(Tree::from))
+            .with("connector", connector.clone())
+            .with("dialer", dialer.clone())
+            .with_any("metadata", metadata.clone())
+            .tree()
+    };
+    let mut addrs: Vec<_> = url.host.split(',').map(Some).collect();
+    if addrs.is_empty() {
+        addrs.push(None);
+    }
+    let nodes = addrs.into_iter().enumerate().map(node).collect();
+    Some(hop.with("nodes", list(at, nodes)).with_any("metadata", hop_metadata).tree())
+}
