@@ -270,9 +270,9 @@ tls: null
     #[test]
     fn paths_of_plugins_keep_their_folder() {
         let text = "plugins: {dir: p.d, cache: /c}\nservices: [{addr: ':1', handler: {type: tunnel, metadata: {ingress: i}}}]\n\
-                    ingresses: [{name: i, plugin: {type: wasm, path: x.wasm}, file: {path: y}, rules: []}]\n";
+                    ingresses: [{name: i, plugin: {type: wasm, path: x.wasm}, file: {path: z}, rules: []}]\n";
         let yaml = printed(&[source("etc/f.yaml", text)], Format::Yaml);
-        for line in ["  dir: etc/p.d\n", "  cache: /c\n", "    path: etc/x.wasm\n", "    path: y\n"] {
+        for line in ["  dir: etc/p.d\n", "  cache: /c\n", "    path: etc/x.wasm\n", "    path: z\n"] {
             assert!(yaml.contains(line), "{line}: {yaml}");
         }
         assert_eq!(printed(&[source("<stdin>", &*yaml)], Format::Yaml), yaml);

@@ -73,7 +73,7 @@ async fn a_tunnel_and_its_visitor() {
         }
         let _visitor = way.start(&[
             "-L",
-            &format!("tcp://127.0.0.1:{own}/srv-2.local"),
+            &format!("tcp://127.0.0.1:{own}/srv-2.example.com"),
             "-F",
             &format!("tunnel://127.0.0.1:{port}?tunnel.id={TUNNEL}"),
         ]);
@@ -115,7 +115,12 @@ async fn hops_nodes_and_ranges() {
         let ports = free_pair();
         let client = way.start(&[
             "-L",
-            &format!("tcp://127.0.0.1:{ports}-{}/127.0.0.1:{},127.0.0.1:{}", ports + 1, targets[0], targets[1]),
+            &format!(
+                "tcp://127.0.0.1:{ports}-{}/127.0.0.1:{},127.0.0.1:{}",
+                ports + 1,
+                targets[0],
+                targets[1]
+            ),
             "-F",
             &format!("relay://u:p@127.0.0.1:{down},127.0.0.1:{first}?strategy=fifo&failTimeout=1m"),
             "-F",
@@ -181,7 +186,11 @@ fn output_is_a_document_or_a_complaint() {
 "
     );
     assert_eq!(out, expected);
-    assert!(err.contains(&format!("nodelay: not supported yet, left aside\n --> -L 'relay://127.0.0.1:{port}...'")));
+    assert!(
+        err.contains(&format!(
+            "nodelay: not supported yet, left aside\n --> -L 'relay://127.0.0.1:{port}...'"
+        ))
+    );
     let refused = output(&["-L", "tunnle://:80", "-O", "json"]);
     let err = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1));
@@ -200,4 +209,24 @@ fn the_log_names_arguments_without_secrets() {
     relay.wait_for(&["listening"]);
     relay.wait_for(&["nodelay", &format!("-L 'relay://127.0.0.1:{port}...'")]);
     assert!(!relay.log().contains("secret") && !relay.log().contains("c2Vj"), "{}", relay.log());
+}
+
+/// The lines of the manual and the README are configurations.
+#[test]
+fn examples_are_right() {
+    let mut checked = 0;
+    for file in ["README.md", "docs/command-line.md"] {
+        let text = fs::read_to_string(file).unwrap();
+        for line in
+            text.lines().filter(|line| line.starts_with("    pointsman -L ") && !line.contains(" ..."))
+        {
+            let program = env!("CARGO_BIN_EXE_pointsman");
+            let line = line.trim().replacen("pointsman", program, 1).replace("SERVER", "server.example");
+            let printed = Command::new("sh").args(["-c", &format!("{line} -O yaml")]).output().unwrap();
+            let err = String::from_utf8_lossy(&printed.stderr);
+            assert!(printed.status.success() && err.is_empty(), "{line}\n{err}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 8, "{checked}");
 }

@@ -48,7 +48,9 @@ pub(super) fn selector(query: &mut Query<'_, '_>) -> Option<Tree> {
     let at = strategy.as_ref().or(fails.as_ref()).or(timeout.as_ref())?.at;
     let or = |piece: Option<Piece>, default: &str| piece.map_or_else(|| text(at, default), Tree::from);
     let selector = Object::new(at).with("strategy", or(strategy, "round"));
-    Some(selector.with("maxFails", or(fails, MAX_FAILS)).with("failTimeout", or(timeout, FAIL_TIMEOUT)).tree())
+    Some(
+        selector.with("maxFails", or(fails, MAX_FAILS)).with("failTimeout", or(timeout, FAIL_TIMEOUT)).tree(),
+    )
 }
 
 /// A number alone is seconds in a query, and nanoseconds in a selector.
@@ -60,11 +62,7 @@ fn seconds(mut piece: Piece) -> Piece {
 }
 
 /// `bypass`, `resolver` and `hosts`, which services and hops have.
-pub(super) fn references(
-    mut object: Object,
-    query: &mut Query<'_, '_>,
-    draft: &mut Draft<'_, '_>,
-) -> Object {
+pub(super) fn references(mut object: Object, query: &mut Query<'_, '_>, draft: &mut Draft<'_, '_>) -> Object {
     if let Some(value) = query.take(&["bypass"]) {
         object = object.with("bypass", draft.add("bypasses", "bypass", matchers(&value)));
     }
@@ -81,7 +79,12 @@ pub(super) fn references(
     if let Some(value) = query.take(&["hosts"]) {
         let mapping = |pair: Piece| {
             let (host, ip) = pair.text.split_once(':')?;
-            Some(Object::new(pair.at).with("hostname", text(pair.at, host)).with("ip", text(pair.at, ip)).tree())
+            Some(
+                Object::new(pair.at)
+                    .with("hostname", text(pair.at, host))
+                    .with("ip", text(pair.at, ip))
+                    .tree(),
+            )
         };
         let mappings = list(value.at, value.split(',').filter_map(mapping).collect());
         let hosts = Object::new(value.at).with("mappings", mappings);

@@ -29,7 +29,8 @@ pub(super) fn hop(index: usize, url: Url, draft: &mut Draft<'_, '_>) -> Option<T
     if let Some(mark) = query.take(&["so_mark", "hop.so_mark"]) {
         hop = hop.with("sockopts", Object::new(mark.at).with("mark", mark.into()).tree());
     }
-    let proxied = query.take(&["proxyProtocol", "hop.proxyProtocol"]).map(|version| ("proxyProtocol", version));
+    let proxied =
+        query.take(&["proxyProtocol", "hop.proxyProtocol"]).map(|version| ("proxyProtocol", version));
     let hop_metadata = query.take_own("hop");
     let auth = lift::auth(url.user, &mut query, draft);
     let tls = lift::tls(&mut query, TLS);

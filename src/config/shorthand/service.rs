@@ -16,8 +16,7 @@ const REVERSE: &[&str] = &["rtcp", "rudp", "runix"];
 /// Listeners whose address is a path.
 const PATHS: &[&str] = &["unix", "runix", "serial"];
 /// Listeners that have a handler of their own name for their targets.
-const FORWARDING: &[&str] =
-    &["tcp", "udp", "rtcp", "rudp", "tun", "tap", "dns", "unix", "runix", "serial"];
+const FORWARDING: &[&str] = &["tcp", "udp", "rtcp", "rudp", "tun", "tap", "dns", "unix", "runix", "serial"];
 /// Handlers that have targets of their own, or none: a path does not make them handlers of another type.
 const KEPT: &[&str] = &["relay", "whoami"];
 
@@ -65,7 +64,13 @@ pub(super) fn add(url: Url, chain: Option<&str>, draft: &mut Draft<'_, '_>) -> O
     let selector = lift::selector(&mut query);
     if let (Some(selector), true) = (&selector, targets.is_empty()) {
         let message = "a choice between targets, and there are none: left aside".to_owned();
-        draft.problems.report(Severity::Warning, selector.at, "", message, "expected /TARGET behind the address");
+        draft.problems.report(
+            Severity::Warning,
+            selector.at,
+            "",
+            message,
+            "expected /TARGET behind the address",
+        );
     }
     let common = Common { handler, listener, auth, tls, selector };
     let forwarders = divide(addrs.len(), targets, start, draft)?;
@@ -132,14 +137,12 @@ impl Common {
 }
 
 /// The targets of each of so many ports: all of them for a single one, a single one for all, or to each its own.
-fn divide(
-    ports: usize,
-    targets: Vec<Piece>,
-    at: Place,
-    draft: &Draft<'_, '_>,
-) -> Option<Vec<Vec<Tree>>> {
+fn divide(ports: usize, targets: Vec<Piece>, at: Place, draft: &Draft<'_, '_>) -> Option<Vec<Vec<Tree>>> {
     let node = |(i, addr): (usize, Piece)| {
-        Object::new(addr.at).with("name", text(addr.at, format!("target-{i}"))).with("addr", addr.into()).tree()
+        Object::new(addr.at)
+            .with("name", text(addr.at, format!("target-{i}")))
+            .with("addr", addr.into())
+            .tree()
     };
     let count = targets.len();
     let nodes: Vec<_> = targets.into_iter().enumerate().map(node).collect();

@@ -10,7 +10,7 @@ const METADATA: &str = "metadata";
 
 /// Leaves each key where it was asked for. One that nobody asked for stays in the object that had most to say about it, so that
 /// this is said again when the document is read as any other. Metadata without a key goes.
-pub(super) fn settle(tree: &mut Tree) {
+pub(crate) fn settle(tree: &mut Tree) {
     let mut found = HashMap::new();
     let shape = tree.clone();
     collect(&shape, "", &mut found);

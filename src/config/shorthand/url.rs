@@ -154,7 +154,8 @@ impl Reader<'_, '_> {
         match unescape(&self.text[start..end], plus) {
             Ok(text) => Some(Piece::new(self.place(start), text)),
             Err(at) => {
-                let help = "expected % and two hexadecimal digits, which together are UTF-8; a % itself is %25";
+                let help =
+                    "expected % and two hexadecimal digits, which together are UTF-8; a % itself is %25";
                 self.error(start + at, "a malformed escape", help)
             }
         }

@@ -84,7 +84,8 @@ pub(super) fn halves(scheme: &Piece, side: &Side, problems: &Collector<'_>) -> O
     };
     let behind = if parts.len() == 1 { 0 } else { speaker.len() + 1 };
     let second = Place { column: scheme.at.column + behind, ..scheme.at };
-    let known = [(speaker, scheme.at), (carrier, second)].map(|(word, at)| is_known(word, at, side, problems));
+    let known =
+        [(speaker, scheme.at), (carrier, second)].map(|(word, at)| is_known(word, at, side, problems));
     known.iter().all(|known| *known).then(|| {
         let half = |half: &Half, word, at| {
             Piece::new(at, if half.words.contains(&word) { word } else { half.fallback })
