@@ -30,7 +30,7 @@ struct Arguments {
     #[arg(short = 'F', value_name = "NODE")]
     nodes: Vec<String>,
 
-    /// Prints the configuration that all of these are together, passwords included, and does not run it
+    /// Prints the configuration that all of these are together as -C takes it, passwords included, and does not run it
     #[arg(short = 'O', value_name = "FORMAT")]
     output: Option<Output>,
 
@@ -45,9 +45,7 @@ struct Arguments {
 /// What `-O` takes.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Output {
-    /// As for `-C FILE`
     Yaml,
-    /// As for `-C FILE`, too
     Json,
 }
 

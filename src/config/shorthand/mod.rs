@@ -19,7 +19,7 @@ mod words;
 pub(crate) use settle::settle;
 
 use super::file::{Place, Tree, Value};
-use super::problem::{Collector, Origin};
+use super::problem::{Collector, Origin, Severity};
 use object::{Object, list, text};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -94,6 +94,17 @@ pub(crate) fn document(
     for (i, argument) in shorthand.services.iter().enumerate() {
         let url = url::parse(argument, first + i, problems);
         url.and_then(|url| service::add(url, chain.as_deref(), &mut draft));
+    }
+    if let (Some(name), true) = (&chain, shorthand.services.is_empty()) {
+        let message = format!("no -L takes this way: only what names chain {name:?} does");
+        let at = Place { source: first_node, ..at };
+        problems.report(
+            Severity::Warning,
+            at,
+            "",
+            message,
+            "expected a -L beside it, or chain: NAME in a file",
+        );
     }
     let mut root = Object::new(at);
     if !draft.services.is_empty() {

@@ -104,3 +104,21 @@ fn is_known(word: &str, at: Place, side: &Side, problems: &Collector<'_>) -> boo
     }
     known
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{chain, channels, handler};
+
+    /// What a file may name, the command line may, too.
+    #[test]
+    fn all_that_is_supported_is_known() {
+        let (_, handlers) = handler::HANDLERS.split_once("type: ").unwrap();
+        let handlers = handlers.trim_end_matches(" }").split(" | ");
+        handlers.for_each(|word| assert!(SERVICE.speaker.words.contains(&word), "{word}"));
+        chain::CONNECTORS.iter().for_each(|word| assert!(NODE.speaker.words.contains(word), "{word}"));
+        for word in channels::names() {
+            assert!(SERVICE.carrier.words.contains(&word) && NODE.carrier.words.contains(&word), "{word}");
+        }
+    }
+}

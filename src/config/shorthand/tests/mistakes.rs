@@ -40,7 +40,7 @@ fn mistakes_are_shown_in_the_argument() {
         ("-L whoami://:80 -F htpp://h:1", &["-F 'htpp://h:1'\n", "did you mean \"http\"?"]),
         ("-L tcp://:80/a:1 -F h:1?secure=true", &["tls on a dialer of type tcp", "-F 'h:1...'"]),
         ("-L tcp://:80/a:1 -F :1", &["node without a host"]),
-        ("-F http://h:1", &["no services"]),
+        ("-F http://h:1", &["no services", "warning: no -L takes this way", "-F 'http://h:1'\n"]),
         ("-L tunnel://:80?tunnels=x", &["found \"x\"", "expected a list"]),
         ("-L tunnel://:80?tunnel.id=<id>", &["services[0].handler.metadata.tunnel.id: unknown key"]),
     ] {
