@@ -14,6 +14,7 @@ mod support;
 mod auth;
 mod chains;
 mod channels;
+mod command_line;
 mod nginx;
 mod peers;
 

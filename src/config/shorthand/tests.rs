@@ -248,7 +248,7 @@ fn a_path_makes_a_forwarding_handler() {
 #[test]
 fn several_hops_of_several_nodes() {
     same(
-        "-L whoami+rtcp://:0 -F socks5://me:p%40ss%3A@[::1]:1080 -F direct:// -F relay+tls://a:1,b:2?strategy=hash&failTimeout=5",
+        "-L whoami+rtcp://:0 -F socks5://me:p%40ss%3A@[::1]:1080 -F direct:// -F https://h:1 -F relay+tls://a:1,b:2?strategy=hash&failTimeout=5",
         "services:
 - name: service-0
   addr: :0
@@ -269,6 +269,12 @@ chains:
       connector: { type: direct }
       dialer: { type: direct }
   - name: hop-2
+    nodes:
+    - name: node-0
+      addr: h:1
+      connector: { type: http }
+      dialer: { type: tls }
+  - name: hop-3
     selector: { strategy: hash, maxFails: 1, failTimeout: 5s }
     nodes:
     - name: node-0
