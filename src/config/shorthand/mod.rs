@@ -106,22 +106,27 @@ pub(crate) fn document(
             "expected a -L beside it, or chain: NAME in a file",
         );
     }
-    let mut root = Object::new(at);
-    if !draft.services.is_empty() {
-        root = root.with(SERVICES, list(at, draft.services));
-    }
-    if let Some(name) = chain {
-        let at = Place { source: first_node, ..at };
-        let chain = Object::new(at).with("name", text(at, name)).with("hops", list(at, hops));
-        root = root.with("chains", list(at, vec![chain.tree()]));
-    }
-    for (section, objects) in draft.named {
-        root = root.with(section, list(at, objects));
-    }
-    root.tree()
+    draft.tree(at, chain.map(|name| (name, hops)))
 }
 
 impl Draft<'_, '_> {
+    /// The document, with a chain of these hops.
+    fn tree(self, at: Place, chain: Option<(String, Vec<Tree>)>) -> Tree {
+        let mut root = Object::new(at);
+        if !self.services.is_empty() {
+            root = root.with(SERVICES, list(at, self.services));
+        }
+        if let Some((name, hops)) = chain {
+            let at = hops.first().map_or(at, |hop| hop.at);
+            let chain = Object::new(at).with("name", text(at, name)).with("hops", list(at, hops));
+            root = root.with("chains", list(at, vec![chain.tree()]));
+        }
+        for (section, objects) in self.named {
+            root = root.with(section, list(at, objects));
+        }
+        root.tree()
+    }
+
     /// Adds an object to a section, and returns its name for whatever refers to it.
     fn add(&mut self, section: &'static str, stem: &str, object: Object) -> Tree {
         let object = object.tree();

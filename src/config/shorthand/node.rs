@@ -6,6 +6,7 @@ use super::url::{Piece, Url};
 use super::words::{self, NODE};
 use super::{Draft, lift};
 use crate::config::file::Tree;
+use crate::config::problem::Severity;
 
 /// `fingerprint` is ours; the others are GOST's.
 const TLS: &[(&str, &[&str])] = &[
@@ -21,6 +22,7 @@ const TLS: &[(&str, &[&str])] = &[
 pub(super) fn hop(index: usize, url: Url, draft: &mut Draft<'_, '_>) -> Option<Tree> {
     let (connector, dialer) = words::halves(&url.scheme, &NODE, draft.problems)?;
     let at = url.scheme.at;
+    warn_of_path(&url.path, draft);
     let mut query = Query::new(url.query, draft.problems);
     let mut hop = Object::new(at).with("name", text(at, format!("hop-{index}")));
     hop = hop.with_any("selector", lift::selector(&mut query));
@@ -47,18 +49,24 @@ pub(super) fn hop(index: usize, url: Url, draft: &mut Draft<'_, '_>) -> Option<T
     let (connector, dialer) = (connector.tree(), dialer.tree());
     let node = |(i, addr): (usize, Option<Piece>)| {
         let at = addr.as_ref().map_or(at, |addr| addr.at);
-        Object::new(at)
-            .with("name", text(at, format!("node-{i}")))
-            .with_any("addr", addr.map(Tree::from))
-            .with("connector", connector.clone())
-            .with("dialer", dialer.clone())
-            .with_any("metadata", metadata.clone())
-            .tree()
+        let node = Object::new(at).with("name", text(at, format!("node-{i}")));
+        let node = node.with_any("addr", addr.map(Tree::from)).with("connector", connector.clone());
+        node.with("dialer", dialer.clone()).with_any("metadata", metadata.clone()).tree()
     };
-    let mut addrs: Vec<_> = url.host.split(',').map(Some).collect();
-    if addrs.is_empty() {
-        addrs.push(None);
+    let nodes = list(at, hosts(&url.host).into_iter().enumerate().map(node).collect());
+    Some(hop.with("nodes", nodes).with_any("metadata", hop_metadata).tree())
+}
+
+/// The hosts of an argument; none is one without an address, for connector `direct`.
+fn hosts(host: &Piece) -> Vec<Option<Piece>> {
+    let hosts: Vec<_> = host.split(',').map(Some).collect();
+    if hosts.is_empty() { vec![None] } else { hosts }
+}
+
+fn warn_of_path(path: &Piece, draft: &Draft<'_, '_>) {
+    if !path.text.trim_matches('/').is_empty() {
+        let message = "a path behind a node: left aside".to_owned();
+        let help = "expected CONNECTOR+DIALER://HOST:PORT; targets stand in -L, and the path of a channel is ?path=/PATH";
+        draft.problems.report(Severity::Warning, path.at, "", message, help);
     }
-    let nodes = addrs.into_iter().enumerate().map(node).collect();
-    Some(hop.with("nodes", list(at, nodes)).with_any("metadata", hop_metadata).tree())
 }

@@ -39,7 +39,7 @@ struct Common {
 
 /// Adds the services of an argument; what is wrong with it is reported. `chain`: what all -F together are.
 pub(super) fn add(url: Url, chain: Option<&str>, draft: &mut Draft<'_, '_>) -> Option<()> {
-    let (mut handler, listener) = words::halves(&url.scheme, &SERVICE, draft.problems)?;
+    let (handler, listener) = words::halves(&url.scheme, &SERVICE, draft.problems)?;
     let start = url.scheme.at;
     let by_path = PATHS.contains(&&*listener.text) && url.host.text.is_empty();
     let (addrs, targets) = if by_path {
@@ -47,17 +47,7 @@ pub(super) fn add(url: Url, chain: Option<&str>, draft: &mut Draft<'_, '_>) -> O
     } else {
         (ports(url.host, draft)?, targets(&url.path, draft)?)
     };
-    if !targets.is_empty() && !KEPT.contains(&&*handler.text) {
-        let own = FORWARDING.contains(&&*listener.text);
-        handler.text = if own { listener.text.clone() } else { "forward".to_owned() };
-    }
-    // The reference's other name for it.
-    if handler.text == "forward" {
-        handler.text = "tcp".to_owned();
-    }
-    if handler.text == AUTO {
-        return no_handler(&handler, draft);
-    }
+    let handler = forwarding(handler, &listener, !targets.is_empty(), draft)?;
     let mut query = Query::new(url.query, draft.problems);
     let auth = lift::auth(url.user, &mut query, draft);
     let tls = lift::tls(&mut query, TLS);
@@ -81,11 +71,23 @@ pub(super) fn add(url: Url, chain: Option<&str>, draft: &mut Draft<'_, '_>) -> O
     Some(())
 }
 
-fn no_handler<T>(handler: &Piece, draft: &Draft<'_, '_>) -> Option<T> {
-    let message = "no handler is named: GOST's auto, which stands in, is not supported yet".to_owned();
-    let help = "expected HANDLER+LISTENER://ADDRESS, such as tunnel://:8443 or relay+tls://:8443, or tcp://ADDRESS/TARGET";
-    draft.problems.report(Severity::Error, handler.at, "", message, help);
-    None
+/// The handler that a scheme comes to, with targets or without.
+fn forwarding(mut handler: Piece, listener: &Piece, targets: bool, draft: &Draft<'_, '_>) -> Option<Piece> {
+    if targets && !KEPT.contains(&&*handler.text) {
+        let own = FORWARDING.contains(&&*listener.text);
+        handler.text = if own { listener.text.clone() } else { "forward".to_owned() };
+    }
+    if handler.text == AUTO {
+        let message = "no handler is named: GOST's auto, which stands in, is not supported yet".to_owned();
+        let help = "expected HANDLER+LISTENER://ADDRESS, such as tunnel://:8443 or relay+tls://:8443, or tcp://ADDRESS/TARGET";
+        draft.problems.report(Severity::Error, handler.at, "", message, help);
+        return None;
+    }
+    // The reference's other name for it.
+    if handler.text == "forward" {
+        handler.text = "tcp".to_owned();
+    }
+    Some(handler)
 }
 
 impl Common {
