@@ -1,12 +1,13 @@
-//! The command line: `pointsman -C FILE` runs, `pointsman check FILE` only looks, `pointsman plugin` is for plugin authors.
+//! The command line: `pointsman -C FILE` and `pointsman -L SERVICE -F NODE` run, with `-O` they only print, `pointsman check FILE`
+//! only looks, `pointsman plugin` is for plugin authors.
 
 mod plugin;
 
-use crate::config::{self, Loaded, MAX_FILE_SIZE, Problems, Source};
+use crate::config::{self, Format, Loaded, MAX_FILE_SIZE, Printed, Problems, Shorthand, Source};
 use crate::shutdown::Shutdown;
 use crate::{app, telemetry};
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,12 +22,31 @@ struct Arguments {
     #[arg(short = 'C', long = "config", value_name = "FILE")]
     files: Vec<PathBuf>,
 
+    /// Service, as GOST has it; may be given several times: [HANDLER+]LISTENER://[USER:PASSWORD@]ADDRESS[/TARGETS][?KEY=VALUE&...]
+    #[arg(short = 'L', value_name = "SERVICE")]
+    services: Vec<String>,
+
+    /// Hop of the chain that all -L take, in order: [CONNECTOR+]DIALER://[USER:PASSWORD@]HOST:PORT[,HOST:PORT...][?KEY=VALUE&...]
+    #[arg(short = 'F', value_name = "NODE")]
+    nodes: Vec<String>,
+
+    /// Prints the configuration that all of these are together as -C takes it, passwords included, and does not run it
+    #[arg(short = 'O', value_name = "FORMAT")]
+    output: Option<Output>,
+
     /// How long open connections may go on after SIGTERM or SIGINT, in seconds or as 30s, 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = grace)]
     grace: Duration,
 
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// What `-O` takes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Yaml,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,7 +76,7 @@ pub fn main() -> ExitCode {
     let done = match &arguments.command {
         Some(Command::Check { files }) => check(files),
         Some(Command::Plugin(command)) => return plugin::run(command),
-        None => run(&arguments),
+        None => start(&arguments),
     };
     match done {
         Ok(code) => code,
@@ -99,11 +119,38 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.files.is_empty() {
-        bail!("no configuration: give one with -C FILE (try -C config/quickstart.yaml)");
+fn start(arguments: &Arguments) -> Result<ExitCode> {
+    let shorthand = Shorthand { services: arguments.services.clone(), nodes: arguments.nodes.clone() };
+    if arguments.files.is_empty() && shorthand.is_empty() {
+        bail!(
+            "no configuration: give one with -C FILE (try -C config/quickstart.yaml), or services with -L (try -L whoami://:8080)"
+        );
     }
-    let loaded = match config::load(&read(&arguments.files)?) {
+    let sources = read(&arguments.files)?;
+    match arguments.output {
+        Some(output) => show(&sources, &shorthand, output),
+        None => run(&sources, &shorthand, arguments.grace),
+    }
+}
+
+/// To standard output goes the document, and to standard error what is to be said about it.
+fn show(sources: &[Source], shorthand: &Shorthand, output: Output) -> Result<ExitCode> {
+    let format = match output {
+        Output::Yaml => Format::Yaml,
+        Output::Json => Format::Json,
+    };
+    match config::print(sources, shorthand, format) {
+        Ok(Printed { text, warnings }) => {
+            warnings.iter().for_each(|problem| print(&format!("{problem}\n")));
+            plugin::print(&text).context("cannot write the configuration")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => Ok(report(&problems)),
+    }
+}
+
+fn run(sources: &[Source], shorthand: &Shorthand, grace: Duration) -> Result<ExitCode> {
+    let loaded = match config::load_all(sources, shorthand) {
         Ok(loaded) => loaded,
         Err(problems) => return Ok(report(&problems)),
     };
@@ -115,7 +162,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let done = runtime.block_on(async {
         let shutdown = Shutdown::default();
         app::start(loaded.config, &shutdown).await?;
-        shutdown.run(arguments.grace).await.context("cannot wait for signals")
+        shutdown.run(grace).await.context("cannot wait for signals")
     });
     // What is still open after the grace period is cut.
     runtime.shutdown_background();

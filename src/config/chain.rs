@@ -184,7 +184,7 @@ struct Read {
     connect_timeout: Duration,
 }
 
-const CONNECTORS: &[&str] = &["http", "socks5", "socks", "relay", "tunnel", "direct"];
+pub(crate) const CONNECTORS: &[&str] = &["http", "socks5", "socks", "relay", "tunnel", "direct"];
 
 fn connector(map: Map<'_>) -> Option<Read> {
     let written = map.filled(&["type"]);

@@ -6,6 +6,7 @@
 
 use super::problem::MAX_FILE_SIZE;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 /// Deepest nesting; GOST's own objects need eight levels. Each level is a call deeper in the reading of the tree.
@@ -18,7 +19,7 @@ const MAX_VALUES: usize = 4_000_000;
 const MAX_ALIASED: usize = 200_000;
 
 /// A place in a file, counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Place {
     /// Which of the files.
     pub(crate) source: usize,
@@ -47,6 +48,43 @@ pub(crate) enum Value {
 pub(crate) struct Key {
     pub(crate) at: Place,
     pub(crate) text: String,
+    /// What the reader of its mapping makes of it, for a key of which that decides where it stays; `None` for all others.
+    pub(crate) fate: Option<Cell<Fate>>,
+}
+
+/// What becomes of a key that was put into several mappings because only their readers know where it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Fate {
+    /// No such key.
+    Unknown,
+    /// No such key, but one like it.
+    Similar,
+    /// Known, but without effect here.
+    NoEffect,
+    /// Known, and left aside.
+    Later,
+    /// Known, and refused.
+    Needed,
+    /// The mapping was not read.
+    #[default]
+    Unread,
+    /// Asked for.
+    Asked,
+}
+
+impl Key {
+    pub(crate) fn new(at: Place, text: impl Into<String>) -> Self {
+        Self { at, text: text.into(), fate: None }
+    }
+
+    /// Notes what became of it. The best counts: a mapping may be read more than once, and for more than one purpose.
+    pub(crate) fn note(&self, fate: Fate) {
+        if let Some(noted) = &self.fate
+            && (noted.get() == Fate::Unread || noted.get() < fate)
+        {
+            noted.set(fate);
+        }
+    }
 }
 
 /// Text that is no YAML, or not ours, and where it stops being it.
@@ -201,7 +239,7 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
             let (key, plain) = match self.next()? {
                 Some((Event::MappingEnd, _)) => break,
                 Some((Event::Scalar(text, style, ..), at)) => {
-                    (Key { at, text: text.into_owned() }, style == ScalarStyle::Plain)
+                    (Key::new(at, text), style == ScalarStyle::Plain)
                 }
                 Some((_, at)) => {
                     let message = "a key must be plain text".to_owned();

@@ -5,6 +5,7 @@ mod auth;
 mod chain;
 mod channels;
 mod check;
+mod document;
 mod duration;
 mod file;
 mod forwarder;
@@ -19,13 +20,16 @@ mod problem;
 mod reader;
 mod service;
 mod settings;
+mod shorthand;
 mod termination;
 mod tunnel;
 
 pub use auth::Auth;
+pub use document::Format;
 pub use duration::parse_duration;
 pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
+pub use shorthand::Shorthand;
 
 use crate::chain::HopSettings as ChainHopSettings;
 use crate::net::listen;
@@ -35,8 +39,8 @@ use crate::route::ingress::Rule;
 use crate::tunnel::gate::Owned;
 use crate::tunnel::{client, relay, server};
 use crate::{channel, entrypoint, forward, http, telemetry, terminate};
-use file::Place;
-use problem::Collector;
+use file::{Place, Tree};
+use problem::{Collector, Origin};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -197,11 +201,52 @@ pub struct Loaded {
 #[derive(Debug)]
 pub struct Problems(pub Vec<Problem>);
 
+/// A configuration as one document.
+#[derive(Debug)]
+pub struct Printed {
+    /// It.
+    pub text: String,
+    /// What it says in vain.
+    pub warnings: Vec<Problem>,
+}
+
 /// Reads and checks files that together are one configuration.
 pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
-    let collector = Collector::new(sources);
-    let mut documents = Vec::new();
-    let mut broken = false;
+    load_all(sources, &Shorthand::default())
+}
+
+/// Reads and checks files and what the command line adds to them.
+pub fn load_all(sources: &[Source], shorthand: &Shorthand) -> Result<Loaded, Problems> {
+    let collector = Collector::new(origins(sources, shorthand));
+    let documents = read(&collector, sources, shorthand);
+    // What a broken file holds is not known: complaints about what refers to it would mislead.
+    let config = documents.map_or_else(Config::default, |documents| check::config(&collector, &documents));
+    Ok(Loaded { config, warnings: warnings(collector)? })
+}
+
+/// The same as one document, for a configuration that can be run.
+pub fn print(sources: &[Source], shorthand: &Shorthand, format: Format) -> Result<Printed, Problems> {
+    let collector = Collector::new(origins(sources, shorthand));
+    let documents = read(&collector, sources, shorthand).unwrap_or_default();
+    check::config(&collector, &documents);
+    let text = document::print(&documents, &collector, format);
+    Ok(Printed { text, warnings: warnings(collector)? })
+}
+
+fn origins<'a>(sources: &'a [Source], shorthand: &'a Shorthand) -> Vec<Origin<'a>> {
+    sources.iter().map(Origin::from).chain(shorthand.origins()).collect()
+}
+
+/// What is only warned of; `Err` when there are errors.
+fn warnings(collector: Collector<'_>) -> Result<Vec<Problem>, Problems> {
+    let problems = collector.finish();
+    let failed = problems.iter().any(|problem| problem.severity == Severity::Error);
+    if failed { Err(Problems(problems)) } else { Ok(problems) }
+}
+
+/// The documents of the files, and that of the command line behind them; `None` when one is broken.
+fn read(collector: &Collector<'_>, sources: &[Source], shorthand: &Shorthand) -> Option<Vec<Tree>> {
+    let (mut documents, mut broken) = (Vec::new(), false);
     for (source, Source { text, .. }) in sources.iter().enumerate() {
         match file::parse(text, source) {
             Ok(file) => {
@@ -218,11 +263,16 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
             }
         }
     }
-    // What a broken file holds is not known: complaints about what refers to it would mislead.
-    let config = if broken { Config::default() } else { check::config(&collector, &documents) };
-    let problems = collector.finish();
-    if problems.iter().any(|problem| problem.severity == Severity::Error) {
-        return Err(Problems(problems));
+    if !shorthand.is_empty() {
+        let errors = collector.errors();
+        let document = shorthand::document(shorthand, sources.len(), collector, &documents);
+        broken |= collector.errors() > errors;
+        documents.push(document);
     }
-    Ok(Loaded { config, warnings: problems })
+    if !shorthand.is_empty() && !broken {
+        // Read once for what becomes of the keys in the command line, and for nothing else.
+        check::config(&collector.afresh(), &documents);
+        documents.last_mut().into_iter().for_each(shorthand::settle);
+    }
+    (!broken).then_some(documents)
 }

@@ -1,6 +1,7 @@
 //! What is wrong in a configuration, shown like a compiler's message.
 
 use super::file::{Place, SyntaxError};
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
@@ -27,8 +28,10 @@ pub enum Severity {
 pub struct Problem {
     /// Error or warning.
     pub severity: Severity,
-    /// The file's name.
+    /// The file's name, or the argument of the command line (without its secrets) that stands in place of one.
     pub file: String,
+    /// Whether that is an argument: it has no lines.
+    pub argument: bool,
     /// Counted from 1; 0 when it is about the file as a whole.
     pub line: usize,
     /// Counted from 1.
@@ -54,20 +57,35 @@ const MAX_MESSAGE: usize = 400;
 /// Longest help: it may list the keys of an object, or the names of all objects.
 const MAX_HELP: usize = 2_000;
 
+/// Where text comes from that is read: a file, or an argument of the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) text: &'a str,
+    pub(crate) argument: bool,
+}
+
+impl<'a> From<&'a Source> for Origin<'a> {
+    fn from(Source { name, text }: &'a Source) -> Self {
+        Self { name: Cow::Borrowed(name), text, argument: false }
+    }
+}
+
 impl Problem {
     pub(crate) fn new(
-        sources: &[Source],
+        origins: &[Origin<'_>],
         severity: Severity,
         at: Place,
         path: &str,
         message: String,
         help: impl Into<String>,
     ) -> Self {
-        let source = sources.get(at.source);
-        let line = source.and_then(|s| line(&s.text, at.line)).unwrap_or_default();
+        let origin = origins.get(at.source);
+        let line = origin.and_then(|o| line(o.text, at.line)).unwrap_or_default();
         Self {
             severity,
-            file: source.map_or_else(String::new, |s| s.name.clone()),
+            file: origin.map_or_else(String::new, |o| o.name.to_string()),
+            argument: origin.is_some_and(|o| o.argument),
             line: at.line,
             column: at.column,
             path: clip(path.to_owned(), MAX_MESSAGE),
@@ -115,8 +133,13 @@ impl fmt::Display for Problem {
             let margin = self.line.to_string();
             let blank = " ".repeat(margin.len());
             let (excerpt, column) = self.excerpt();
-            writeln!(f, "{blank}--> {}:{}:{}", self.file, self.line, self.column)?;
-            writeln!(f, "{blank} |\n{margin} | {excerpt}\n{blank} | {}^", " ".repeat(column))?;
+            if self.argument {
+                writeln!(f, "{blank}--> {}", self.file)?;
+                writeln!(f, "{blank} |\n{blank} | {excerpt}\n{blank} | {}^", " ".repeat(column))?;
+            } else {
+                writeln!(f, "{blank}--> {}:{}:{}", self.file, self.line, self.column)?;
+                writeln!(f, "{blank} |\n{margin} | {excerpt}\n{blank} | {}^", " ".repeat(column))?;
+            }
         }
         if self.help.is_empty() { Ok(()) } else { writeln!(f, "  = {}", self.help) }
     }
@@ -128,20 +151,26 @@ const MAX_SHOWN: usize = 100;
 /// Collects problems while a configuration is read.
 #[derive(Debug)]
 pub(crate) struct Collector<'a> {
-    sources: &'a [Source],
+    origins: Vec<Origin<'a>>,
     problems: RefCell<Vec<(Place, Problem)>>,
     errors: Cell<usize>,
     warnings: Cell<usize>,
 }
 
 impl<'a> Collector<'a> {
-    /// The name of the file that a place is in.
-    pub(crate) fn file(&self, at: Place) -> Option<&'a str> {
-        self.sources.get(at.source).map(|source| source.name.as_str())
+    pub(crate) fn new(origins: Vec<Origin<'a>>) -> Self {
+        Self { origins, problems: RefCell::default(), errors: Cell::default(), warnings: Cell::default() }
     }
 
-    pub(crate) fn new(sources: &'a [Source]) -> Self {
-        Self { sources, problems: RefCell::default(), errors: Cell::default(), warnings: Cell::default() }
+    /// The name of the file that a place is in; `None` in the command line.
+    pub(crate) fn file(&self, at: Place) -> Option<&str> {
+        self.origins.get(at.source).filter(|origin| !origin.argument).map(|origin| &*origin.name)
+    }
+
+    /// Whether an argument has this problem already: what it says once may stand in several objects.
+    fn is_repeated(&self, at: Place, message: &str) -> bool {
+        self.origins.get(at.source).is_some_and(|origin| origin.argument)
+            && self.problems.borrow().iter().any(|(place, known)| *place == at && known.message == message)
     }
 
     pub(crate) fn report(
@@ -152,14 +181,24 @@ impl<'a> Collector<'a> {
         message: String,
         help: impl Into<String>,
     ) {
-        if self.count(severity) {
-            let problem = Problem::new(self.sources, severity, at, path, message, help);
+        if !self.is_repeated(at, &message) && self.count(severity) {
+            let problem = Problem::new(&self.origins, severity, at, path, message, help);
             self.problems.borrow_mut().push((at, problem));
         }
     }
 
+    /// One for the same texts, without problems.
+    pub(crate) fn afresh(&self) -> Self {
+        Self::new(self.origins.clone())
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
-        self.errors.get() > 0
+        self.errors() > 0
+    }
+
+    /// How many errors there are so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors.get()
     }
 
     /// Whether further errors are only counted.
@@ -190,7 +229,7 @@ impl<'a> Collector<'a> {
         ] {
             if let Some(more) = count.checked_sub(MAX_SHOWN).filter(|more| *more > 0) {
                 let message = format!("{more} more {word}; the first {MAX_SHOWN} are shown");
-                problems.push(Problem::new(self.sources, severity, Place::default(), "", message, ""));
+                problems.push(Problem::new(&self.origins, severity, Place::default(), "", message, ""));
             }
         }
         problems

@@ -1,13 +1,15 @@
 //! Typed reading of the tree: every value that was not asked for is reported, and so is every value of the wrong kind.
 
 use super::duration::parse_duration;
-use super::file::{Key, Place, Tree, Value};
+use super::file::{Fate, Key, Place, Tree, Value};
 use super::problem::{Collector, Severity};
 use crate::addr::HostPort;
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// How the help of [`nearest`] begins when it has one.
+const NEAREST: &str = "did you mean ";
 /// Longest word for which the nearest known one is looked for: the time grows with its length.
 const MAX_MISSPELT: usize = 64;
 
@@ -61,7 +63,7 @@ impl<'a> Field<'a> {
         self.error(format!("found {found}"), format!("expected {expected}"));
     }
 
-    /// The name of the file that it stands in.
+    /// The name of the file that it stands in; `None` in the command line.
     pub(crate) fn file(&self) -> Option<&'a str> {
         self.problems.file(self.tree.at)
     }
@@ -232,8 +234,10 @@ impl<'a> Map<'a> {
         let mut found = self.entries.iter().filter(|(key, ..)| is(key));
         let first = found.next()?;
         first.2.set(true);
+        first.0.note(Fate::Asked);
         for (key, _, read) in found {
             read.set(true);
+            key.note(Fate::Asked);
             let message = format!("{:?} says the same as {:?}", key.text, first.0.text);
             self.problems.report(Severity::Error, key.at, &self.path, message, "keep one of the two");
         }
@@ -276,6 +280,7 @@ impl<'a> Map<'a> {
         for (key, _, read) in self.entries.iter().filter(|(.., read)| !read.get()) {
             if names.iter().any(|name| key.text.eq_ignore_ascii_case(name)) {
                 read.set(true);
+                key.note(Fate::NoEffect);
                 let message = format!("no effect {place}");
                 self.problems.report(
                     Severity::Warning,
@@ -317,13 +322,16 @@ impl<'a> Map<'a> {
             let path = self.path_of(&key.text);
             let report =
                 |severity, message, help| self.problems.report(severity, key.at, &path, message, help);
+            key.note(if has(later, key) { Fate::Later } else { Fate::Unknown });
             if (has(later, key) || has(needed, key)) && tree.is_off() {
+                key.note(Fate::Later);
                 continue;
             }
             if has(later, key) {
                 let message = "not supported yet, left aside".to_owned();
                 report(Severity::Warning, message, "what it says has no effect here".to_owned());
             } else if has(needed, key) {
+                key.note(Fate::Needed);
                 let message = "not supported yet, and it would be unsafe to leave it aside".to_owned();
                 report(Severity::Error, message, "remove it if you can do without it".to_owned());
             } else if self.problems.is_full() {
@@ -333,6 +341,9 @@ impl<'a> Map<'a> {
                 let known: Vec<_> = asked.iter().chain(later).chain(needed).copied().collect();
                 let help = dotted(&key.text, tree, &known)
                     .unwrap_or_else(|| nearest(&key.text, known.iter().copied()));
+                if help.starts_with(NEAREST) {
+                    key.note(Fate::Similar);
+                }
                 report(Severity::Error, format!("unknown key {:?}", key.text), help);
             }
         }
@@ -371,7 +382,7 @@ pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> S
     known.sort_unstable();
     known.dedup();
     match closest(word, &known) {
-        Some(best) => format!("did you mean {best:?}?"),
+        Some(best) => format!("{NEAREST}{best:?}?"),
         None if known.is_empty() => "none is defined".to_owned(),
         None => format!("known here: {}", known.join(", ")),
     }

@@ -13,6 +13,7 @@ mod support;
 mod auth;
 mod chains;
 mod channels;
+mod command_line;
 mod examples;
 mod grpc;
 mod http;

@@ -15,6 +15,7 @@ mod acme;
 mod auth;
 mod chains;
 mod channels;
+mod command_line;
 mod nginx;
 mod peers;
 mod rewriting;

@@ -3,6 +3,7 @@
 pub(crate) mod auth;
 pub(crate) mod backend;
 pub(crate) mod chains;
+pub(crate) mod command_line;
 pub(crate) mod matrix;
 pub(crate) mod relay;
 pub(crate) mod vectors;

@@ -158,7 +158,7 @@ fn fail(form: Form, problem: &str) {
 }
 
 /// To standard output; when that is closed nobody is reading.
-fn print(text: &str) -> io::Result<()> {
+pub(super) fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
