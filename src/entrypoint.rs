@@ -235,7 +235,7 @@ impl http::Router for Visitor<'_> {
             client: self.client,
             service: &entrypoint.service,
             http: Some(asked.parts),
-            extra: entrypoint.extra(),
+            extra: Extra { port: destination.port, ..entrypoint.extra() },
         };
         Choice::new(&entrypoint.decide(&request).await?, self.client, &destination)
     }

@@ -9,7 +9,7 @@
 //! | 2 | `lines`, `net`, `route`, `shutdown`, `telemetry` |
 //! | 3 | `admission`, `auth`, `handshake`, `mux`, `plugin`, `record`, `sniff` |
 //! | 4 | `channel`, `http` |
-//! | 5 | `chain` |
+//! | 5 | `chain`, `source` |
 //! | 6 | `forward`, `whoami` |
 //! | 7 | `tunnel` |
 //! | 8 | `entrypoint` |
@@ -37,6 +37,7 @@ mod record;
 pub mod route;
 pub mod shutdown;
 pub mod sniff;
+pub mod source;
 pub mod telemetry;
 pub mod tunnel;
 pub mod whoami;

@@ -217,7 +217,7 @@ fn section<'a>(map: &Map<'a>, kind: Kind, end: &str) -> Option<Field<'a>> {
     None
 }
 
-fn client(map: Map<'_>, at: &Field<'_>) -> Option<tls::ClientSettings> {
+pub(crate) fn client(map: Map<'_>, at: &Field<'_>) -> Option<tls::ClientSettings> {
     let options = options(&map);
     let settings = tls::ClientSettings {
         secure: flag(&map, &["secure"]).unwrap_or(false),

@@ -73,7 +73,7 @@ fn nodes(
     folder: bool,
     explained: impl FnOnce() -> bool,
 ) -> Option<(HopSettings, Option<Plugin>)> {
-    let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
+    let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, folder, &["wasm"]));
     let choice = Choice::read(map);
     let field = map.get(&["nodes"]);
     let list = field.as_ref().map(Field::list).unwrap_or_default();

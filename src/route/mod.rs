@@ -112,6 +112,8 @@ pub struct Extra {
     pub alpn: Option<Arc<[Box<str>]>>,
     /// The service's own metadata, and what a tunnel server told about a stream; names without case.
     pub metadata: Option<Arc<Pairs>>,
+    /// The port asked for; 0 where none was learnt.
+    pub port: u16,
 }
 
 /// Names and values.
@@ -125,7 +127,7 @@ impl Extra {
             None => Arc::clone(service),
             Some(_) => more.chain(service.iter().cloned()).collect(),
         };
-        Self { metadata: Some(metadata), alpn: None }
+        Self { metadata: Some(metadata), ..Self::default() }
     }
 
     /// What is known under that name, compared without case.

@@ -106,7 +106,7 @@ impl Server {
             return Ok(());
         };
         let limit = self.settings.handshake_timeout;
-        let (login, owner) = match self.gate.connector(request, tunnel.id, limit).await {
+        let (login, owner) = match self.gate.connector(request, tunnel.id, conn.client, limit).await {
             Ok(admitted) => admitted,
             Err(denied) => {
                 warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, error = %denied, "connector refused");
@@ -220,7 +220,7 @@ impl Server {
         };
         let record = record.host(&destination.host);
         let record = record.route(Route { tunnel: asked.to_string(), ..Route::default() });
-        let login = match self.gate.visitor(request, asked, limit).await {
+        let login = match self.gate.visitor(request, asked, conn.client, limit).await {
             Ok(login) => login,
             Err(denied) => {
                 record.failed("unauthorized", &denied).connection();

@@ -1,0 +1,221 @@
+//! GOST's plugins: processes that are asked by HTTP or gRPC (sections 2.6 and 7.5 of the wire specification).
+//!
+//! What a call asks and answers is here; what an answer means, and what becomes of a failure, is the caller's.
+
+use super::url::{Url, escaped};
+use super::{Hidden, grpc, http};
+use crate::addr::HostPort;
+use crate::channel::tls::{self, TlsError};
+use crate::wire::unary::Message;
+use ::http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+/// Calls of one plugin at once; more wait for their turn, under the deadline that they have. Without a bound a slow plugin would
+/// make a connection for each visitor.
+const MAX_CALLS: usize = 256;
+/// Most that an answer holds.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Failures that come sooner after one that was told are counted only: strangers can make a plugin fail by what they ask for.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// `plugin` with type `http` or `grpc`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `type` and `addr`.
+    pub at: At,
+    /// `token`.
+    pub token: Option<Hidden>,
+    /// `timeout`: for one call, with what has to be connected for it.
+    pub timeout: Duration,
+    /// `tls`: with `grpc`, TLS at all.
+    pub tls: Option<tls::ClientSettings>,
+}
+
+/// Where a plugin listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// `http`.
+    Http(Url),
+    /// `grpc`.
+    Grpc(HostPort),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(url) => url.fmt(f),
+            Self::Grpc(addr) => write!(f, "grpc {addr}"),
+        }
+    }
+}
+
+/// Asks one plugin.
+#[derive(Debug)]
+pub(crate) struct Plugin {
+    client: Client,
+    timeout: Duration,
+    turns: Semaphore,
+}
+
+#[derive(Debug)]
+enum Client {
+    Http { client: http::Client, authorization: Option<String> },
+    Grpc(grpc::Client),
+}
+
+/// A user who wants to come in.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Credentials<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) username: &'a str,
+    pub(crate) password: &'a str,
+    /// The address he comes from.
+    pub(crate) client: &'a str,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Rule {
+    endpoint: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Known {
+    ok: bool,
+}
+
+impl Plugin {
+    /// Reads the files that `tls` names.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, TlsError> {
+        let Settings { at, token, timeout, tls } = settings;
+        let token = token.as_ref().map(|token| token.0.as_str());
+        if let Some(tls) = tls {
+            tls::warn_of_no_verification(&at.to_string(), tls);
+        }
+        let client = match at {
+            At::Http(url) => Client::Http {
+                client: http::Client::new(url.clone(), tls.as_ref(), *timeout, MAX_ANSWER)?,
+                authorization: token.map(|token| format!("Bearer {token}")),
+            },
+            At::Grpc(addr) => {
+                // What cannot stand in a field was refused when the configuration was checked.
+                let token = token.and_then(|token| HeaderValue::from_str(token).ok());
+                Client::Grpc(grpc::Client::new(addr.clone(), tls.as_ref(), token, *timeout)?)
+            }
+        };
+        Ok(Self { client, timeout: *timeout, turns: Semaphore::new(MAX_CALLS) })
+    }
+
+    /// The endpoint of a host, which has its port with it; empty where there is none.
+    pub(crate) async fn rule(&self, host: &str, service: &str) -> Result<String, String> {
+        self.limited(async {
+            match &self.client {
+                Client::Http { client, authorization } => {
+                    let query = format!("host={}&service={}", escaped(host), escaped(service));
+                    let authorization = authorization.as_deref();
+                    let ask = http::Ask { query, authorization, json: true, ..http::Ask::default() };
+                    json::<Rule>(&client.ask(&ask).await?).map(|rule| rule.endpoint)
+                }
+                Client::Grpc(client) => {
+                    let message = Message::default().text(1, host).text(2, service);
+                    let fields = client.call("/proto.Ingress/GetRule", message).await?;
+                    fields.text(1).map(str::to_owned).map_err(|error| error.to_string())
+                }
+            }
+        })
+        .await
+    }
+
+    /// Whether these are a user's name and password.
+    pub(crate) async fn knows(&self, credentials: Credentials<'_>) -> Result<bool, String> {
+        let Credentials { service, username, password, client: from } = credentials;
+        self.limited(async {
+            match &self.client {
+                Client::Http { client, authorization } => {
+                    let body = serde_json::to_string(&credentials).map_err(|error| error.to_string())?;
+                    let authorization = authorization.as_deref();
+                    let (method, query, body) = ("POST", String::new(), Some(body));
+                    let ask = http::Ask { method, query, authorization, json: true, body };
+                    json::<Known>(&client.ask(&ask).await?).map(|known| known.ok)
+                }
+                Client::Grpc(client) => {
+                    let message = Message::default();
+                    let message = message.text(1, username).text(2, password).text(3, from).text(4, service);
+                    let fields = client.call("/proto.Authenticator/Authenticate", message).await?;
+                    fields.flag(1).map_err(|error| error.to_string())
+                }
+            }
+        })
+        .await
+    }
+
+    /// One call, in its turn and in its time.
+    async fn limited<T>(&self, call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let turn = async {
+            // The semaphore is never closed.
+            let _turn = self.turns.acquire().await.map_err(|error| error.to_string())?;
+            call.await
+        };
+        timeout(self.timeout, turn).await.unwrap_or_else(|_| {
+            if let Client::Grpc(client) = &self.client {
+                client.forget();
+            }
+            Err(format!("no answer within {:?} (timeout)", self.timeout))
+        })
+    }
+}
+
+/// What the log is told of a plugin's failures: that they began, how many there were, and that they are over.
+#[derive(Debug)]
+pub(crate) struct Trouble {
+    /// Who asks it.
+    asking: String,
+    plugin: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    told: Option<Instant>,
+    /// That it fails was told, and not yet that it does no more.
+    failing: bool,
+    failures: u64,
+}
+
+impl Trouble {
+    pub(crate) fn new(asking: String, plugin: String) -> Self {
+        Self { asking, plugin, state: Mutex::default() }
+    }
+
+    /// After each call.
+    pub(crate) fn tell(&self, error: Option<&String>) {
+        let Self { asking, plugin, .. } = self;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match error {
+            Some(error) => {
+                state.failures += 1;
+                if state.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                    (state.told, state.failing) = (Some(Instant::now()), true);
+                    warn!(asking, plugin, error, failures = state.failures, "plugin fails");
+                }
+            }
+            None if state.failing => {
+                state.failing = false;
+                info!(asking, plugin, failures = state.failures, "plugin answers again");
+            }
+            None => {}
+        }
+    }
+}
+
+fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("the answer is not the JSON expected: {error}"))
+}
