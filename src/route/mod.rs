@@ -20,6 +20,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What was recognised in the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -235,7 +236,16 @@ impl<T> Answer<T> {
 pub trait Ingress: fmt::Debug + Send + Sync {
     /// Decides one request.
     fn resolve(&self, request: &Request<'_>) -> Answer<Endpoint>;
+
+    /// Tells, once it is awaited, that a tunnel of that service answers to a name from now on. Only a source that keeps such names
+    /// has a use for it.
+    fn announce(&self, _name: &Host, _tunnel: Uuid, _service: &str) -> Option<Announcement> {
+        None
+    }
 }
+
+/// Ends when it has been told, or cannot be.
+pub type Announcement = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A node that a forwarder may choose.
 #[derive(Debug)]

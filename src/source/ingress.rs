@@ -1,11 +1,15 @@
 //! An ingress that asks one of GOST's plugins before its own rules.
 
-use super::plugin::{Plugin, Settings, Trouble};
-use crate::addr::HostPort;
+use super::plugin::{Plugin, SetRule, Settings, Trouble};
+use crate::addr::{Host, HostPort};
 use crate::channel::tls::TlsError;
 use crate::route::ingress::{Rules, parse_endpoint};
-use crate::route::{Answer, Decision, Endpoint, Ingress, Protocol, Request, RouteError, Verdict};
+use crate::route::{
+    Announcement, Answer, Decision, Endpoint, Ingress, Protocol, Request, RouteError, Verdict,
+};
 use std::sync::Arc;
+use tracing::debug;
+use uuid::Uuid;
 
 /// Longest part of an answer that an error shows.
 const MAX_SHOWN: usize = 100;
@@ -59,6 +63,27 @@ impl Ingress for Remote {
             match inner.ask(&request).await {
                 Some(decision) => decision,
                 None => inner.rules.resolve(&request).wait().await,
+            }
+        }))
+    }
+
+    fn announce(&self, name: &Host, tunnel: Uuid, service: &str) -> Option<Announcement> {
+        let (inner, name, service) = (Arc::clone(&self.0), name.clone(), service.to_owned());
+        Some(Box::pin(async move {
+            let endpoint = tunnel.to_string();
+            let told = inner.plugin.set_rule(SetRule {
+                service: &service,
+                host: name.as_str(),
+                endpoint: &endpoint,
+            });
+            // Many plugins keep no names; nobody waits for this one.
+            match told.await {
+                Ok(taken) => {
+                    debug!(plugin = inner.at, host = %name, %tunnel, taken, "plugin was told a name")
+                }
+                Err(error) => {
+                    debug!(plugin = inner.at, host = %name, %tunnel, error, "plugin was not told a name")
+                }
             }
         }))
     }

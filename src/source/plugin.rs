@@ -80,15 +80,24 @@ pub(crate) struct Credentials<'a> {
     pub(crate) client: &'a str,
 }
 
+/// A name that a tunnel answers to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct SetRule<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) endpoint: &'a str,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Rule {
     endpoint: String,
 }
 
+/// The answer to what is either so or not.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Known {
+struct Done {
     ok: bool,
 }
 
@@ -134,27 +143,41 @@ impl Plugin {
         .await
     }
 
+    /// Whether the plugin takes a name that it may be asked for later.
+    pub(crate) async fn set_rule(&self, rule: SetRule<'_>) -> Result<bool, String> {
+        let SetRule { service, host, endpoint } = rule;
+        let message = || Message::default().text(1, host).text(2, endpoint).text(3, service);
+        self.limited(self.done("PUT", &rule, "/proto.Ingress/SetRule", message)).await
+    }
+
     /// Whether these are a user's name and password.
     pub(crate) async fn knows(&self, credentials: Credentials<'_>) -> Result<bool, String> {
-        let Credentials { service, username, password, client: from } = credentials;
-        self.limited(async {
-            match &self.client {
-                Client::Http { client, authorization } => {
-                    let body = serde_json::to_string(&credentials).map_err(|error| error.to_string())?;
-                    let authorization = authorization.as_deref();
-                    let (method, query, body) = ("POST", String::new(), Some(body));
-                    let ask = http::Ask { method, query, authorization, json: true, body };
-                    json::<Known>(&client.ask(&ask).await?).map(|known| known.ok)
-                }
-                Client::Grpc(client) => {
-                    let message = Message::default();
-                    let message = message.text(1, username).text(2, password).text(3, from).text(4, service);
-                    let fields = client.call("/proto.Authenticator/Authenticate", message).await?;
-                    fields.flag(1).map_err(|error| error.to_string())
-                }
+        let Credentials { service, username, password, client } = credentials;
+        let message =
+            || Message::default().text(1, username).text(2, password).text(3, client).text(4, service);
+        self.limited(self.done("POST", &credentials, "/proto.Authenticator/Authenticate", message)).await
+    }
+
+    /// A call that is answered by yes or no.
+    async fn done(
+        &self,
+        method: &str,
+        body: &(impl Serialize + Sync),
+        call: &str,
+        message: impl FnOnce() -> Message + Send,
+    ) -> Result<bool, String> {
+        match &self.client {
+            Client::Http { client, authorization } => {
+                let body = serde_json::to_string(body).map_err(|error| error.to_string())?;
+                let (query, authorization) = (String::new(), authorization.as_deref());
+                let ask = http::Ask { method, query, authorization, json: true, body: Some(body) };
+                json::<Done>(&client.ask(&ask).await?).map(|answer| answer.ok)
             }
-        })
-        .await
+            Client::Grpc(client) => {
+                let fields = client.call(call, message()).await?;
+                fields.flag(1).map_err(|error| error.to_string())
+            }
+        }
     }
 
     /// One call, in its turn and in its time.

@@ -9,6 +9,11 @@ use bytes::Bytes;
 
 /// A server, and a client that serves its tunnel; where visitors come. `ingress`: what stands there beside the name.
 async fn start(ingress: &str, environment: &[(&str, &str)]) -> (Proc, u16) {
+    start_as(":0", ingress, environment).await
+}
+
+/// The same with a client that asks for a name.
+async fn start_as(name: &str, ingress: &str, environment: &[(&str, &str)]) -> (Proc, u16) {
     let web = backend::http("web").await;
     let (port, visit) = (free_port(), free_port());
     let yaml = format!(
@@ -17,7 +22,7 @@ async fn start(ingress: &str, environment: &[(&str, &str)]) -> (Proc, u16) {
   addr: 127.0.0.1:{port}
   handler: {{ type: tunnel, metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: i }} }}
 - name: client
-  addr: :0
+  addr: {name}
   handler: {{ type: rtcp, metadata: {{ sniffing: true }} }}
   listener: {{ type: rtcp, chain: c }}
   forwarder: {{ nodes: [{{ addr: '127.0.0.1:{web}' }}] }}
@@ -230,6 +235,38 @@ async fn a_plugin_behind_http_is_asked_as_gost_asks_it() {
     assert_eq!(status(visit, "any.host"), 200);
     program.wait_for(&["plugin answers again"]);
     assert!(!program.log().contains("tok\""));
+}
+
+/// What the reference told its plugin, recorded: the name made from the tunnel's ID, and the one that its client asked for.
+fn recorded_names() -> Vec<String> {
+    let text = vectors::text("28");
+    let lines = text.lines().filter(|line| line.starts_with("PUT /ingress"));
+    lines.map(|line| line.rsplit(" | ").next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_are_told_the_names_of_tunnels_as_gost_tells_them() {
+    let server = Server::http(json("")).await;
+    let plugin = format!("plugin: {{ type: http, addr: 'http://127.0.0.1:{}/ingress' }}", server.port);
+    let _program = start_as("dash:8081", &plugin, &[]).await;
+    let told = || {
+        let asked = server.asked().into_iter().filter(|asked| asked.line == "PUT /ingress HTTP/1.1");
+        asked.map(|asked| String::from_utf8(asked.body.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    eventually("both names are told", || (told().len() >= 2).then_some(()));
+    assert_eq!(told(), recorded_names());
+    assert_eq!(server.asked().remove(0).line, "GET /ingress?host=dash&service=service-0 HTTP/1.1");
+
+    let server = Server::grpc(message("")).await;
+    let plugin = format!("plugin: {{ addr: '127.0.0.1:{}' }}", server.port);
+    let _program = start_as("dash:8081", &plugin, &[]).await;
+    let told =
+        || server.asked().into_iter().filter(|asked| asked.line.ends_with("/SetRule")).collect::<Vec<_>>();
+    eventually("both names are told", || (told().len() >= 2).then_some(()));
+    let endpoint = [b"\x12\x24", TUNNEL.as_bytes(), b"\x1a\x09service-0"].concat();
+    let names = [&b"\x0a\x10a6265c6d9847a4be"[..], b"\x0a\x04dash"].map(|name| [name, &endpoint].concat());
+    let told: Vec<_> = told().iter().map(|asked| asked.body[5..].to_vec()).collect();
+    assert_eq!(told, names);
 }
 
 #[tokio::test(flavor = "multi_thread")]
