@@ -242,3 +242,41 @@ impl Trouble {
 fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("the answer is not the JSON expected: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::Response;
+    use bytes::Bytes;
+    use tokio::net::TcpListener;
+
+    /// A connection on which nothing comes any more is left for a new one.
+    #[tokio::test]
+    async fn a_connection_that_has_fallen_silent_is_replaced() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = HostPort::from(listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            let silent = listener.accept().await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let mut body = respond.send_response(Response::new(()), false).unwrap();
+            body.send_data(Bytes::from_static(b"\0\0\0\0\x03\x0a\x01x"), true).unwrap();
+            assert!(connection.accept().await.is_none());
+            drop(silent);
+        });
+        let (at, timeout) = (At::Grpc(addr), Duration::from_millis(500));
+        let plugin = Plugin::new(&Settings { at, token: None, timeout, tls: None }).unwrap();
+        assert_eq!(plugin.rule("a", "s").await, Err("no answer within 500ms (timeout)".to_owned()));
+        assert_eq!(plugin.rule("a", "s").await, Ok("x".to_owned()));
+        drop(plugin);
+        serving.await.unwrap();
+    }
+
+    #[test]
+    fn answers_may_hold_more_than_is_asked() {
+        assert_eq!(json::<Rule>(b"{\"endpoint\":\"x\",\"more\":1}").unwrap().endpoint, "x");
+        assert_eq!(json::<Rule>(b"{}").unwrap().endpoint, "");
+        assert!(json::<Rule>(b"{\"endpoint\":1}").is_err());
+    }
+}

@@ -166,6 +166,17 @@ async fn rules_behind_http_are_followed_and_outlive_every_failure() {
     assert!(!log.contains("s3cret") && !log.contains("hidden"), "{log}");
 }
 
+/// A request that comes with the first port must not miss its rule.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_open_when_every_list_has_been_looked_at() {
+    let server = Server::http(Says { hangs: true, ..Says::ok("") }).await;
+    let ingress = format!("http: {{ url: 'http://127.0.0.1:{}/', timeout: 1s }}", server.port);
+    let (program, _) = start(&ingress, &[]).await;
+    let log = program.log();
+    let told = log.find("not read within 1s (http.timeout)").unwrap();
+    assert!(log.find("listening").is_some_and(|open| told < open), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_behind_https_come_from_a_server_that_is_verified() {
     let (server, ca, _dir) = Server::https(Says::ok(format!("known.host {TUNNEL}\n"))).await;
