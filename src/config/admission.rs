@@ -20,7 +20,7 @@ pub(crate) fn read(name: &str, field: &Field<'_>) -> Option<Settings> {
         read.ok()
     };
     let networks = matchers.iter().filter_map(network).collect();
-    let file = lines_file(&map);
+    let file = lines_file(&map, "");
     map.finish(&[], &["redis", "http", "plugin"]);
     Some(Settings { name: name.to_owned(), whitelist, networks, file })
 }

@@ -44,13 +44,13 @@ pub(crate) fn auther(name: &str, field: &Field<'_>) -> Option<Auther> {
     let auths = map.get(&["auths"]).map(|f| f.list()).unwrap_or_default();
     let users = auths.iter().filter_map(credential).collect();
     let lists = source::lists(&map);
-    let file = lines_file(&map);
+    let file = lines_file(&map, source::OR_LISTS);
     map.finish(&[], &[]);
     Some(Auther::Listed { settings: Settings { name: name.to_owned(), users, file }, lists })
 }
 
-/// `file: { path }` and `reload`.
-pub(crate) fn lines_file(map: &Map<'_>) -> Option<lines::Settings> {
+/// `file: { path }` and `reload`. `others`: what else it would count for, in the words of a warning.
+pub(crate) fn lines_file(map: &Map<'_>, others: &str) -> Option<lines::Settings> {
     let path = map.filled(&["file"]).and_then(|field| {
         let file = field.map()?;
         let path = file.filled(&["path"]).and_then(|f| f.text()).map(PathBuf::from);
@@ -61,7 +61,7 @@ pub(crate) fn lines_file(map: &Map<'_>) -> Option<lines::Settings> {
         path
     });
     if path.is_none() {
-        map.without_effect(&["reload"], "without a file");
+        map.without_effect(&["reload"], &format!("without a file{others}"));
     }
     let every = map.filled(&["reload"]).and_then(|f| f.wait(Bare::Nanoseconds)).unwrap_or(RELOAD);
     path.map(|path| lines::Settings { path, every: every.max(RELOAD) })

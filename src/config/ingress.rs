@@ -21,7 +21,7 @@ pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
     let rules = rules.iter().filter_map(rule).collect();
     let plugin = map.get(&["plugin"]).and_then(|f| plugin(&f, folder));
     let lists = source::lists(&map);
-    let file = lines_file(&map);
+    let file = lines_file(&map, source::OR_LISTS);
     map.finish(&[], &[]);
     Some(Ingress { name: name.to_owned(), rules, file, lists, plugin })
 }

@@ -18,6 +18,9 @@ const PLUGIN_TIMEOUT: Duration = Duration::from_secs(5);
 const KEY: &str = "gost";
 const REDIS_PORT: u16 = 6379;
 
+/// The lists that there are beside a file.
+pub(crate) const OR_LISTS: &str = ", redis or http";
+
 /// `redis` and `http`, each a list that is read every `reload`.
 pub(crate) fn lists(map: &Map<'_>) -> Vec<Settings> {
     let redis = map.filled(&["redis"]).and_then(|f| redis(&f)).map(Origin::Redis);

@@ -20,8 +20,6 @@ use tokio::time::Instant;
 
 /// Most that a server says before the body.
 const LIMITS: Limits = Limits { max_bytes: 32 * 1024, max_fields: 100 };
-/// Connections that are kept for later requests; more at once are made and not kept.
-const MAX_IDLE: usize = 16;
 /// Servers end connections that nobody uses; many do so after a minute.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
 /// How long a `Location` is that an error shows.
@@ -48,6 +46,8 @@ pub(super) struct Client {
     connect_timeout: Duration,
     /// Bytes of a body that are taken.
     max: usize,
+    /// Connections that are kept for later requests; more at once are made and not kept.
+    max_idle: usize,
     idle: Mutex<Vec<(Instant, Link)>>,
 }
 
@@ -85,11 +85,12 @@ impl Client {
         tls: Option<&tls::ClientSettings>,
         connect_timeout: Duration,
         max: usize,
+        max_idle: usize,
     ) -> Result<Self, TlsError> {
         let verified = tls::ClientSettings { secure: true, ..tls::ClientSettings::default() };
         let tls =
             url.tls.then(|| tls::Connector::new(tls.unwrap_or(&verified), &["http/1.1"])).transpose()?;
-        Ok(Self { url, tls, connect_timeout, max, idle: Mutex::default() })
+        Ok(Self { url, tls, connect_timeout, max, max_idle, idle: Mutex::default() })
     }
 
     /// The body of a reply with status 200.
@@ -135,17 +136,22 @@ impl Client {
     /// A connection that is open and says nothing.
     async fn kept(&self) -> Option<Link> {
         loop {
-            let (since, mut link) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
-            let quiet = poll_fn(|cx| Poll::Ready(net::is_quiet(&mut *link.stream, cx))).await;
-            if quiet && since.elapsed() < MAX_IDLE_TIME {
+            let mut link = self.last_kept()?;
+            if poll_fn(|cx| Poll::Ready(net::is_quiet(&mut *link.stream, cx))).await {
                 return Some(link);
             }
         }
     }
 
+    fn last_kept(&self) -> Option<Link> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(since, _)| since.elapsed() < MAX_IDLE_TIME);
+        idle.pop().map(|(_, link)| link)
+    }
+
     fn keep(&self, link: Link) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
+        if idle.len() < self.max_idle {
             idle.push((Instant::now(), link));
         }
     }
@@ -307,7 +313,7 @@ mod tests {
             }
             requests
         });
-        (Client::new(url, None, Duration::from_secs(5), 10).unwrap(), serving)
+        (Client::new(url, None, Duration::from_secs(5), 10, 1).unwrap(), serving)
     }
 
     async fn answers(scripts: Vec<Vec<&'static str>>) -> (Vec<Result<String, String>>, usize) {

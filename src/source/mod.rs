@@ -121,7 +121,7 @@ impl Loader {
         Ok(match from {
             Origin::Redis(settings) => Self::Redis(settings.clone()),
             Origin::Http { url, timeout } => {
-                let client = http::Client::new(url.clone(), None, *timeout, MAX_LIST)?;
+                let client = http::Client::new(url.clone(), None, *timeout, MAX_LIST, 0)?;
                 Self::Http { client, timeout: *timeout }
             }
         })

@@ -19,6 +19,8 @@ use tracing::{info, warn};
 /// Calls of one plugin at once; more wait for their turn, under the deadline that they have. Without a bound a slow plugin would
 /// make a connection for each visitor.
 const MAX_CALLS: usize = 256;
+/// Connections to a plugin that are kept for the next calls.
+const MAX_IDLE: usize = 32;
 /// Most that an answer holds.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -111,7 +113,7 @@ impl Plugin {
         }
         let client = match at {
             At::Http(url) => Client::Http {
-                client: http::Client::new(url.clone(), tls.as_ref(), *timeout, MAX_ANSWER)?,
+                client: http::Client::new(url.clone(), tls.as_ref(), *timeout, MAX_ANSWER, MAX_IDLE)?,
                 authorization: token.map(|token| format!("Bearer {token}")),
             },
             At::Grpc(addr) => {

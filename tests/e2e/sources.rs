@@ -147,7 +147,7 @@ async fn rules_behind_http_are_followed_and_outlive_every_failure() {
         (Says { location: Some("https://elsewhere.example/"), ..Says::status(302) }, "redirects (302) to"),
         (Says::ok("new.host\n"), "line 1: expected two columns"),
         (Says::ok(&b"\xff"[..]), "not UTF-8"),
-        (Says { hangs: true, ..Says::ok("") }, "not read within 2s (http.timeout)"),
+        (Says { hangs: true, ..Says::ok("") }, "not read within 3s (http.timeout)"),
     ] {
         server.say(says);
         program.wait_for(&[told, STAYS]);
