@@ -131,7 +131,7 @@ async fn rules_behind_http_are_followed_and_outlive_every_failure() {
     let server = Server::http(Says::ok(format!("# hosts\n\nold.host {TUNNEL}\n"))).await;
     let port = server.port;
     let ingress = format!(
-        "reload: 1s, http: {{ url: 'http://ann:s3cret@127.0.0.1:{port}/rules?key=hidden', timeout: 2s }}"
+        "reload: 1s, http: {{ url: 'http://ann:s3cret@127.0.0.1:{port}/rules?key=hidden', timeout: 3s }}"
     );
     let (program, visit) = start(&ingress, &[]).await;
     assert_eq!(status(visit, "old.host"), 200);
