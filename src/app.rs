@@ -2,10 +2,11 @@
 
 mod plugins;
 mod rules;
+mod users;
 
 use crate::acme::{self, Acme};
 use crate::admission::Admission;
-use crate::auth::{Auther, Authers};
+use crate::auth::{Auther, Authers, Source};
 use crate::chain::Chain;
 use crate::channel::{Acceptor, Kind};
 use crate::config::{self, Config, Handler, Listener as ListenerConfig, Service, Targets};
@@ -27,23 +28,29 @@ use crate::tunnel::registry::Registry;
 use crate::whoami::Whoami;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use plugins::Plugins;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::info;
 use uuid::Uuid;
+
+/// How long ports wait for lists on the network to be read.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Opens every port and starts every service; they end by `shutdown`.
 pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     let mut plugins = Plugins::new(&config)?;
-    let mut ingresses = HashMap::new();
+    let (mut ingresses, mut looks) = (HashMap::new(), Vec::new());
     for ingress in &config.ingresses {
-        let rules = rules::rules(ingress, shutdown).with_context(|| format!("ingress {:?}", ingress.name))?;
-        ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress, rules)?);
+        let of = || format!("ingress {:?}", ingress.name);
+        let rules = rules::rules(ingress, shutdown, &mut looks).with_context(of)?;
+        ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress, rules).with_context(of)?);
     }
     let mut forwarders = HashMap::new();
     for service in &config.services {
@@ -62,9 +69,8 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     let plugins = plugins.await?;
     let mut authers = HashMap::new();
     for (name, settings) in &config.authers {
-        let auther = Arc::new(Auther::new(settings).with_context(|| format!("auther {name:?}"))?);
-        shutdown.tasks.spawn(Arc::clone(&auther).follow(shutdown.stop.clone()));
-        authers.insert(name.as_str(), auther);
+        let auther = users::auther(name, settings, shutdown, &mut looks);
+        authers.insert(name.as_str(), auther.with_context(|| format!("auther {name:?}"))?);
     }
     let mut admissions = HashMap::new();
     for (name, settings) in &config.admissions {
@@ -72,6 +78,8 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
         shutdown.tasks.spawn(Arc::clone(&admission).follow(shutdown.stop.clone()));
         admissions.insert(name.as_str(), admission);
     }
+    // Ports that open without the rules would turn visitors away; those that stay away for longer come later.
+    drop(timeout(FIRST_LOOK, join_all(looks)).await);
     let (acme, node) = (Mutex::default(), Uuid::new_v4());
     let app = App { admissions, authers, ingresses, forwarders, chains, acme, node, shutdown };
     // All ports first: a file that cannot run does not run in part.
@@ -111,7 +119,7 @@ struct App<'a> {
     /// By name.
     admissions: HashMap<&'a str, Arc<Admission>>,
     /// By name.
-    authers: HashMap<&'a str, Arc<Auther>>,
+    authers: HashMap<&'a str, Source>,
     ingresses: Ingresses<'a>,
     /// By the name of the service.
     forwarders: HashMap<&'a str, Arc<dyn Forwarder>>,
@@ -152,7 +160,8 @@ impl App<'_> {
             Handler::Relay { settings, auth, targets, fixed } => {
                 let forward = self.forward(service, targets)?;
                 let targets = tunnel::relay::Targets { forward, fixed: *fixed };
-                let (settings, gate) = (settings.clone(), Gate::new(self.authers(auth)?, None));
+                let (settings, gate) =
+                    (settings.clone(), Gate::new(&service.name, self.authers(auth)?, None));
                 let server = tunnel::relay::Server { service: name, settings, targets, gate, shutdown };
                 let server = Arc::new(server);
                 let task = self.port(service, move |conn, permit| {
@@ -162,7 +171,7 @@ impl App<'_> {
                 Ok(vec![task.await?])
             }
             Handler::Tunnel { settings, entrypoints, tls, rules, auth, owned } => {
-                let gate = Gate::new(self.authers(auth)?, owned.as_deref());
+                let gate = Gate::new(&service.name, self.authers(auth)?, owned.as_deref());
                 self.tunnel(service, settings, (entrypoints, tls.as_deref()), rules, gate).await
             }
         }
@@ -170,7 +179,8 @@ impl App<'_> {
 
     /// Whom a handler asks who may use it.
     fn authers(&self, auth: &config::Auth) -> Result<Authers> {
-        let inline = (!auth.users.is_empty()).then(|| Ok(Arc::new(Auther::inline(auth.users.clone()))));
+        let inline = || Source::Listed(Arc::new(Auther::inline(auth.users.clone())));
+        let inline = (!auth.users.is_empty()).then(|| Ok(inline()));
         let named = auth.authers.iter().map(|name| {
             self.authers.get(name.as_str()).cloned().with_context(|| format!("there is no auther {name:?}"))
         });

@@ -261,7 +261,7 @@ impl http::Router for Visitor<'_> {
             client: asked.client,
             service: &entrypoint.service,
             http: Some(asked.parts),
-            extra: entrypoint.extra(),
+            extra: Extra { port: destination.port, ..entrypoint.extra() },
         };
         Choice::new(&entrypoint.decide(&request).await?, asked.client, &destination)
     }

@@ -9,7 +9,7 @@
 //! | 2 | `lines`, `net`, `route`, `shutdown`, `telemetry` |
 //! | 3 | `admission`, `auth`, `handshake`, `mux`, `plugin`, `record`, `sniff` |
 //! | 4 | `channel`, `http` |
-//! | 5 | `acme`, `chain` |
+//! | 5 | `acme`, `chain`, `source` |
 //! | 6 | `terminate` |
 //! | 7 | `forward`, `whoami` |
 //! | 8 | `tunnel` |
@@ -39,6 +39,7 @@ mod record;
 pub mod route;
 pub mod shutdown;
 pub mod sniff;
+pub mod source;
 pub mod telemetry;
 pub mod terminate;
 pub mod tunnel;

@@ -1,4 +1,5 @@
-//! Text files with one thing a line, read anew when they change: who may come in, which host belongs where.
+//! Lists of one thing a line, read anew when they change: who may come in, which host belongs where. Files are read here, what
+//! comes from elsewhere by `source`.
 
 use std::fs;
 use std::io;
@@ -20,6 +21,49 @@ pub struct Settings {
     pub path: PathBuf,
     /// `reload`.
     pub every: Duration,
+}
+
+/// What a list says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// Lines.
+    Text(String),
+    /// What would stand in two columns.
+    Pairs(Vec<(String, String)>),
+}
+
+/// Where a list comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    File,
+    Redis,
+    Http,
+}
+
+/// The entries of several lists, each of which is replaced as a whole. What stands in a later one stands above the earlier ones.
+#[derive(Debug)]
+pub(crate) struct Lists<T>([Vec<T>; 3]);
+
+impl<T> Default for Lists<T> {
+    fn default() -> Self {
+        Self([Vec::new(), Vec::new(), Vec::new()])
+    }
+}
+
+impl<T: Clone> Lists<T> {
+    pub(crate) fn replace(&mut self, place: Place, entries: Vec<T>) {
+        let [file, redis, http] = &mut self.0;
+        *match place {
+            Place::File => file,
+            Place::Redis => redis,
+            Place::Http => http,
+        } = entries;
+    }
+
+    /// All of them, behind `inline`.
+    pub(crate) fn all(&self, inline: &[T]) -> Vec<T> {
+        [inline, &self.0.concat()].concat()
+    }
 }
 
 /// The lines that say something, counted from 1: what follows a `#` at the beginning or behind a blank is a comment.

@@ -1,12 +1,13 @@
 //! The plugins of a configuration: the folder, files elsewhere, and what is bound to them.
 
-use crate::config::{self, PluginFile};
+use crate::config::{self, IngressPlugin, PluginFile};
 use crate::plugin::{
     Binding, BoundForwarder, Chain, CompiledCache, Counts, FirstLook, Folder, FolderSettings, Plugin,
     Runtime, Status,
 };
 use crate::route::ingress::Rules;
 use crate::route::{Forwarder, Ingress};
+use crate::source::Remote;
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,7 +33,8 @@ impl Plugins {
             service.handler.targets().is_some_and(|targets| targets.plugin.is_some())
         };
         let hop = |hop: &config::ChainHop| hop.plugin.is_some();
-        let bound = config.ingresses.iter().any(|i| i.plugin.is_some())
+        let ingress = |ingress: &config::Ingress| matches!(ingress.plugin, Some(IngressPlugin::Wasm(_)));
+        let bound = config.ingresses.iter().any(ingress)
             || config.services.iter().any(forwarder)
             || config.chains.values().any(|chain| chain.hops.iter().any(hop));
         let wanted = bound || settings.folder.is_some();
@@ -46,7 +48,10 @@ impl Plugins {
     /// An ingress: its plugin, or those of the folder, before its rules.
     pub(super) fn ingress(&mut self, ingress: &config::Ingress, rules: Rules) -> Result<Arc<dyn Ingress>> {
         Ok(match (&ingress.plugin, &self.folder) {
-            (Some(plugin), _) => Arc::new(Chain::bound(self.bind(plugin)?, rules)),
+            (Some(IngressPlugin::Wasm(plugin)), _) => Arc::new(Chain::bound(self.bind(plugin)?, rules)),
+            (Some(IngressPlugin::Process { settings, on_error }), _) => {
+                Arc::new(Remote::new(&ingress.name, settings, *on_error, rules)?)
+            }
             (None, Some(folder)) => Arc::new(Chain::folder(Arc::clone(folder), rules)),
             (None, None) => Arc::new(rules),
         })

@@ -1,4 +1,4 @@
-//! Who may use a handler: user names and passwords, inline and in files that are read anew when they change.
+//! Who may use a handler: user names and passwords, inline and in lists that are read anew when they change.
 //!
 //! A user that disappears, or whose password changes, is revoked: whoever came in by it sees the token of its [`Login`] cancelled.
 
@@ -8,11 +8,14 @@ mod tests;
 
 pub use secret::Secret;
 
-use crate::lines::{self, Stamp};
+use crate::lines::{self, Listed, Lists, Place, Stamp};
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -75,6 +78,7 @@ type Users = HashMap<Box<[u8]>, Arc<User>>;
 pub(crate) struct Auther {
     settings: Settings,
     users: ArcSwap<Users>,
+    lists: Mutex<Lists<Credential>>,
     /// What the file was when it was read at first.
     stamp: Option<Stamp>,
     /// For digests of passwords; another one in each process.
@@ -87,8 +91,8 @@ impl Auther {
     /// Knows these users, and no others.
     pub(crate) fn inline(users: Vec<Credential>) -> Self {
         let auther = Self::without_users(Settings { name: String::new(), users, file: None });
-        // Without a file there is no line that could be wrong.
-        let _ = auther.apply("");
+        // Where nothing is listed, nothing can be wrong.
+        let _ = auther.apply(Place::File, &Listed::Text(String::new()));
         auther
     }
 
@@ -98,7 +102,8 @@ impl Auther {
         let path = || settings.file.as_ref().map(|file| file.path.display().to_string()).unwrap_or_default();
         let text = settings.file.as_ref().map(|file| lines::read(&file.path)).transpose();
         let text = text.map_err(|error| AuthError::Read(path(), error))?;
-        auther.apply(text.as_deref().unwrap_or_default()).map_err(|line| AuthError::Line(path(), line))?;
+        let listed = Listed::Text(text.unwrap_or_default());
+        auther.apply(Place::File, &listed).map_err(|line| AuthError::Line(path(), line))?;
         Ok(auther)
     }
 
@@ -106,6 +111,7 @@ impl Auther {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             users: ArcSwap::default(),
+            lists: Mutex::default(),
             stamp: settings.file.as_ref().map(|file| Stamp::of(&file.path)),
             settings,
             key: [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes),
@@ -116,18 +122,21 @@ impl Auther {
     /// Reads the file anew whenever it changes, until `stop`.
     pub(crate) async fn follow(self: Arc<Self>, stop: CancellationToken) {
         if let (Some(file), Some(stamp)) = (self.settings.file.clone(), self.stamp) {
-            lines::follow(file, stamp, stop, |text| self.apply(text)).await;
+            let apply = |text: &str| self.apply(Place::File, &Listed::Text(text.to_owned())).map(drop);
+            lines::follow(file, stamp, stop, apply).await;
         }
     }
 
-    /// Takes what the file says; whoever is not what it was before is revoked.
-    fn apply(&self, text: &str) -> Result<(), String> {
-        let listed = lines::lines(text)
-            .map(|(number, line)| credential(line).map_err(|e| format!("line {number}: {e}")));
-        let listed = listed.collect::<Result<Vec<_>, _>>()?;
+    /// Takes what a list says, in place of what it said before; how many users that is. Whoever is not what it was is revoked.
+    pub(crate) fn apply(&self, place: Place, listed: &Listed) -> Result<usize, String> {
+        let listed = credentials(listed)?;
+        let count = listed.len();
+        // Held to the end: of two lists that change at once none may be lost.
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.replace(place, listed);
         let before = self.users.load_full();
         let mut users = Users::new();
-        for Credential { username, secret } in self.settings.users.iter().cloned().chain(listed) {
+        for Credential { username, secret } in lists.all(&self.settings.users) {
             let key = username.as_bytes();
             let user = match before.get(key) {
                 Some(user) if user.secret == secret => Arc::clone(user),
@@ -146,10 +155,11 @@ impl Auther {
         for (_, gone) in before.iter().filter(|(key, user)| !stays(key, user)) {
             gone.revoked.cancel();
         }
-        Ok(())
+        Ok(count)
     }
 
-    async fn check(&self, username: &[u8], password: &[u8]) -> Option<Login> {
+    /// Whoever has this name and this password.
+    pub(crate) async fn check(&self, username: &[u8], password: &[u8]) -> Option<Login> {
         let users = self.users.load_full();
         let known = users.get(username);
         // A name that is not known costs what one costs that is, so that nobody can try out which are.
@@ -185,19 +195,62 @@ impl Auther {
     }
 }
 
-/// `USER PASSWORD`, the password to the end of the line.
-fn credential(line: &str) -> Result<Credential, String> {
-    let (username, password) = line.split_once([' ', '\t']).ok_or("expected USER PASSWORD")?;
+fn credentials(listed: &Listed) -> Result<Vec<Credential>, String> {
+    match listed {
+        Listed::Text(text) => lines::lines(text)
+            .map(|(number, line)| {
+                let (username, password) = line
+                    .split_once([' ', '\t'])
+                    .ok_or_else(|| format!("line {number}: expected USER PASSWORD"))?;
+                credential(username, password.trim_start()).map_err(|e| format!("line {number}: {e}"))
+            })
+            .collect(),
+        Listed::Pairs(pairs) => pairs
+            .iter()
+            .map(|(username, password)| {
+                credential(username, password).map_err(|e| format!("user {username:?}: {e}"))
+            })
+            .collect(),
+    }
+}
+
+fn credential(username: &str, password: &str) -> Result<Credential, String> {
     if username.len() > u8::MAX.into() {
         return Err("user name over 255 bytes".to_owned());
     }
-    let secret = Secret::parse(password.trim_start())?;
-    Ok(Credential { username: username.to_owned(), secret })
+    Ok(Credential { username: username.to_owned(), secret: Secret::parse(password)? })
+}
+
+/// Whoever wants to come in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) username: &'a [u8],
+    pub(crate) password: &'a [u8],
+    pub(crate) service: &'a str,
+    pub(crate) client: SocketAddr,
+}
+
+/// Whether somebody may come in, when it is known.
+pub(crate) type Known<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+/// Somebody outside of this process who knows users.
+pub(crate) trait Outside: fmt::Debug + Send + Sync {
+    /// Whether these are a user's name and password; not when it cannot be told.
+    fn knows<'a>(&'a self, claim: Claim<'a>) -> Known<'a>;
+}
+
+/// Who knows users.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// What is listed.
+    Listed(Arc<Auther>),
+    /// Somebody who is asked each time; nobody who came in so is revoked.
+    Outside(Arc<dyn Outside>),
 }
 
 /// All who know the users of one handler; one of them is enough.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Authers(Vec<Arc<Auther>>);
+pub(crate) struct Authers(Vec<Source>);
 
 impl Authers {
     /// Whether nobody is asked, so that everybody may come in.
@@ -206,18 +259,25 @@ impl Authers {
     }
 
     /// Whoever has this name and this password.
-    pub(crate) async fn check(&self, username: &[u8], password: &[u8]) -> Option<Login> {
-        for auther in &self.0 {
-            if let Some(login) = auther.check(username, password).await {
-                return Some(login);
+    pub(crate) async fn check(&self, claim: Claim<'_>) -> Option<Login> {
+        for source in &self.0 {
+            let login = match source {
+                Source::Listed(auther) => auther.check(claim.username, claim.password).await,
+                Source::Outside(outside) => outside.knows(claim).await.then(|| Login {
+                    user: String::from_utf8_lossy(claim.username).into(),
+                    revoked: CancellationToken::new(),
+                }),
+            };
+            if login.is_some() {
+                return login;
             }
         }
         None
     }
 }
 
-impl FromIterator<Arc<Auther>> for Authers {
-    fn from_iter<T: IntoIterator<Item = Arc<Auther>>>(authers: T) -> Self {
-        Self(authers.into_iter().collect())
+impl FromIterator<Source> for Authers {
+    fn from_iter<T: IntoIterator<Item = Source>>(sources: T) -> Self {
+        Self(sources.into_iter().collect())
     }
 }

@@ -10,7 +10,7 @@ pub(crate) fn read(name: &str, field: &Field<'_>) -> Option<Settings> {
     map.get(&["name"]);
     let whitelist = flag(&map, &["whitelist", "reverse"]).unwrap_or(false);
     let networks = map.filled(&["matchers"]).map(|f| networks(&f)).unwrap_or_default();
-    let file = lines_file(&map);
+    let file = lines_file(&map, "");
     map.finish(&[], &["redis", "http", "plugin"]);
     Some(Settings { name: name.to_owned(), whitelist, networks, file })
 }

@@ -3,6 +3,7 @@
 use super::named::Named;
 use super::reader::{Bare, Field, Map};
 use super::settings::{read_size, tunnel_id};
+use super::{Auther, source};
 use crate::auth::{Credential, Secret, Settings};
 use crate::lines;
 use crate::route::hosts::HostPattern;
@@ -31,18 +32,25 @@ impl Auth {
     }
 }
 
-pub(crate) fn auther(name: &str, field: &Field<'_>) -> Option<Settings> {
+pub(crate) fn auther(name: &str, field: &Field<'_>) -> Option<Auther> {
     let map = field.map()?;
     map.get(&["name"]);
+    if let Some(plugin) = map.filled(&["plugin"]) {
+        let read = source::process(&plugin, None);
+        map.without_effect(&["auths", "file", "redis", "http", "reload"], "beside a plugin");
+        map.finish(&[], &[]);
+        return read.map(|(settings, _)| Auther::Process(Box::new(settings)));
+    }
     let auths = map.get(&["auths"]).map(|f| f.list()).unwrap_or_default();
     let users = auths.iter().filter_map(credential).collect();
-    let file = lines_file(&map);
-    map.finish(&[], &["redis", "http", "plugin"]);
-    Some(Settings { name: name.to_owned(), users, file })
+    let lists = source::lists(&map);
+    let file = lines_file(&map, source::OR_LISTS);
+    map.finish(&[], &[]);
+    Some(Auther::Listed { settings: Settings { name: name.to_owned(), users, file }, lists })
 }
 
-/// `file: { path }` and `reload`.
-pub(crate) fn lines_file(map: &Map<'_>) -> Option<lines::Settings> {
+/// `file: { path }` and `reload`. `others`: what else it would count for, in the words of a warning.
+pub(crate) fn lines_file(map: &Map<'_>, others: &str) -> Option<lines::Settings> {
     let path = map.filled(&["file"]).and_then(|field| {
         let file = field.map()?;
         let path = file.filled(&["path"]).and_then(|f| f.text()).map(PathBuf::from);
@@ -53,7 +61,7 @@ pub(crate) fn lines_file(map: &Map<'_>) -> Option<lines::Settings> {
         path
     });
     if path.is_none() {
-        map.without_effect(&["reload"], "without a file");
+        map.without_effect(&["reload"], &format!("without a file{others}"));
     }
     let every = map.filled(&["reload"]).and_then(|f| f.wait(Bare::Nanoseconds)).unwrap_or(RELOAD);
     path.map(|path| lines::Settings { path, every: every.max(RELOAD) })
@@ -97,7 +105,7 @@ fn secret(field: &Field<'_>) -> Option<Secret> {
 }
 
 /// `auth`, `auther` and `authers` of a handler.
-pub(crate) fn read(map: &Map<'_>, known: &Named<'_, Settings>) -> Auth {
+pub(crate) fn read(map: &Map<'_>, known: &Named<'_, Auther>) -> Auth {
     let users = map.filled(&["auth"]).and_then(|f| credential(&f)).into_iter().collect();
     let authers = known.find_all(map.filled(&["auther"]), map.filled(&["authers"]));
     Auth { users, authers }

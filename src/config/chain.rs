@@ -111,7 +111,7 @@ fn hop(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<Chai
     let name = map.filled(&["name"]);
     let nodes = map.get(&["nodes"]).map(|f| f.list()).unwrap_or_default();
     let plugin = map.filled(&["plugin"]).and_then(|field| {
-        let plugin = plugins::binding(&field, folder)?;
+        let plugin = plugins::binding(&field, folder, &["wasm"])?;
         if !plugin.allow.is_empty() {
             let help = "a server needs its connector and dialer: expected it among the nodes";
             field.error("allowAddresses at a hop of a chain".to_owned(), help);

@@ -9,7 +9,7 @@ use super::named::Named;
 use super::problem::{Collector, Severity};
 use super::reader::{Field, nearest};
 use super::{
-    Chain, Config, Ingress, Plugins, admission, auth, chain, channels, ingress, log, plugins, service,
+    Auther, Chain, Config, Ingress, Plugins, admission, auth, chain, channels, ingress, log, plugins, service,
 };
 use crate::addr::{Host, HostPort};
 use crate::channel::tls;
@@ -38,7 +38,7 @@ const UNUSED_SECTIONS: &[&str] = &[
 pub(crate) struct Scope<'a> {
     pub(crate) hops: Hops<'a>,
     pub(crate) admissions: Named<'a, crate::admission::Settings>,
-    pub(crate) authers: Named<'a, crate::auth::Settings>,
+    pub(crate) authers: Named<'a, Auther>,
     pub(crate) chains: Named<'a, Chain>,
     ingresses: Vec<Ingress>,
     /// Addresses that are listened on, and where the file says so.

@@ -75,7 +75,7 @@ fn named_hop(field: &Field<'_>, folder: bool) -> Option<Nodes> {
 
 /// `nodes`, `selector` and `plugin` of a forwarder or a hop; `explained` says what is wrong where there are no nodes, if it can.
 fn nodes(map: &Map<'_>, folder: bool, explained: impl FnOnce() -> bool) -> Option<Nodes> {
-    let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
+    let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, folder, &["wasm"]));
     let choice = Choice::read(map);
     let field = map.get(&["nodes"]);
     let list = field.as_ref().map(Field::list).unwrap_or_default();

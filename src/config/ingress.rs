@@ -2,9 +2,10 @@
 
 use super::auth::lines_file;
 use super::reader::Field;
-use super::{Ingress, plugins};
+use super::{Ingress, IngressPlugin, plugins, source};
 use crate::route::hosts::HostPattern;
 use crate::route::ingress::{Rule, parse_endpoint};
+use crate::source::OnError;
 
 /// GOST takes it, but no host has its key, the empty one.
 const STAR: &str = "*";
@@ -18,10 +19,19 @@ pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
     };
     let rules = map.get(&["rules"]).map(|f| f.list()).unwrap_or_default();
     let rules = rules.iter().filter_map(rule).collect();
-    let plugin = map.get(&["plugin"]).and_then(|f| plugins::binding(&f, folder));
-    let file = lines_file(&map);
-    map.finish(&[], &["redis", "http"]);
-    Some(Ingress { name: name.to_owned(), rules, file, plugin })
+    let plugin = map.get(&["plugin"]).and_then(|f| plugin(&f, folder));
+    let lists = source::lists(&map);
+    let file = lines_file(&map, source::OR_LISTS);
+    map.finish(&[], &[]);
+    Some(Ingress { name: name.to_owned(), rules, file, lists, plugin })
+}
+
+fn plugin(field: &Field<'_>, folder: bool) -> Option<IngressPlugin> {
+    if source::is_process(field) {
+        let (settings, on_error) = source::process(field, Some(OnError::Next))?;
+        return Some(IngressPlugin::Process { settings: Box::new(settings), on_error });
+    }
+    plugins::binding(field, folder, &["wasm", "grpc", "http"]).map(IngressPlugin::Wasm)
 }
 
 fn rule(field: &Field<'_>) -> Option<Rule> {

@@ -21,6 +21,7 @@ mod reader;
 mod service;
 mod settings;
 mod shorthand;
+mod source;
 mod termination;
 mod tunnel;
 
@@ -36,6 +37,7 @@ use crate::net::listen;
 use crate::route::Pairs;
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
+use crate::source::{OnError, PluginSettings};
 use crate::tunnel::gate::Owned;
 use crate::tunnel::{client, relay, server};
 use crate::{channel, entrypoint, forward, http, telemetry, terminate};
@@ -54,7 +56,7 @@ pub struct Config {
     /// `admissions` by name, without those that nothing names.
     pub admissions: HashMap<String, crate::admission::Settings>,
     /// `authers` by name, without those that nothing names.
-    pub authers: HashMap<String, crate::auth::Settings>,
+    pub authers: HashMap<String, Auther>,
     /// `chains` by name, without those that nothing names.
     pub chains: HashMap<String, Chain>,
     /// `plugins`.
@@ -168,8 +170,38 @@ pub struct Ingress {
     pub rules: Vec<Rule>,
     /// `file` and `reload`: more rules.
     pub file: Option<crate::lines::Settings>,
+    /// `redis` and `http`: more rules.
+    pub lists: Vec<crate::source::Settings>,
     /// `plugin`, asked before the rules.
-    pub plugin: Option<Plugin>,
+    pub plugin: Option<IngressPlugin>,
+}
+
+/// `authers[]`.
+#[derive(Debug, Clone)]
+pub enum Auther {
+    /// Users that are listed.
+    Listed {
+        /// Here and in a file.
+        settings: crate::auth::Settings,
+        /// `redis` and `http`.
+        lists: Vec<crate::source::Settings>,
+    },
+    /// `plugin`: a process that is asked.
+    Process(Box<PluginSettings>),
+}
+
+/// `ingresses[].plugin`.
+#[derive(Debug, Clone)]
+pub enum IngressPlugin {
+    /// `wasm`.
+    Wasm(Plugin),
+    /// `http` and `grpc`: a process of its own.
+    Process {
+        /// Where, and how long it may take.
+        settings: Box<PluginSettings>,
+        /// `onError`.
+        on_error: OnError,
+    },
 }
 
 /// `chains[]`.

@@ -96,11 +96,12 @@ fn read_limits(map: Map<'_>, limits: &mut Limits) {
     map.finish(&[], &[]);
 }
 
-/// `plugin` of an ingress, hop or forwarder. GOST's own types, a process behind HTTP or gRPC, are not supported yet.
-pub(crate) fn binding(field: &Field<'_>, folder: bool) -> Option<Plugin> {
+/// `plugin` of an ingress, hop or forwarder, of type `wasm`. `types` are those that there are in this place: GOST's own, a process
+/// behind HTTP or gRPC, are read by `source`, and at hops and forwarders they are not supported yet.
+pub(crate) fn binding(field: &Field<'_>, folder: bool, types: &[&'static str]) -> Option<Plugin> {
     let map = field.map()?;
     let kind = map.get(&["type"]);
-    let wasm = kind.as_ref().and_then(|f| word(f, &["wasm"]));
+    let wasm = kind.as_ref().and_then(|f| word(f, types));
     if kind.is_none() {
         map.error("plugin without a type".to_owned(), "expected plugin: { type: wasm, name: NAME }");
     }

@@ -1,7 +1,7 @@
 //! What is done with the connections and requests that go to one node, beside passing them on.
 
 use crate::addr::{Host, HostPort};
-use crate::auth::{Auther, Authers, Credential};
+use crate::auth::{Auther, Credential};
 use crate::channel::tls::{self, TlsError};
 use crate::http::Rewrite;
 use crate::http::failure::Failure;
@@ -11,7 +11,6 @@ use crate::route::{Node, Protocol, Request};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -32,7 +31,7 @@ pub struct NodeSettings {
 #[derive(Debug, Default)]
 pub(crate) struct Treatment {
     pub(super) rewrite: Rewrite,
-    users: Authers,
+    users: Option<Auther>,
     fail_codes: Vec<RangeInclusive<u16>>,
     tls: Option<tls::Connector>,
 }
@@ -41,7 +40,7 @@ impl Treatment {
     /// Reads the files of `tls`.
     fn new(settings: NodeSettings, node: &str) -> Result<Self, TlsError> {
         let NodeSettings { rewrite, users, fail_codes, tls } = settings;
-        let users = (!users.is_empty()).then(|| Arc::new(Auther::inline(users))).into_iter().collect();
+        let users = (!users.is_empty()).then(|| Auther::inline(users));
         let tls = tls.map(|tls| {
             tls::warn_of_no_verification(node, &tls);
             tls::Connector::new(&tls)
@@ -51,12 +50,10 @@ impl Treatment {
 
     /// Whether the node lets this request in. What is no HTTP cannot say who sends it.
     pub(super) async fn admit(&self, request: &Request<'_>) -> Result<(), Failure> {
-        if self.users.is_empty() {
-            return Ok(());
-        }
+        let Some(users) = &self.users else { return Ok(()) };
         let credentials = request.http.and_then(|parts| basic(parts.field("authorization")?));
         let (user, password) = credentials.ok_or(Failure::Unauthorized)?;
-        self.users.check(&user, &password).await.map(drop).ok_or(Failure::Unauthorized)
+        users.check(&user, &password).await.map(drop).ok_or(Failure::Unauthorized)
     }
 
     /// The handshake on a new connection to the node, unless the visitor does it itself. The server is asked for the Host that

@@ -20,6 +20,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What was recognised in the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -112,6 +113,8 @@ pub struct Extra {
     pub alpn: Option<Arc<[Box<str>]>>,
     /// The service's own metadata, and what a tunnel server told about a stream; names without case.
     pub metadata: Option<Arc<Pairs>>,
+    /// The port asked for; 0 where none was learnt.
+    pub port: u16,
 }
 
 /// Names and values.
@@ -125,7 +128,7 @@ impl Extra {
             None => Arc::clone(service),
             Some(_) => more.chain(service.iter().cloned()).collect(),
         };
-        Self { metadata: Some(metadata), alpn: None }
+        Self { metadata: Some(metadata), ..Self::default() }
     }
 
     /// What is known under that name, compared without case.
@@ -233,7 +236,16 @@ impl<T> Answer<T> {
 pub trait Ingress: fmt::Debug + Send + Sync {
     /// Decides one request.
     fn resolve(&self, request: &Request<'_>) -> Answer<Endpoint>;
+
+    /// Tells, once it is awaited, that a tunnel of that service answers to a name from now on. Only a source that keeps such names
+    /// has a use for it.
+    fn announce(&self, _name: &Host, _tunnel: Uuid, _service: &str) -> Option<Announcement> {
+        None
+    }
 }
+
+/// Ends when it has been told, or cannot be.
+pub type Announcement = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A node that a forwarder may choose.
 #[derive(Debug)]

@@ -5,11 +5,12 @@
 //! owner, 3.
 
 use crate::addr::Host;
-use crate::auth::{Auther, Authers, Credential, Login};
+use crate::auth::{Auther, Authers, Claim, Credential, Login, Source};
 use crate::route::hosts::HostPattern;
 use crate::wire::relay::{Feature, Request, Status};
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -33,6 +34,8 @@ pub struct Owned {
 /// Who is let in.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
+    /// Whose it is, for those who are asked about users.
+    service: String,
     authers: Authers,
     owners: Option<HashMap<Uuid, Owner>>,
 }
@@ -65,13 +68,19 @@ impl Denied {
 
 impl Gate {
     /// `owned`: the list, if there is one.
-    pub(crate) fn new(authers: Authers, owned: Option<&[Owned]>) -> Self {
+    pub(crate) fn new(service: &str, authers: Authers, owned: Option<&[Owned]>) -> Self {
         let owner = |settings: &Owned| {
             let credentials = settings.credentials.clone();
-            let authers = (!credentials.is_empty()).then(|| Arc::new(Auther::inline(credentials)));
+            let authers =
+                (!credentials.is_empty()).then(|| Source::Listed(Arc::new(Auther::inline(credentials))));
             (settings.id, Owner { settings: settings.clone(), credentials: authers.into_iter().collect() })
         };
-        Self { authers, owners: owned.map(|owned| owned.iter().map(owner).collect()) }
+        let service = service.to_owned();
+        Self { service, authers, owners: owned.map(|owned| owned.iter().map(owner).collect()) }
+    }
+
+    fn claim<'a>(&'a self, username: &'a [u8], password: &'a [u8], client: SocketAddr) -> Claim<'a> {
+        Claim { username, password, service: &self.service, client }
     }
 
     /// What is known of the owner of a tunnel, if there is a list; without an entry there the tunnel is nobody's.
@@ -85,13 +94,16 @@ impl Gate {
         &self,
         request: &Request,
         tunnel: Uuid,
+        client: SocketAddr,
         limit: Duration,
     ) -> Result<(Option<Login>, Option<&Owner>), Denied> {
         let auth = auth(request);
         let owner = self.owner(tunnel).map_err(|reason| Denied::new(Status::Forbidden, reason, auth))?;
         let login = match owner {
-            Some(owner) if owner.is_named() => in_time(self.owners_login(owner, auth), auth, limit).await?,
-            _ => in_time(self.login(auth), auth, limit).await?,
+            Some(owner) if owner.is_named() => {
+                in_time(self.owners_login(owner, auth, client), auth, limit).await?
+            }
+            _ => in_time(self.login(auth, client), auth, limit).await?,
         };
         Ok((login, owner))
     }
@@ -101,29 +113,34 @@ impl Gate {
         &self,
         request: &Request,
         tunnel: Uuid,
+        client: SocketAddr,
         limit: Duration,
     ) -> Result<Option<Login>, Denied> {
         let auth = auth(request);
         let check = async {
             if let (Ok(Some(owner)), Some((user, password))) = (self.owner(tunnel), auth)
-                && let Some(login) = owner.credentials.check(user, password).await
+                && let Some(login) = owner.credentials.check(self.claim(user, password, client)).await
             {
                 return Ok(Some(login));
             }
-            self.login(auth).await
+            self.login(auth, client).await
         };
         in_time(check, auth, limit).await
     }
 
     /// A user of the handler's, where it asks for one.
-    pub(crate) async fn login(&self, auth: Option<(&[u8], &[u8])>) -> Result<Option<Login>, Denied> {
+    pub(crate) async fn login(
+        &self,
+        auth: Option<(&[u8], &[u8])>,
+        client: SocketAddr,
+    ) -> Result<Option<Login>, Denied> {
         if self.authers.is_empty() {
             return Ok(None);
         }
         let Some((user, password)) = auth else {
             return Err(Denied::new(Status::Unauthorized, NO_PASSWORD, None));
         };
-        let login = self.authers.check(user, password).await;
+        let login = self.authers.check(self.claim(user, password, client)).await;
         login.map(Some).ok_or_else(|| Denied::new(Status::Unauthorized, WRONG_PASSWORD, auth))
     }
 
@@ -131,14 +148,16 @@ impl Gate {
         &self,
         owner: &Owner,
         auth: Option<(&[u8], &[u8])>,
+        client: SocketAddr,
     ) -> Result<Option<Login>, Denied> {
         let Some((user, password)) = auth else {
             return Err(Denied::new(Status::Unauthorized, NO_PASSWORD, None));
         };
-        if let Some(login) = owner.credentials.check(user, password).await {
+        let claim = self.claim(user, password, client);
+        if let Some(login) = owner.credentials.check(claim).await {
             return Ok(Some(login));
         }
-        match self.authers.check(user, password).await {
+        match self.authers.check(claim).await {
             Some(login) if owner.settings.users.iter().any(|user| **user == *login.user) => Ok(Some(login)),
             Some(_) => Err(Denied::new(Status::Forbidden, "the tunnel belongs to another user", auth)),
             None => Err(Denied::new(Status::Unauthorized, WRONG_PASSWORD, auth)),

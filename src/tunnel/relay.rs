@@ -71,7 +71,7 @@ impl Server {
         permit.established();
         conn.prefix = buf.freeze();
         let auth = auth(&request);
-        let login = match in_time(self.gate.login(auth), auth, limit).await {
+        let login = match in_time(self.gate.login(auth, conn.client), auth, limit).await {
             Ok(login) => login,
             Err(denied) => {
                 record.failed("unauthorized", &denied).connection();

@@ -106,7 +106,7 @@ impl Server {
             return Ok(());
         };
         let limit = self.settings.handshake_timeout;
-        let (login, owner) = match self.gate.connector(request, tunnel.id, limit).await {
+        let (login, owner) = match self.gate.connector(request, tunnel.id, conn.client, limit).await {
             Ok(admitted) => admitted,
             Err(denied) => {
                 warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, error = %denied, "connector refused");
@@ -143,7 +143,13 @@ impl Server {
             while_allowed(login.as_ref(), async { drop(session.closed().await) }).await;
             session.close();
         };
-        tokio::join!(driver, refuse, session.drain(&self.shutdown), revoke);
+        let announce = async {
+            tokio::select! {
+                () = self.announce(tunnel.id, &endpoint.host) => {}
+                _ = session.closed() => {}
+            }
+        };
+        tokio::join!(driver, refuse, session.drain(&self.shutdown), revoke, announce);
         drop(registration);
         if login.is_some_and(|login| login.revoked.is_cancelled()) {
             info!(service = self.service, tunnel = %tunnel.id, connector = %id, "its user may no longer serve this tunnel");
@@ -180,6 +186,18 @@ impl Server {
         match self.lookup(&wanted.host, conn, request).await {
             Some(endpoint) if endpoint.tunnel != tunnel || endpoint.private => own(),
             _ => wanted,
+        }
+    }
+
+    /// Section 2.1: an ingress that keeps names is told the one made from the ID, and the one that was asked for and granted.
+    async fn announce(&self, tunnel: TunnelId, granted: &Host) {
+        let Some(ingress) = &self.ingress else { return };
+        let own = Host::parse(&relay::endpoint_name(&tunnel)).ok();
+        let granted = Some(granted.clone()).filter(|granted| Some(granted) != own.as_ref());
+        for name in own.into_iter().chain(granted) {
+            if let Some(told) = ingress.announce(&name, tunnel, &self.service) {
+                told.await;
+            }
         }
     }
 
@@ -220,7 +238,7 @@ impl Server {
         };
         let record = record.host(&destination.host);
         let record = record.route(Route { tunnel: asked.to_string(), ..Route::default() });
-        let login = match self.gate.visitor(request, asked, limit).await {
+        let login = match self.gate.visitor(request, asked, conn.client, limit).await {
             Ok(login) => login,
             Err(denied) => {
                 record.failed("unauthorized", &denied).connection();

@@ -6,8 +6,10 @@ pub mod grpc;
 pub mod http;
 pub mod proxy;
 pub mod relay;
+pub mod resp;
 pub mod smux;
 pub mod tls;
+pub mod unary;
 
 /// Bytes that no peer that keeps to the protocol sends; the text says which rule they break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -47,7 +47,7 @@ chains:
 }
 
 /// A request of one command; the connection and the status.
-fn ask(port: u16, command: u8, auth: Option<(&str, &str)>) -> (TcpStream, u8) {
+pub(crate) fn ask(port: u16, command: u8, auth: Option<(&str, &str)>) -> (TcpStream, u8) {
     let mut stream = connect(port);
     let mut features = vec![loopback(1), name("known.host", 80), tunnel()];
     features.extend(auth.map(|(user, password)| {

@@ -73,7 +73,7 @@ async fn a_new_file_counts_at_once_and_a_bad_one_never() {
 
     replace(&file, &format!("old.host {TUNNEL}\nnew.host 7\n"));
     becomes(visit, "old.host", 200);
-    program.wait_for(&["rule of the file has no effect", "7"]);
+    program.wait_for(&["a listed rule has no effect", "7"]);
     assert_eq!((status(visit, "new.host"), status(visit, "inline.host")), (502, 200));
 }
 

@@ -23,6 +23,8 @@ const PROBES: &[&str] = &[
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",
     "services: [{addr: ':1', handler: {type: tcp, chain: c}, forwarder: {nodes: [{addr: 'a:1'}]}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: http, metadata: {@}}}]}]}]",
+    "ingresses: [{@, name: i, file: {@}, redis: {@}, http: {@}, plugin: {@, type: grpc, tls: {@, options: {@}}}}]\n\
+     authers: [{@, name: a, redis: {@}, http: {@}}, {name: b, plugin: {@, tls: {@, options: {@}}}}]",
     "ingresses: [{@, name: i, file: {@}}]\nauthers: [{@, name: a, auths: [{@}], file: {@}}]\nadmissions: [{@, name: a, file: {@}}]\n\
      services: [{addr: ':1', handler: {type: tunnel, auth: {@}, metadata: {tunnels: [{@, credentials: [{@, password: x}]}]}}}]",
     "tls: {@, options: {@}}\nservices: [{addr: ':1', listener: {type: mwss, tls: {@, options: {@}}, metadata: {@}}, handler: {type: relay}},\

@@ -31,7 +31,8 @@ fn rows() -> Vec<Row> {
     let fields: String = (0..250).map(|n| format!("X-Field-{n}: {n}\r\n")).collect();
     let cookies = format!("Cookie: variant={}\r\nCookie: user=x\r\n", "v".repeat(60_000));
     let pairs: Arc<[_]> = (0..200).map(|n| (format!("key-{n}").into(), "value".into())).collect();
-    let told = Extra { alpn: Some([Box::from("h2"), "\u{fffd}".into()].into()), metadata: Some(pairs) };
+    let told =
+        Extra { alpn: Some([Box::from("h2"), "\u{fffd}".into()].into()), metadata: Some(pairs), port: 0 };
     vec![
         row("no hostname", "", Protocol::Unknown, "203.0.113.5:1"),
         row("ssh", "", Protocol::Ssh, "203.0.113.5:65535"),

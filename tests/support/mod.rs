@@ -5,7 +5,9 @@ pub(crate) mod backend;
 pub(crate) mod chains;
 pub(crate) mod command_line;
 pub(crate) mod matrix;
+pub(crate) mod redis;
 pub(crate) mod relay;
+pub(crate) mod source;
 pub(crate) mod vectors;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -121,7 +121,7 @@ impl Asked {
         let alpn: Arc<[_]> = self.alpn.iter().map(|protocol| protocol.as_str().into()).collect();
         let metadata: Arc<[_]> =
             self.metadata.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect();
-        Extra { alpn: Some(alpn), metadata: Some(metadata) }
+        Extra { alpn: Some(alpn), metadata: Some(metadata), port: 0 }
     }
 }
 

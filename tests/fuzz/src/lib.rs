@@ -7,15 +7,16 @@ mod mux;
 use bytes::{Bytes, BytesMut};
 use pointsman::config::{self, Source};
 use pointsman::wire::relay::{Request, Response};
+use pointsman::wire::resp::Reader;
 use pointsman::wire::smux::{Decoder, Version};
 use pointsman::wire::tls::ClientHelloReader;
-use pointsman::wire::{grpc, proxy};
+use pointsman::wire::{grpc, proxy, unary};
 
 /// What is done with one input.
 pub type Target = fn(&[u8]);
 
 /// Every parser that reads what strangers send, and the mux session, by the name of its target.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("relay", relay),
     ("smux", smux),
     ("mux", mux::mux),
@@ -24,6 +25,8 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("client_hello", client_hello),
     ("grpc", grpc),
     ("proxy", proxy),
+    ("resp", resp),
+    ("unary", unary),
     ("config", config),
 ];
 
@@ -80,6 +83,36 @@ fn proxy(data: &[u8]) {
     let half = proxy::decode(&data[..data.len() / 2]);
     if half != Ok(None) {
         assert_eq!(proxy::decode(data), half);
+    }
+}
+
+/// Replies are the same in one piece and byte by byte, up to the first mistake.
+fn resp(data: &[u8]) {
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut reader, mut buf, mut replies) = (Reader::new(4096), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            buf.extend_from_slice(piece);
+            loop {
+                match reader.reply(&mut buf) {
+                    Ok(Some(reply)) => replies.push(reply),
+                    Ok(None) => break,
+                    Err(_) => return (replies, true),
+                }
+            }
+        }
+        (replies, false)
+    };
+    assert_eq!(read(&mut std::iter::once(data)), read(&mut data.chunks(1)));
+}
+
+/// A field that is a flag is no text, unless it is not there.
+fn unary(data: &[u8]) {
+    if let Ok(fields) = unary::Fields::decode(Bytes::copy_from_slice(data)) {
+        for number in 0..4 {
+            if fields.flag(number) == Ok(true) {
+                assert!(fields.text(number).is_err());
+            }
+        }
     }
 }
 

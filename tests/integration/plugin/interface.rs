@@ -30,7 +30,7 @@ impl HttpParts for Http {
 async fn tell(chain: &Chain, http: &dyn HttpParts, host: &str) -> String {
     let alpn: Arc<[Box<str>]> = Arc::from(["h2".into(), "http/1.1".into()]);
     let metadata: Arc<[(Box<str>, Box<str>)]> = Arc::from([("Region".into(), "north".into())]);
-    let extra = Extra { alpn: Some(alpn), metadata: Some(metadata) };
+    let extra = Extra { alpn: Some(alpn), metadata: Some(metadata), port: 0 };
     let request = Request { protocol: Protocol::Http1, http: Some(http), extra, ..request(host) };
     in_short(chain.resolve(&request).wait().await)
 }
