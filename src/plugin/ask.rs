@@ -1,16 +1,17 @@
 //! Questions in the words of `route` to calls of a guest, and its answers back: every answer is checked here.
 
+use super::admit::Openings;
 use super::bind::{Asked, forwarder, ingress, one_line, types};
 use super::cache::Decisions;
 use super::pool::{CallError, Exports, Pool, Trial};
 use crate::addr::HostPort;
 use crate::route::ingress::parse_endpoint;
-use crate::route::{Endpoint, Node, OwnedRequest, Protocol, Refusal, Request, Verdict};
+use crate::route::{Endpoint, Hostnames, Node, OwnedRequest, Protocol, Refusal, Request, Verdict};
 use std::pin::Pin;
 use std::sync::Arc;
 
 /// Bytes of a refusal's reason that are kept.
-const MAX_REASON: usize = 256;
+pub(super) const MAX_REASON: usize = 256;
 
 /// The status of a refusal that names none that is one.
 const FORBIDDEN: u16 = 403;
@@ -53,13 +54,15 @@ pub(super) struct Generation {
     rule: Arc<str>,
     tunnels: Decisions<Tunnel>,
     targets: Decisions<Verdict<Target>>,
+    pub(super) openings: Openings,
 }
 
 impl Generation {
     pub(super) fn new(pool: Pool, cached_decisions: usize) -> Arc<Self> {
         let (tunnels, targets) = (Decisions::new(cached_decisions), Decisions::new(cached_decisions));
+        let openings = Openings::new(cached_decisions);
         let rule = format!("plugin {}", pool.shared.name).into();
-        Arc::new(Self { pool: Arc::new(pool), rule, tunnels, targets })
+        Arc::new(Self { pool: Arc::new(pool), rule, tunnels, targets, openings })
     }
 
     /// Asks which tunnel.
@@ -69,19 +72,20 @@ impl Generation {
             return Called::Now(Ok(kept));
         }
         let asked = self.asked(request, &[]);
-        let aside = match self.pool.ready(request) {
+        let aside = match self.pool.ready(request.hostname.as_str()) {
             Ok(instance) => {
                 let call = |exports: &Exports, store: &mut _| resolve(exports, store, request);
-                let answer = self.pool.call(instance, request, asked, call);
+                let answer = self.pool.call(instance, request.hostname.as_str(), asked, call);
                 return Called::Now(answer.and_then(|answer| self.tunnel(request, answer)));
             }
             Err(aside) => aside,
         };
+        let place = self.pool.place(request.hostname.as_str());
         let (generation, request) = (Arc::clone(self), request.to_owned());
         Called::Later(Box::pin(async move {
             let question = request.clone();
             let call = move |exports: &Exports, store: &mut _| resolve(exports, store, &question.request());
-            let answer = Arc::clone(&generation.pool).call_aside(aside, &request, asked, call).await?;
+            let answer = Arc::clone(&generation.pool).call_aside(aside, place, asked, call).await?;
             generation.tunnel(&request.request(), answer)
         }))
     }
@@ -118,14 +122,15 @@ impl Generation {
             return Called::Now(Ok(kept));
         }
         let asked = self.asked(request, nodes);
-        let aside = match self.pool.ready(request) {
+        let aside = match self.pool.ready(request.hostname.as_str()) {
             Ok(instance) => {
                 let call = |exports: &Exports, store: &mut _| select(exports, store, request, nodes);
-                let answer = self.pool.call(instance, request, asked, call);
+                let answer = self.pool.call(instance, request.hostname.as_str(), asked, call);
                 return Called::Now(answer.and_then(|answer| self.target(request, nodes, answer)));
             }
             Err(aside) => aside,
         };
+        let place = self.pool.place(request.hostname.as_str());
         let (generation, request) = (Arc::clone(self), request.to_owned());
         let nodes: Arc<[Arc<Node>]> = nodes.into();
         Called::Later(Box::pin(async move {
@@ -133,7 +138,7 @@ impl Generation {
             let call = move |exports: &Exports, store: &mut _| {
                 select(exports, store, &question.request(), &candidates)
             };
-            let answer = Arc::clone(&generation.pool).call_aside(aside, &request, asked, call).await?;
+            let answer = Arc::clone(&generation.pool).call_aside(aside, place, asked, call).await?;
             generation.target(&request.request(), &nodes, answer)
         }))
     }
@@ -207,6 +212,7 @@ pub(super) struct Tried {
 pub(super) enum Answered {
     Tunnel(Tunnel),
     Target(Verdict<Target>),
+    Admission(Verdict<Hostnames>),
 }
 
 /// Whether a kept answer can be given to a request with these candidates.
@@ -217,8 +223,8 @@ fn still_there(kept: &Verdict<Target>, nodes: &[Arc<Node>]) -> bool {
     }
 }
 
-type Store = wasmtime::Store<super::bind::State>;
-type Returned<T> = wasmtime::Result<Result<T, String>>;
+pub(super) type Store = wasmtime::Store<super::bind::State>;
+pub(super) type Returned<T> = wasmtime::Result<Result<T, String>>;
 
 fn resolve(exports: &Exports, store: &mut Store, request: &Request<'_>) -> Returned<ingress::Answer> {
     let Some(guest) = &exports.ingress else { return Ok(Err("it decides no ingress".to_owned())) };

@@ -30,7 +30,7 @@ mod generated {
     });
 }
 
-pub(super) use generated::exports::pointsman::routing::{forwarder, ingress, lifecycle};
+pub(super) use generated::exports::pointsman::routing::{admission, forwarder, ingress, lifecycle};
 pub(super) use generated::pointsman::routing::types;
 
 use generated::pointsman::routing::{host, request_info, store as wit_store};

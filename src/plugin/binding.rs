@@ -1,6 +1,11 @@
-//! Plugins where decisions are asked for: an ingress that asks plugins before its own rules, a forwarder that asks one.
+//! Plugins where decisions are asked for: an ingress that asks plugins before its own rules, a forwarder that asks one, a tunnel
+//! server that asks them who may come in.
 //!
 //! What becomes of a plugin's failure, of a private rule and of an address that is no candidate is settled here.
+
+mod door;
+
+pub use door::Door;
 
 use super::ask::{Called, Generation, Target, Tunnel};
 use super::pool::CallError;

@@ -26,10 +26,24 @@ pub(super) struct Decisions<V> {
     kinds: AtomicU8,
 }
 
+/// An answer and until when it holds.
 #[derive(Debug, Clone)]
-struct Kept<V> {
+pub(super) struct Kept<V> {
     answer: V,
     until: Instant,
+}
+
+impl<V> Kept<V> {
+    /// For so many milliseconds from now on, or as long as any answer is kept.
+    pub(super) fn new(answer: V, ttl_ms: u32) -> Self {
+        let until = Instant::now() + Duration::from_millis(ttl_ms.into()).min(MAX_TTL);
+        Self { answer, until }
+    }
+
+    /// The answer, while it holds.
+    pub(super) fn fresh(self) -> Option<V> {
+        (Instant::now() < self.until).then_some(self.answer)
+    }
 }
 
 /// What an answer depended on.
@@ -132,8 +146,7 @@ impl<V: Clone> Decisions<V> {
             client: key.client,
             path: key.path.map(Into::into),
         };
-        let until = Instant::now() + Duration::from_millis(ttl_ms.into()).min(MAX_TTL);
-        self.answers.insert(key, Kept { answer, until });
+        self.answers.insert(key, Kept::new(answer, ttl_ms));
     }
 }
 

@@ -4,8 +4,9 @@ mod question;
 
 use super::ask::{Answered, Generation, Target, Tried};
 use super::bind::types::{Dependency, Reuse};
-use super::{InstallError, bind};
+use super::{InstallError, Roles, bind};
 use crate::route::Verdict;
+use crate::route::hosts::HostPattern;
 pub(crate) use question::Question;
 pub use question::{Asked, Candidate};
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub struct Cases {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The request.
+    /// The request; with a `tunnel` in it, `admission.admit` is asked.
     pub request: Asked,
     /// Candidates: with any, `forwarder.select` is asked, without `ingress.resolve`.
     #[serde(default)]
@@ -58,6 +59,10 @@ pub enum Answer {
     Address(String),
     /// Sent away with this status.
     Refuse(u16),
+    /// A client may open its tunnel, and ask for these names; none: as the configuration says.
+    Allow(Vec<String>),
+    /// It may not.
+    Deny,
 }
 
 /// What came of one case.
@@ -67,7 +72,7 @@ pub struct Outcome {
     pub answer: Answer,
     /// Why there is none.
     pub failure: Option<String>,
-    /// What the plugin tells a visitor that it sends away.
+    /// What the plugin tells a visitor that it sends away, or the log about a client that it denies.
     pub reason: Option<String>,
     /// What was expected, where that is something else.
     pub expected: Option<String>,
@@ -88,6 +93,9 @@ pub struct Again {
     pub ttl_ms: u32,
     /// For requests that agree in these, beside service, protocol and hostname.
     pub depends_on: Vec<&'static str>,
+    /// Some of what always counts, for whoever reads.
+    #[serde(skip)]
+    pub always: &'static [&'static str],
 }
 
 impl Cases {
@@ -116,8 +124,8 @@ impl Cases {
             let wrong = |error| InstallError::Table(format!("the case in line {line}: {error}"));
             let outcome = case.run(generation).map_err(wrong)?;
             if let Some(expected) = &outcome.expected {
-                let (host, got) = (case.hostname(), outcome.got());
-                failed.push(format!("line {line} ({host}): expected {expected}, got {got}"));
+                let (about, got) = (case.about(), outcome.got());
+                failed.push(format!("line {line} ({about}): expected {expected}, got {got}"));
             }
         }
         match failed.first().cloned() {
@@ -154,33 +162,38 @@ impl Case {
         serde_json::from_value(case.into()).map_err(|e| e.to_string())
     }
 
-    /// The hostname that is asked for.
-    pub fn hostname(&self) -> &str {
-        &self.request.hostname
+    /// What is asked about: the hostname, or user, tunnel and hostname of a client that opens one.
+    pub fn about(&self) -> String {
+        self.request.about()
     }
 
     /// Asks; the error is one of the table.
     pub(super) fn run(&self, generation: &Generation) -> Result<Outcome, String> {
         let question = self.prepare(generation)?;
-        Ok(self.outcome(generation.try_out(&question.request(), &question.nodes, question.now)))
+        Ok(self.outcome(question.try_out(generation)))
     }
 
     /// The question, and the store as it is to be before it is asked.
     pub(super) fn prepare(&self, generation: &Generation) -> Result<Question, String> {
         let question = self.request.question(&self.nodes)?;
-        let (roles, pool) = (generation.pool.compiled.roles, &generation.pool);
-        if question.nodes.is_empty() && !roles.ingress {
-            return Err("no nodes: this plugin is asked only where there are candidates".to_owned());
-        }
-        if !question.nodes.is_empty() && !roles.forwarder {
-            return Err("nodes: this plugin decides for an ingress, where there are no candidates".to_owned());
-        }
+        let pool = &generation.pool;
+        fits(&question, pool.compiled.roles)?;
         for (key, value) in &self.store {
             let now = question.now.unwrap_or_else(bind::clock);
             let set = pool.shared.store.set(key, value.as_bytes(), None, now);
             set.map_err(|e| format!("store: {key:?}: {e:?}"))?;
         }
         Ok(question)
+    }
+
+    fn again(&self, reuse: &Reuse) -> Again {
+        let parts = [(Dependency::CLIENT, "client"), (Dependency::PATH, "path")];
+        let depends_on = parts.into_iter().filter(|(part, _)| reuse.depends_on.contains(*part));
+        Again {
+            ttl_ms: reuse.ttl_ms,
+            depends_on: depends_on.map(|(_, name)| name).collect(),
+            always: if self.request.is_opening() { &["tunnel", "user", "hostname"] } else { &["hostname"] },
+        }
     }
 
     fn outcome(&self, tried: Tried) -> Outcome {
@@ -196,7 +209,7 @@ impl Case {
             reason: answer.as_ref().ok().and_then(reason),
             failure: answer.err().map(|error| error.to_string()),
             answer: given,
-            reuse: reuse.as_ref().map(again),
+            reuse: reuse.as_ref().map(|reuse| self.again(reuse)),
             elapsed: trial.elapsed,
             log: trial.log,
             memory: trial.memory,
@@ -212,6 +225,25 @@ impl Outcome {
             None => self.answer.to_string(),
         }
     }
+}
+
+/// Whether the plugin is ever asked such a question.
+fn fits(question: &Question, roles: Roles) -> Result<(), String> {
+    let error = match (&question.opening, question.nodes.is_empty()) {
+        (Some(_), _) if !roles.admission => "tunnel: this plugin does not decide who may open one",
+        (None, true) if !roles.ingress && roles.forwarder => {
+            "no nodes: this plugin is asked only where there are candidates"
+        }
+        (None, true) if !roles.ingress => "no tunnel: this plugin is asked only about clients that open one",
+        (None, false) if !roles.forwarder && roles.ingress => {
+            "nodes: this plugin decides for an ingress, where there are no candidates"
+        }
+        (None, false) if !roles.forwarder => {
+            "nodes: this plugin is asked only about clients that open a tunnel"
+        }
+        _ => return Ok(()),
+    };
+    Err(error.to_owned())
 }
 
 /// The answer, in the words of a table.
@@ -230,27 +262,33 @@ fn given(answer: &Answered) -> Answer {
         Answered::Target(Verdict::Use(Target::Node(node))) => Answer::Node(node.name.to_string()),
         Answered::Target(Verdict::Use(Target::Address(address))) => Answer::Address(address.to_string()),
         Answered::Target(Verdict::Refuse(refusal)) => Answer::Refuse(refusal.status),
+        Answered::Admission(Verdict::Pass) => Answer::Pass,
+        Answered::Admission(Verdict::Use(names)) => {
+            Answer::Allow(names.iter().map(ToString::to_string).collect())
+        }
+        Answered::Admission(Verdict::Refuse(_)) => Answer::Deny,
     }
 }
 
 fn reason(answer: &Answered) -> Option<String> {
     match answer {
         Answered::Tunnel(super::ask::Tunnel { verdict: Verdict::Refuse(refusal), .. })
-        | Answered::Target(Verdict::Refuse(refusal)) => Some(refusal.reason.clone()),
+        | Answered::Target(Verdict::Refuse(refusal))
+        | Answered::Admission(Verdict::Refuse(refusal)) => Some(refusal.reason.clone()),
         _ => None,
     }
-}
-
-fn again(reuse: &Reuse) -> Again {
-    let parts = [(Dependency::CLIENT, "client"), (Dependency::PATH, "path")];
-    let depends_on = parts.into_iter().filter(|(part, _)| reuse.depends_on.contains(*part));
-    Again { ttl_ms: reuse.ttl_ms, depends_on: depends_on.map(|(_, name)| name).collect() }
 }
 
 fn same(expected: &Answer, given: &Answer) -> bool {
     match (expected, given) {
         (Answer::Tunnel(a), Answer::Tunnel(b)) | (Answer::Expose(a), Answer::Expose(b)) => {
             a.eq_ignore_ascii_case(b)
+        }
+        (Answer::Allow(expected), Answer::Allow(given)) => {
+            let patterns = |names: &[String]| {
+                names.iter().map(|name| HostPattern::from_filter(name).ok().flatten()).collect::<Vec<_>>()
+            };
+            patterns(expected) == patterns(given)
         }
         _ => expected == given,
     }
@@ -266,6 +304,15 @@ impl fmt::Display for Answer {
             Self::Node(name) => write!(f, "{{ node: {name} }}"),
             Self::Address(address) => write!(f, "{{ address: '{address}' }}"),
             Self::Refuse(status) => write!(f, "{{ refuse: {status} }}"),
+            // Quoted where YAML would take the star for something else.
+            Self::Allow(names) => {
+                let quoted = |name: &String| match name.starts_with('*') {
+                    true => format!("'{name}'"),
+                    false => name.clone(),
+                };
+                write!(f, "{{ allow: [{}] }}", names.iter().map(quoted).collect::<Vec<_>>().join(", "))
+            }
+            Self::Deny => f.write_str("deny"),
         }
     }
 }

@@ -11,7 +11,7 @@ mod stamp;
 mod watch;
 
 use super::binding::{Binding, OnError};
-use super::{Plugin, Runtime, Status, Version};
+use super::{Plugin, Roles, Runtime, Status, Version};
 use arc_swap::ArcSwap;
 use job::Outcome;
 use scan::Scan;
@@ -79,6 +79,8 @@ pub struct Folder {
     plugins: Mutex<Named>,
     /// Those in the folder that decide ingress, in the order of the file names.
     ingress: ArcSwap<Arc<[Binding]>>,
+    /// And those that decide admission.
+    admission: ArcSwap<Arc<[Binding]>>,
     /// Wakes the thread that looks, so that it ends with the folder and not with its next look.
     wake: OnceLock<SyncSender<Event>>,
 }
@@ -111,8 +113,16 @@ impl Folder {
         if let Ok(dir) = std::path::absolute(&settings.dir) {
             settings.dir = dir;
         }
-        let (runtime, ingress) = (runtime.clone(), ArcSwap::from_pointee(Arc::from([])));
-        Arc::new(Self { runtime, settings, plugins: Mutex::default(), ingress, wake: OnceLock::new() })
+        let none = || ArcSwap::from_pointee(Arc::from([]));
+        let (runtime, plugins) = (runtime.clone(), Mutex::default());
+        Arc::new(Self {
+            runtime,
+            settings,
+            plugins,
+            ingress: none(),
+            admission: none(),
+            wake: OnceLock::new(),
+        })
     }
 
     /// Whether `NAME.wasm` is taken for a plugin, going by its name.
@@ -144,6 +154,11 @@ impl Folder {
         Arc::clone(&self.ingress.load())
     }
 
+    /// The plugins that a tunnel server without a binding asks who may open a tunnel, in the same order.
+    pub fn admission(&self) -> Arc<[Binding]> {
+        Arc::clone(&self.admission.load())
+    }
+
     /// The plugin of that name, with a configuration in place of `NAME.yaml` if one is given. It has no file before the
     /// folder is watched, and perhaps none then.
     pub fn plugin(&self, name: &str, config: Option<&str>) -> Arc<Plugin> {
@@ -172,16 +187,20 @@ impl Folder {
         self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After a change: which plugins an ingress asks.
-    fn list_ingress(&self) {
+    /// After a change: which plugins an ingress and a tunnel server ask.
+    fn list_deciding(&self) {
         let plugins = self.plugins();
         let own = plugins.iter().filter(|((_, config), _)| config.is_none());
-        let mut deciding: Vec<_> = own.map(|(_, plugin)| plugin).filter(|p| p.roles().ingress).collect();
+        let mut own: Vec<_> = own.map(|(_, plugin)| plugin).collect();
         // With its ending a name may have another place: `a-b.wasm` lies before `a.wasm`.
-        deciding.sort_by_cached_key(|plugin| format!("{}.wasm", plugin.name()));
-        let bindings: Arc<[_]> =
-            deciding.into_iter().map(|plugin| Binding::new(Arc::clone(plugin), OnError::Next)).collect();
-        self.ingress.store(Arc::new(bindings));
+        own.sort_by_cached_key(|plugin| format!("{}.wasm", plugin.name()));
+        let list = |decides: fn(Roles) -> bool, on_error| -> Arc<[_]> {
+            let deciding = own.iter().filter(|plugin| decides(plugin.roles()));
+            deciding.map(|plugin| Binding::new(Arc::clone(plugin), on_error)).collect()
+        };
+        self.ingress.store(Arc::new(list(|roles| roles.ingress, OnError::Next)));
+        // A door that does not work stays shut.
+        self.admission.store(Arc::new(list(|roles| roles.admission, OnError::Refuse)));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Whatever is wrong with a file is found here, in words for its author, and before anything runs. Instances are `pool`'s.
 
-use super::bind::{self, State, forwarder, ingress, lifecycle};
+use super::bind::{self, State, admission, forwarder, ingress, lifecycle};
 use super::compile::CompiledCache;
 use super::engine::Host;
 use super::pool::Exports;
@@ -44,9 +44,8 @@ pub enum LoadError {
     Invalid(String),
     /// It exports nothing that is asked for.
     #[error(
-        "it exports neither {PACKAGE}ingress@{} nor {PACKAGE}forwarder@{}{found}",
-        bind::VERSION,
-        bind::VERSION
+        "it exports none of {PACKAGE}ingress@{v}, {PACKAGE}forwarder@{v} and {PACKAGE}admission@{v}{found}",
+        v = bind::VERSION
     )]
     NoRole {
         /// What it exports instead.
@@ -111,10 +110,20 @@ pub struct Roles {
     pub ingress: bool,
     /// It exports `forwarder`.
     pub forwarder: bool,
+    /// It exports `admission`.
+    pub admission: bool,
     /// It exports `lifecycle`, so it takes a configuration.
     pub lifecycle: bool,
     /// It imports `request-info`, so it may look at the request.
     pub request_info: bool,
+}
+
+impl Roles {
+    /// The names of the interfaces by which it decides.
+    pub fn kinds(self) -> Vec<&'static str> {
+        let all = [(self.ingress, "ingress"), (self.forwarder, "forwarder"), (self.admission, "admission")];
+        all.into_iter().filter_map(|(is, kind)| is.then_some(kind)).collect()
+    }
 }
 
 /// A plugin's code, linked.
@@ -125,6 +134,7 @@ pub(super) struct Compiled {
     pre: InstancePre<State>,
     ingress: Option<ingress::GuestIndices>,
     forwarder: Option<forwarder::GuestIndices>,
+    admission: Option<admission::GuestIndices>,
     lifecycle: Option<lifecycle::GuestIndices>,
 }
 
@@ -177,6 +187,7 @@ impl Compiled {
             roles,
             ingress: indices(roles.ingress, || ingress::GuestIndices::new(&pre))?,
             forwarder: indices(roles.forwarder, || forwarder::GuestIndices::new(&pre))?,
+            admission: indices(roles.admission, || admission::GuestIndices::new(&pre))?,
             lifecycle: indices(roles.lifecycle, || lifecycle::GuestIndices::new(&pre))?,
             pre,
         })
@@ -187,6 +198,7 @@ impl Compiled {
         Ok(Exports {
             ingress: self.ingress.as_ref().map(|i| i.load(&mut store, &instance)).transpose()?,
             forwarder: self.forwarder.as_ref().map(|i| i.load(&mut store, &instance)).transpose()?,
+            admission: self.admission.as_ref().map(|i| i.load(&mut store, &instance)).transpose()?,
             lifecycle: self.lifecycle.as_ref().map(|i| i.load(&mut store, &instance)).transpose()?,
         })
     }
@@ -227,6 +239,7 @@ fn roles(engine: &Engine, component: &Component) -> Result<Roles, LoadError> {
         match own(name).filter(|(_, version)| compatible(version)) {
             Some(("ingress", _)) => roles.ingress = true,
             Some(("forwarder", _)) => roles.forwarder = true,
+            Some(("admission", _)) => roles.admission = true,
             Some(("lifecycle", _)) => roles.lifecycle = true,
             _ if matches!(item.ty, ComponentItem::ComponentInstance(_) | ComponentItem::ComponentFunc(_)) => {
                 others.push(format!("{name:?}"));
@@ -234,7 +247,7 @@ fn roles(engine: &Engine, component: &Component) -> Result<Roles, LoadError> {
             _ => {}
         }
     }
-    if !roles.ingress && !roles.forwarder {
+    if roles.kinds().is_empty() {
         return Err(no_role(&others));
     }
     check_exports(&names)?;

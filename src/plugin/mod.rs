@@ -1,9 +1,10 @@
 //! Routing decided by WebAssembly plugins: a named plugin, whose version in use can change under those who hold it.
 //!
-//! `load` makes a file callable, `pool` keeps instances of it warm, `ask` asks and checks the answers, `binding` gives
+//! `load` makes a file callable, `pool` keeps instances of it warm, `ask` and `admit` ask and check the answers, `binding` gives
 //! the answers to the routes of `route`, `folder` watches for files. What guests can call is in `bind` and `wasi`.
 
 mod adapter;
+mod admit;
 mod ask;
 mod bind;
 mod binding;
@@ -22,7 +23,7 @@ mod wasi;
 mod workbench;
 mod wrap;
 
-pub use binding::{Allow, Binding, BoundForwarder, Chain, OnError};
+pub use binding::{Allow, Binding, BoundForwarder, Chain, Door, OnError};
 pub use cases::{Again, Answer, Asked, Candidate, Case, Cases, Outcome};
 pub use compile::CompiledCache;
 pub use engine::Limits;
@@ -161,7 +162,7 @@ pub struct Status {
     pub version: Option<String>,
     /// The hash of the configuration that it is bound with, if that is not the one beside its file.
     pub config: Option<String>,
-    /// `ingress`, `forwarder` or both.
+    /// `ingress`, `forwarder`, `admission`: one or more.
     pub kinds: Vec<&'static str>,
     /// Seconds since 1970 of the last change of version or configuration.
     pub last_swap: Option<u64>,
@@ -273,17 +274,13 @@ impl Plugin {
     /// What there is to say.
     pub fn status(&self) -> Status {
         let current = self.current.load();
-        let roles = self.roles();
         let history = self.history();
         let since_1970 = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok().map(|d| d.as_secs());
         Status {
             name: self.name().to_owned(),
             config: None,
             version: current.as_ref().map(|generation| generation.pool.compiled.version.to_string()),
-            kinds: [(roles.ingress, "ingress"), (roles.forwarder, "forwarder")]
-                .into_iter()
-                .filter_map(|(is, kind)| is.then_some(kind))
-                .collect(),
+            kinds: self.roles().kinds(),
             last_swap: history.last_swap.and_then(since_1970),
             last_error: history.last_error.clone(),
             counts: self.stats.snapshot(),

@@ -3,13 +3,12 @@
 //! A call runs on the thread that asks. What `probation` holds is asked on threads of its own, so that it cannot hold those that
 //! serve connections, and so are questions for which an instance has to be made, on others.
 
-use super::bind::{Asked, Shared, State, forwarder, ingress, lifecycle, one_line};
+use super::bind::{Asked, Shared, State, admission, forwarder, ingress, lifecycle, one_line};
 use super::engine::{Budget, Host, Limits};
 use super::idle::Idle;
 use super::load::Compiled;
-use super::probation::Probation;
+use super::probation::{Place, Probation};
 use super::stats::Stats;
-use crate::route::{OwnedRequest, Request};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -132,29 +131,34 @@ impl Pool {
         }
     }
 
-    /// An instance to call on this thread.
+    /// An instance to call on this thread. `about`: what the question is about, by which it may be on probation.
     ///
     /// # Errors
     ///
     /// Where none is there, or the question is on probation: how it is to be asked instead.
-    pub(super) fn ready(&self, request: &Request<'_>) -> Result<Instance, Aside> {
-        if self.probation.holds(request) {
+    pub(super) fn ready(&self, about: &str) -> Result<Instance, Aside> {
+        if self.probation.holds(about) {
             return Err(Aside::Suspect);
         }
         self.idle.pop(0).ok_or(Aside::Waits)
+    }
+
+    /// The place of a question, for [`Self::call_aside`].
+    pub(super) fn place(&self, about: &str) -> Place {
+        self.probation.place(about)
     }
 
     /// Calls on this thread, for traffic.
     pub(super) fn call<T>(
         &self,
         instance: Instance,
-        request: &Request<'_>,
+        about: &str,
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, CallError> {
         let answer = self.call_with(instance, asked, call);
         if is_failure(&answer) {
-            self.probation.failed(self.probation.place(request), false);
+            self.probation.failed(self.probation.place(about), false);
         }
         answer
     }
@@ -195,11 +199,11 @@ impl Pool {
     pub(super) async fn call_aside<T: Send + 'static>(
         self: Arc<Self>,
         aside: Aside,
-        request: &OwnedRequest,
+        place: Place,
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>> + Send + 'static,
     ) -> Result<T, CallError> {
-        let (queued, place) = (self.queue()?, self.probation.place(&request.request()));
+        let queued = self.queue()?;
         let (threads, wait, setting) = match aside {
             Aside::Suspect => (&self.suspect, self.limits.deadline * PATIENCE, "deadline"),
             Aside::Waits => (&self.making, self.limits.configure_deadline, "configureDeadline"),
@@ -354,6 +358,7 @@ pub(super) struct Trial {
 pub(super) struct Exports {
     pub(super) ingress: Option<ingress::Guest>,
     pub(super) forwarder: Option<forwarder::Guest>,
+    pub(super) admission: Option<admission::Guest>,
     pub(super) lifecycle: Option<lifecycle::Guest>,
 }
 

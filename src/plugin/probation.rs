@@ -1,9 +1,9 @@
-//! Who is asked on threads of its own: hosts for which the plugin overran or trapped lately, and everybody once that spreads.
+//! Who is asked on threads of its own: hosts (or tunnels that clients want to open) for which the plugin overran or trapped lately,
+//! and everybody once that spreads.
 //!
 //! A call that loops holds its thread until the deadline: that must be none that serves connections, except when nobody could
 //! know. And those that are known to loop must not keep the others waiting.
 
-use crate::route::Request;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ const PLACES: usize = 256;
 const SPREAD: usize = 4;
 const SPREAD_TIME: Duration = Duration::from_secs(1);
 
-/// The place of a question's host.
+/// The place of a question's host or tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(usize);
 
@@ -50,20 +50,20 @@ impl Probation {
     }
 
     /// Whether the question is to be asked aside.
-    pub(super) fn holds(&self, request: &Request<'_>) -> bool {
+    pub(super) fn holds(&self, about: &str) -> bool {
         let anybody = self.anybody.load(Ordering::Relaxed);
         if anybody == 0 {
             return false;
         }
         let now = self.millis();
-        let place = || &self.places[self.place(request).0];
+        let place = || &self.places[self.place(about).0];
         now < anybody
             && (now < self.everybody.load(Ordering::Relaxed) || now < place().load(Ordering::Relaxed))
     }
 
-    /// Where a question's host is.
-    pub(super) fn place(&self, request: &Request<'_>) -> Place {
-        let hash = self.hasher.hash_one(request.hostname.as_str());
+    /// Where a question is, by its host or tunnel.
+    pub(super) fn place(&self, about: &str) -> Place {
+        let hash = self.hasher.hash_one(about);
         Place(usize::try_from(hash % PLACES as u64).unwrap_or(0))
     }
 
@@ -96,38 +96,25 @@ impl Probation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::Host;
-    use crate::route::Protocol;
-
-    fn request(host: &str) -> Request<'_> {
-        Request {
-            hostname: Host::parse(host).unwrap(),
-            protocol: Protocol::Tls,
-            client: ([192, 0, 2, 1], 1).into(),
-            service: "web",
-            http: None,
-            extra: Default::default(),
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn the_host_is_asked_aside_for_a_while_and_others_are_not() {
         let probation = Probation::new();
-        let (bad, good) = (request("bad.example"), request("good.example"));
+        let (bad, good) = ("bad.example", "good.example");
         // Two hosts may share a place.
-        if probation.place(&bad) == probation.place(&good) {
+        if probation.place(bad) == probation.place(good) {
             return;
         }
-        assert!(!probation.holds(&bad));
-        probation.failed(probation.place(&bad), false);
-        assert!(probation.holds(&bad) && !probation.holds(&good));
+        assert!(!probation.holds(bad));
+        probation.failed(probation.place(bad), false);
+        assert!(probation.holds(bad) && !probation.holds(good));
         tokio::time::advance(TERM).await;
-        assert!(!probation.holds(&bad));
+        assert!(!probation.holds(bad));
         for aside in [true, false] {
             for _ in 0..100 {
-                probation.failed(probation.place(&bad), aside);
+                probation.failed(probation.place(bad), aside);
             }
-            assert!(probation.holds(&bad) && !probation.holds(&good), "one host, however often");
+            assert!(probation.holds(bad) && !probation.holds(good), "one host, however often");
         }
     }
 
@@ -140,14 +127,11 @@ mod tests {
                 probation.failed(Place(n), false);
                 tokio::time::advance(pause).await;
             }
-            let free = (0..).map(request_to).find(|r| probation.place(r).0 >= SPREAD).unwrap();
+            let free =
+                (0..).map(|n| format!("{n}.example")).find(|host| probation.place(host).0 >= SPREAD).unwrap();
             assert_eq!(probation.holds(&free), expected);
             tokio::time::advance(TERM).await;
             assert!(!probation.holds(&free));
         }
-    }
-
-    fn request_to(n: usize) -> Request<'static> {
-        Request { hostname: Host::parse(&format!("{n}.example")).unwrap(), ..request("x") }
     }
 }

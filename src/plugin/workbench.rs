@@ -46,8 +46,7 @@ pub struct Asking<'a> {
 
 impl Asking<'_> {
     fn call(&self) -> Tried {
-        let Question { nodes, now, .. } = &self.question;
-        self.generation.try_out(&self.question.request(), nodes, *now)
+        self.question.try_out(self.generation)
     }
 
     /// Asks the plugin, and says whether it answered.
@@ -57,11 +56,7 @@ impl Asking<'_> {
 
     /// Asks as traffic does: the decision cache first.
     pub fn ask_as_traffic(&self) {
-        let (request, nodes) = (self.question.request(), &self.question.nodes);
-        match nodes.is_empty() {
-            true => drop(self.generation.resolve(&request)),
-            false => drop(self.generation.select(&request, nodes)),
-        }
+        self.question.ask(self.generation);
     }
 
     /// Whether an answer that was given once comes from the decision cache.

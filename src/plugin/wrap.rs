@@ -1,7 +1,7 @@
 //! Core modules made into components, so that languages without component tools can be used.
 //!
 //! A module says with its export names what it is: `pointsman:routing/ingress@1.0.0#resolve`, or in languages that cannot
-//! spell that `resolve`, `select` and `configure`. A module for `wasip1` gets an adapter that keeps the outside away.
+//! spell that `resolve`, `select`, `admit` and `configure`. A module for `wasip1` gets an adapter that keeps the outside away.
 
 use super::load::{self, LoadError};
 use super::{adapter, bind};
@@ -14,8 +14,11 @@ use wit_parser::Resolve;
 pub(super) const WIT: &str = include_str!("../../wit/1.0.0/routing.wit");
 
 /// Exports in plain words, and what they stand for.
-const PLAIN: [(&str, &str); 3] =
-    [("resolve", "ingress"), ("select", "forwarder"), ("configure", "lifecycle")];
+const PLAIN: [(&str, &str); 4] =
+    [("resolve", "ingress"), ("select", "forwarder"), ("admit", "admission"), ("configure", "lifecycle")];
+
+/// Those among them that decide.
+const DECISIONS: &[(&str, &str)] = PLAIN.split_at(3).0;
 
 /// The component in `bytes`, made from the core module in them if need be.
 pub(super) fn to_component(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
@@ -78,8 +81,7 @@ fn check_imports(module: &[u8]) -> Result<(), LoadError> {
 fn check_exports(module: &[u8]) -> Result<(), LoadError> {
     let exports = exports(module);
     let decides = |export: &String| {
-        let plain = &PLAIN[..2];
-        plain
+        DECISIONS
             .iter()
             .any(|(function, interface)| export == function || *export == full_name(function, interface))
     };

@@ -7,6 +7,7 @@
 
 use crate::addr::{Host, InvalidAddr};
 use std::collections::HashMap;
+use std::fmt;
 
 /// Which hosts are meant; names are in the normal form of [`Host`] and never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +70,16 @@ impl HostPattern {
             Self::Exact(name) => host == &**name,
             Self::Within(name) => host == &**name || is_below(host, name),
             Self::Below(name) => is_below(host, name),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    /// As it is written in `filter.host`, which has no word for [`Self::Below`]: that is as in a rule.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Within(name) | Self::Below(name) => write!(f, "*.{name}"),
         }
     }
 }

@@ -1,18 +1,20 @@
 //! Where traffic goes: the words that rules, plugins, logs and the core share.
 //!
 //! [`Ingress`] answers "which tunnel", [`Forwarder`] answers "which node"; the built-in rules are one implementation of
-//! each. Nothing here does I/O or knows who asks.
+//! each. [`Admission`] answers who may open a tunnel. Nothing here does I/O or knows who asks.
 
 #[cfg(test)]
 mod fake;
 pub mod hop;
 pub mod hosts;
 pub mod ingress;
+mod opening;
 mod paths;
 pub mod rule;
 pub mod selector;
 
 pub use ingress::Endpoint;
+pub use opening::{Admission, Admitting, Hostnames, Opening};
 
 use crate::addr::{Host, HostPort};
 use crate::wire::http::RequestHead;

@@ -65,9 +65,17 @@ fn question(asked: &Question, workbench: &Workbench) -> Result<Case, Failure> {
     if !asked.is_empty() {
         return asked.case();
     }
-    let nodes = if workbench.roles().ingress { json!([]) } else { json!([{ "name": "a" }, { "name": "b" }]) };
-    let keys = [("hostname".to_owned(), json!("a.example")), ("nodes".to_owned(), nodes)];
-    Case::question(None, keys.into_iter().collect()).map_err(unasked)
+    let roles = workbench.roles();
+    let more = if roles.ingress {
+        None
+    } else if roles.forwarder {
+        Some(("nodes", json!([{ "name": "a" }, { "name": "b" }])))
+    } else {
+        Some(("tunnel", json!("4d21094e-b74c-4916-86c1-d9fa36ea677b")))
+    };
+    let keys = [("hostname", json!("a.example"))].into_iter().chain(more);
+    let keys = keys.map(|(key, value)| (key.to_owned(), value));
+    Case::question(None, keys.collect()).map_err(unasked)
 }
 
 fn report(outcome: &Outcome, pace: &Pace, start: &Start) -> Report {

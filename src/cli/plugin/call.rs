@@ -18,9 +18,9 @@ Exit status: 0 an answer, 1 the plugin failed, 2 wrong command line.
 
 Keys of --json:
   ok        whether there is an answer
-  answer    as `expect` in a decision table: \"pass\", {\"tunnel\": ID}, {\"node\": NAME}, {\"refuse\": STATUS}, ...;
+  answer    as `expect` in a decision table: \"pass\", {\"tunnel\": ID}, {\"node\": NAME}, {\"refuse\": STATUS}, {\"allow\": [HOST]}, ...;
             \"error\" when the plugin failed
-  reason    what a visitor that is refused is told, or null
+  reason    what a visitor that is refused is told, or the log of a client that is denied, or null
   error     why the plugin failed, or null
   reuse     {\"ttl_ms\", \"depends_on\": [\"client\", \"path\"]}: permission to give the answer again, or null
   ns        nanoseconds of the call
@@ -69,7 +69,7 @@ fn report(outcome: &Outcome) -> Report {
 
 /// For how long and for whom an answer may be given again.
 pub(super) fn reusable(reuse: &Again) -> String {
-    let same: Vec<_> = ["hostname"].iter().chain(&reuse.depends_on).copied().collect();
+    let same: Vec<_> = reuse.always.iter().chain(&reuse.depends_on).copied().collect();
     let time = short(Duration::from_millis(reuse.ttl_ms.into()));
     format!("for {time}, for requests with the same {}", same.join(" and "))
 }

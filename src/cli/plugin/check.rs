@@ -1,7 +1,7 @@
 //! `plugin check`: what the proxy would find in a file.
 
 use super::{Failure, Form, PluginFile, Report, line, size};
-use crate::plugin::{Folder, Inspection, Roles, Workbench};
+use crate::plugin::{Folder, Inspection, Workbench};
 use clap::Args;
 use serde_json::json;
 use std::path::Path;
@@ -13,7 +13,7 @@ Keys of --json:
   ok          whether there are no problems
   file, size  the file and its bytes
   version     hash of the bytes, as in logs and status
-  kinds       \"ingress\", \"forwarder\": what the plugin decides
+  kinds       \"ingress\", \"forwarder\", \"admission\": what the plugin decides
   wrapped     whether it is a core module, of which a component is made when it is loaded
   imports, exports   names of interfaces
   denied      functions of WASI that it imports and that fail when they are called
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
 fn report(plugin: &PluginFile, found: &Inspection, problem: Option<String>) -> Report {
     let file = plugin.file.display();
     let config = plugin.config_file().map(|file| file.display().to_string());
-    let kinds = kinds(found.roles);
+    let kinds = found.roles.kinds();
     let unread = config.as_ref().filter(|_| !kinds.is_empty() && !found.roles.lifecycle);
     let unread = unread.map(|file| format!("{file} is not read: the plugin does not export lifecycle"));
     let warnings: Vec<_> = unread.into_iter().chain(not_taken(&plugin.file)).collect();
@@ -86,9 +86,4 @@ fn not_taken(file: &Path) -> Option<String> {
     let is_taken = name.strip_suffix(".wasm").is_some_and(Folder::takes);
     let expected = "NAME.wasm, with letters, digits, dot, dash and underscore, and no dot in front";
     (!is_taken).then(|| format!("a plugin folder does not take a file called {name}: {expected}"))
-}
-
-fn kinds(roles: Roles) -> Vec<&'static str> {
-    let all = [(roles.ingress, "ingress"), (roles.forwarder, "forwarder")];
-    all.into_iter().filter_map(|(is, kind)| is.then_some(kind)).collect()
 }

@@ -44,6 +44,15 @@ pub(super) struct Question {
     /// A candidate, `NAME` or `NAME=HOST:PORT`; may be given several times. With any, `forwarder.select` is asked
     #[arg(long = "node", value_name = "NODE")]
     nodes: Vec<String>,
+    /// The tunnel that a client wants to open. With one, `admission.admit` is asked
+    #[arg(long, value_name = "UUID")]
+    tunnel: Option<String>,
+    /// The user that the client is
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The client serves UDP
+    #[arg(long)]
+    udp: bool,
     /// Put into the plugin's store before, `KEY=VALUE`; may be given several times
     #[arg(long, value_name = "PAIR", value_parser = pair::<'='>)]
     store: Vec<(String, String)>,
@@ -79,6 +88,8 @@ impl Question {
             ("path", path.map(|(path, _)| path)),
             ("query", path.map(|(_, query)| query).filter(|query| !query.is_empty())),
             ("now", self.now.as_deref()),
+            ("tunnel", self.tunnel.as_deref()),
+            ("user", self.user.as_deref()),
         ] {
             keys.extend(value.map(|value| (key.to_owned(), json!(value))));
         }
@@ -86,6 +97,9 @@ impl Question {
         {
             let pairs: Map<_, _> = pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
             keys.extend((!pairs.is_empty()).then(|| (key.to_owned(), pairs.into())));
+        }
+        if self.udp {
+            keys.insert("udp".to_owned(), json!(true));
         }
         if !self.alpn.is_empty() {
             keys.insert("alpn".to_owned(), json!(self.alpn));

@@ -14,7 +14,7 @@ Exit status: 0 all cases hold, 1 some do not or the plugin does not start, 2 wro
 Keys of --json:
   ok, cases, failed   whether all hold, how many there are, how many do not hold
   failures            [{\"line\", \"host\", \"expected\", \"got\", \"log\": [{\"level\", \"message\"}]}]; expected and got as written
-                      in a table, or `error: TEXT`";
+                      in a table, or `error: TEXT`; host with user and tunnel in front for a client that opens one";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,9 +27,9 @@ pub(super) struct Arguments {
 }
 
 /// A case that does not hold.
-struct Failed<'a> {
+struct Failed {
     line: u64,
-    host: &'a str,
+    host: String,
     expected: String,
     outcome: Outcome,
 }
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
         let asked = workbench.ask(case);
         let outcome = asked.map_err(|e| in_table(format!("the case in line {line}: {e}")))?;
         if let Some(expected) = outcome.expected.clone() {
-            failed.push(Failed { line, host: case.hostname(), expected, outcome });
+            failed.push(Failed { line, host: case.about(), expected, outcome });
         }
     }
     let (all, holding) = (cases.iter().len(), cases.iter().len() - failed.len());
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
     Ok(Report { ok, text, json })
 }
 
-impl Failed<'_> {
+impl Failed {
     fn text(&self, file: &str) -> String {
         let Self { line, host, expected, outcome } = self;
         let (got, log) = (outcome.got(), log_lines(&outcome.log));

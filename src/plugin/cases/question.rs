@@ -1,8 +1,10 @@
 //! The question of a case, as it is written in a table, and as it is asked.
 
 use crate::addr::{Host, HostPort};
+use crate::plugin::ask::{Generation, Tried};
 use crate::route::hop::Health;
-use crate::route::{Extra, HttpParts, Node, Protocol, Request};
+use crate::route::ingress::parse_endpoint;
+use crate::route::{Extra, HttpParts, Node, Opening, Protocol, Request};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,6 +27,9 @@ pub struct Asked {
     alpn: Vec<String>,
     metadata: BTreeMap<String, String>,
     now: Option<String>,
+    tunnel: Option<String>,
+    user: String,
+    udp: bool,
 }
 
 /// A candidate of a case.
@@ -57,12 +62,31 @@ pub(crate) struct Question {
     http: Option<Http>,
     extra: Extra,
     pub(crate) nodes: Vec<Arc<Node>>,
+    /// Whether a client may open a tunnel, in place of all else.
+    pub(crate) opening: Option<Arc<Opening>>,
     /// The time it is, in milliseconds since 1970; `None`: the clock's.
     pub(crate) now: Option<u64>,
 }
 
 impl Question {
-    pub(crate) fn request(&self) -> Request<'_> {
+    /// Asks apart from traffic.
+    pub(in crate::plugin) fn try_out(&self, generation: &Generation) -> Tried {
+        match &self.opening {
+            Some(opening) => generation.try_opening(opening, self.now),
+            None => generation.try_out(&self.request(), &self.nodes, self.now),
+        }
+    }
+
+    /// Asks as traffic does: the decision cache first.
+    pub(in crate::plugin) fn ask(&self, generation: &Arc<Generation>) {
+        match &self.opening {
+            Some(opening) => drop(generation.admit(opening)),
+            None if self.nodes.is_empty() => drop(generation.resolve(&self.request())),
+            None => drop(generation.select(&self.request(), &self.nodes)),
+        }
+    }
+
+    fn request(&self) -> Request<'_> {
         Request {
             hostname: self.hostname.clone(),
             protocol: self.protocol,
@@ -76,17 +100,63 @@ impl Question {
 
 impl Asked {
     pub(super) fn question(&self, nodes: &[Candidate]) -> Result<Question, String> {
-        let client = self.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let opening = self.opening()?.map(Arc::new);
+        if opening.is_some() && !(nodes.is_empty() && self.protocol.is_none() && !self.has_http_parts()) {
+            return Err(
+                "tunnel: for a client that opens one there are no nodes, and nothing of HTTP".to_owned()
+            );
+        }
         Ok(Question {
-            hostname: Host::parse(&self.hostname).map_err(|e| format!("hostname: {e}"))?,
+            hostname: self.host()?,
             protocol: self.protocol()?,
-            client: SocketAddr::new(client, self.client_port),
+            client: self.client(),
             service: self.service.clone(),
             http: self.http(),
             extra: self.extra(),
             nodes: nodes.iter().map(Candidate::node).collect::<Result<_, _>>()?,
+            opening,
             now: self.now.as_deref().map(time).transpose()?,
         })
+    }
+
+    /// Whether it is about a client that opens a tunnel.
+    pub(super) fn is_opening(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    /// What the question is about, for a report.
+    pub(super) fn about(&self) -> String {
+        let Some(tunnel) = &self.tunnel else { return self.hostname.clone() };
+        let words = [&self.user, tunnel, &self.hostname].map(String::as_str);
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn host(&self) -> Result<Host, String> {
+        Host::parse(&self.hostname).map_err(|e| format!("hostname: {e}"))
+    }
+
+    fn client(&self) -> SocketAddr {
+        SocketAddr::new(self.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.client_port)
+    }
+
+    /// The client that opens a tunnel, if that is the question.
+    fn opening(&self) -> Result<Option<Opening>, String> {
+        let Some(tunnel) = &self.tunnel else {
+            let stray = !self.user.is_empty() || self.udp;
+            let error = "user, udp: expected tunnel: UUID, the one that the client opens";
+            return if stray { Err(error.to_owned()) } else { Ok(None) };
+        };
+        let id = parse_endpoint(tunnel).filter(|(_, private)| !private);
+        let (tunnel, _) = id.ok_or_else(|| format!("tunnel: {tunnel:?} is no UUID"))?;
+        Ok(Some(Opening {
+            service: self.service.as_str().into(),
+            tunnel,
+            user: self.user.as_str().into(),
+            hostname: self.host()?,
+            client: self.client(),
+            udp: self.udp,
+            extra: self.extra(),
+        }))
     }
 
     /// That of HTTP if any of its parts is there; a visitor with a name alone is one that speaks TLS.

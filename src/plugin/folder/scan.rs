@@ -114,7 +114,7 @@ impl Scan {
             }
         }
         if std::mem::take(&mut self.changed) {
-            folder.list_ingress();
+            folder.list_deciding();
         }
     }
 
