@@ -18,7 +18,7 @@ use crate::net::{BoxStream, Conn};
 use crate::record::Record;
 use crate::route::hop::Hop;
 use crate::route::ingress::{Rule, Table};
-use crate::route::{Forwarder, Ingress};
+use crate::route::{self, Forwarder, Ingress};
 use crate::shutdown::Shutdown;
 use crate::terminate::{self, Terminator};
 use crate::tunnel;
@@ -29,7 +29,7 @@ use crate::whoami::Whoami;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use plugins::Plugins;
+use plugins::{ByService, Plugins};
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -52,12 +52,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
         let rules = rules::rules(ingress, shutdown, &mut looks).with_context(of)?;
         ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress, rules).with_context(of)?);
     }
-    let mut forwarders = HashMap::new();
-    for service in &config.services {
-        if let Some(Targets { plugin: Some(plugin), .. }) = service.handler.targets() {
-            forwarders.insert(service.name.as_str(), plugins.forwarder(plugin)?);
-        }
-    }
+    let (forwarders, openings) = (plugins.forwarders(&config)?, plugins.openings(&config)?);
     let mut chains = HashMap::new();
     for (name, chain) in &config.chains {
         chains.insert(name.as_str(), Arc::new(self::chain(chain, &mut plugins, shutdown)?));
@@ -81,7 +76,7 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     // Ports that open without the rules would turn visitors away; those that stay away for longer come later.
     drop(timeout(FIRST_LOOK, join_all(looks)).await);
     let (acme, node) = (Mutex::default(), Uuid::new_v4());
-    let app = App { admissions, authers, ingresses, forwarders, chains, acme, node, shutdown };
+    let app = App { admissions, authers, ingresses, forwarders, openings, chains, acme, node, shutdown };
     // All ports first: a file that cannot run does not run in part.
     let mut parts = Vec::new();
     for service in &config.services {
@@ -122,7 +117,9 @@ struct App<'a> {
     authers: HashMap<&'a str, Source>,
     ingresses: Ingresses<'a>,
     /// By the name of the service.
-    forwarders: HashMap<&'a str, Arc<dyn Forwarder>>,
+    forwarders: ByService<'a, dyn Forwarder>,
+    /// By the name of the service: who is asked about clients that open a tunnel.
+    openings: ByService<'a, dyn route::Admission>,
     /// By name.
     chains: HashMap<&'a str, Arc<Chain>>,
     acme: Mutex<Vec<Arc<Acme>>>,
@@ -160,8 +157,8 @@ impl App<'_> {
             Handler::Relay { settings, auth, targets, fixed } => {
                 let forward = self.forward(service, targets)?;
                 let targets = tunnel::relay::Targets { forward, fixed: *fixed };
-                let (settings, gate) =
-                    (settings.clone(), Gate::new(&service.name, self.authers(auth)?, None));
+                let gate = Gate::new(&service.name, (self.authers(auth)?, &auth.skip), None, None);
+                let settings = settings.clone();
                 let server = tunnel::relay::Server { service: name, settings, targets, gate, shutdown };
                 let server = Arc::new(server);
                 let task = self.port(service, move |conn, permit| {
@@ -170,8 +167,10 @@ impl App<'_> {
                 });
                 Ok(vec![task.await?])
             }
-            Handler::Tunnel { settings, entrypoints, tls, rules, auth, owned } => {
-                let gate = Gate::new(&service.name, self.authers(auth)?, owned.as_deref());
+            Handler::Tunnel { settings, entrypoints, tls, rules, auth, owned, .. } => {
+                let plugin = self.openings.get(service.name.as_str()).cloned();
+                let asked = (self.authers(auth)?, &*auth.skip);
+                let gate = Gate::new(&service.name, asked, owned.as_deref(), plugin);
                 self.tunnel(service, settings, (entrypoints, tls.as_deref()), rules, gate).await
             }
         }

@@ -1,12 +1,12 @@
 //! The plugins of a configuration: the folder, files elsewhere, and what is bound to them.
 
-use crate::config::{self, IngressPlugin, PluginFile};
+use crate::config::{self, Handler, IngressPlugin, PluginFile, Targets};
 use crate::plugin::{
-    Binding, BoundForwarder, Chain, CompiledCache, Counts, FirstLook, Folder, FolderSettings, Plugin,
-    Runtime, Status,
+    Binding, BoundAdmission, BoundForwarder, Chain, CompiledCache, Counts, FirstLook, Folder, FolderSettings,
+    Plugin, Runtime, Status,
 };
 use crate::route::ingress::Rules;
-use crate::route::{Forwarder, Ingress};
+use crate::route::{Admission, Forwarder, Ingress};
 use crate::source::Remote;
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// What each service asks.
+pub(super) type ByService<'a, T> = HashMap<&'a str, Arc<T>>;
 
 /// What there is of plugins in one process. Dropping it ends the watching.
 #[derive(Debug)]
@@ -29,13 +32,14 @@ pub(super) struct Plugins {
 impl Plugins {
     pub(super) fn new(config: &config::Config) -> Result<Self> {
         let settings = &config.plugins;
-        let forwarder = |service: &config::Service| {
-            service.handler.targets().is_some_and(|targets| targets.plugin.is_some())
+        let of_handler = |service: &config::Service| match &service.handler {
+            Handler::Tunnel { plugin, .. } => plugin.is_some(),
+            handler => handler.targets().is_some_and(|targets| targets.plugin.is_some()),
         };
         let hop = |hop: &config::ChainHop| hop.plugin.is_some();
         let ingress = |ingress: &config::Ingress| matches!(ingress.plugin, Some(IngressPlugin::Wasm(_)));
         let bound = config.ingresses.iter().any(ingress)
-            || config.services.iter().any(forwarder)
+            || config.services.iter().any(of_handler)
             || config.chains.values().any(|chain| chain.hops.iter().any(hop));
         let wanted = bound || settings.folder.is_some();
         let runtime = wanted.then(|| Runtime::new(settings.limits.clone(), cache(settings.cache.as_deref())));
@@ -60,6 +64,44 @@ impl Plugins {
     /// The plugin of a forwarder, or of a hop of a chain.
     pub(super) fn forwarder(&mut self, plugin: &config::Plugin) -> Result<Arc<dyn Forwarder>> {
         Ok(Arc::new(BoundForwarder::new(self.bind(plugin)?, plugin.allow.clone())))
+    }
+
+    /// The plugins of the forwarders, by the name of the service.
+    pub(super) fn forwarders<'a>(
+        &mut self,
+        config: &'a config::Config,
+    ) -> Result<ByService<'a, dyn Forwarder>> {
+        let mut forwarders = HashMap::new();
+        for service in &config.services {
+            if let Some(Targets { plugin: Some(plugin), .. }) = service.handler.targets() {
+                forwarders.insert(service.name.as_str(), self.forwarder(plugin)?);
+            }
+        }
+        Ok(forwarders)
+    }
+
+    /// Who is asked about clients that open a tunnel, by the name of the service.
+    pub(super) fn openings<'a>(
+        &mut self,
+        config: &'a config::Config,
+    ) -> Result<ByService<'a, dyn Admission>> {
+        let mut openings = HashMap::new();
+        for service in &config.services {
+            if let Handler::Tunnel { plugin, .. } = &service.handler {
+                let asked = self.admission(plugin.as_deref())?;
+                openings.extend(asked.map(|asked| (service.name.as_str(), asked)));
+            }
+        }
+        Ok(openings)
+    }
+
+    /// The handler's plugin, or those of the folder.
+    fn admission(&mut self, plugin: Option<&config::Plugin>) -> Result<Option<Arc<dyn Admission>>> {
+        Ok(match (plugin, &self.folder) {
+            (Some(plugin), _) => Some(Arc::new(BoundAdmission::bound(self.bind(plugin)?))),
+            (None, Some(folder)) => Some(Arc::new(BoundAdmission::folder(Arc::clone(folder)))),
+            (None, None) => None,
+        })
     }
 
     fn bind(&mut self, bound: &config::Plugin) -> Result<Binding> {

@@ -2,8 +2,9 @@
 
 use super::named::Named;
 use super::reader::{Bare, Field, Map};
-use super::settings::{read_size, tunnel_id};
+use super::settings::{networks, read_size, tunnel_id};
 use super::{Auther, source};
+use crate::addr::Network;
 use crate::auth::{Credential, Secret, Settings};
 use crate::lines;
 use crate::route::hosts::HostPattern;
@@ -23,6 +24,8 @@ pub struct Auth {
     pub users: Vec<Credential>,
     /// `auther` and `authers`, among [`super::Config::authers`].
     pub authers: Vec<String>,
+    /// Metadata `skipauth`: addresses of clients that are asked for no password.
+    pub skip: Vec<Network>,
 }
 
 impl Auth {
@@ -104,11 +107,18 @@ fn secret(field: &Field<'_>) -> Option<Secret> {
     secret.ok()
 }
 
-/// `auth`, `auther` and `authers` of a handler.
-pub(crate) fn read(map: &Map<'_>, known: &Named<'_, Auther>) -> Auth {
-    let users = map.filled(&["auth"]).and_then(|f| credential(&f)).into_iter().collect();
-    let authers = known.find_all(map.filled(&["auther"]), map.filled(&["authers"]));
-    Auth { users, authers }
+/// `auth`, `auther` and `authers` of a handler, and `skipauth` in its metadata.
+pub(crate) fn read(map: &Map<'_>, metadata: &Map<'_>, known: &Named<'_, Auther>) -> Auth {
+    let asked = ["auth", "auther", "authers"].map(|key| map.filled(&[key]));
+    let skipauth = metadata.filled(&["skipauth"]);
+    if let Some(skipauth) = skipauth.as_ref().filter(|_| asked.iter().all(Option::is_none)) {
+        let help = "expected auth, auther or authers at the handler, or no skipauth";
+        skipauth.warn("no effect at a handler that asks nobody for a password".to_owned(), help);
+    }
+    let [auth, auther, authers] = asked;
+    let users = auth.and_then(|f| credential(&f)).into_iter().collect();
+    let skip = skipauth.map(|f| networks(&f)).unwrap_or_default();
+    Auth { users, authers: known.find_all(auther, authers), skip }
 }
 
 /// `tunnels` of a tunnel server; `None`: there is no such list. `asks`: whether the handler has users.

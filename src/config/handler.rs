@@ -35,15 +35,8 @@ const LATER_METADATA: &[&str] = &[
     "mitm.alpn",
     "mitm.bypass",
 ];
-const NEEDED_METADATA: &[&str] = &[
-    "sd",
-    "entrypoint.compression",
-    "mitm.certFile",
-    "mitm.keyFile",
-    "mitm.caCertFile",
-    "mitm.caKeyFile",
-    "skipauth",
-];
+const NEEDED_METADATA: &[&str] =
+    &["sd", "entrypoint.compression", "mitm.certFile", "mitm.keyFile", "mitm.caCertFile", "mitm.caKeyFile"];
 /// Keys that handlers other than the one at hand read.
 const OTHERS_METADATA: &[&str] = &[
     "proxyProtocol",
@@ -121,7 +114,10 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         read_as_any(&map, &metadata, part);
         metadata.finish(LATER_METADATA, NEEDED_METADATA);
     }
-    map.finish(&["retries", "observer"], &["auth", "auther", "authers", "limiter", "tls", "chainGroup"]);
+    map.finish(
+        &["retries", "observer"],
+        &["auth", "auther", "authers", "plugin", "limiter", "tls", "chainGroup"],
+    );
     handler
 }
 
@@ -238,7 +234,7 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
     };
     read_wait(metadata, &["connectTimeout"], &mut forward.connect_timeout);
     let chain = way(map, part);
-    let auth = auth::read(map, &part.scope.authers);
+    let auth = auth::read(map, metadata, &part.scope.authers);
     let Nodes { hop, treatments: nodes, plugin } = match part.forwarder {
         Some(field) => forwarder::read(field, &part.scope.hops, part.scope.folder)?,
         None => Nodes { hop: host_asked_for(), treatments: Vec::new(), plugin: None },

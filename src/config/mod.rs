@@ -114,16 +114,18 @@ pub enum Handler {
         tls: Option<Box<terminate::Settings>>,
         /// Inline rules: metadata `tunnel: "host:uuid,..."`.
         rules: Vec<Rule>,
-        /// `auth`, `auther`, `authers`.
+        /// `auth`, `auther`, `authers`, and `skipauth`.
         auth: Auth,
         /// `tunnels`: the only ones there are, and their owners.
         owned: Option<Vec<Owned>>,
+        /// `plugin`, asked before the owners.
+        plugin: Option<Box<Plugin>>,
     },
     /// `relay`.
     Relay {
         /// Binds.
         settings: relay::Settings,
-        /// `auth`, `auther`, `authers`.
+        /// `auth`, `auther`, `authers`, and `skipauth`.
         auth: Auth,
         /// Connects.
         targets: Box<Targets>,

@@ -1,4 +1,4 @@
-//! `plugins`, the watched folder and its limits, and `plugin` on an ingress, hop or forwarder.
+//! `plugins`, the watched folder and its limits, and `plugin` on an ingress, hop, forwarder or tunnel handler.
 
 use super::reader::{Bare, Field, Map};
 use super::settings::{read_size, word};
@@ -137,6 +137,15 @@ pub(crate) fn binding(field: &Field<'_>, folder: bool, types: &[&'static str]) -
         look_at(path, at);
     }
     Some(Plugin { file, config, on_error, allow })
+}
+
+/// `plugin` of a tunnel handler: who may open a tunnel.
+pub(crate) fn admission(field: &Field<'_>, folder: bool) -> Option<Plugin> {
+    let plugin = binding(field, folder, &["wasm"])?;
+    if !plugin.allow.is_empty() {
+        field.warn("allowAddresses without effect: no node is chosen here".to_owned(), "remove it");
+    }
+    Some(plugin)
 }
 
 /// What the folder takes.

@@ -7,7 +7,7 @@ use super::settings::{
     HALF_CLOSE_TIMEOUT, HANDSHAKE_TIMEOUT, flag, proxy_protocol, read_http_forwarding, read_idle, read_mux,
     read_size, read_sniff, read_wait, tunnel_id,
 };
-use super::{Handler, auth, termination};
+use super::{Handler, auth, plugins, termination};
 use crate::addr::HostPort;
 use crate::net::listen;
 use crate::tunnel::server::Settings;
@@ -18,7 +18,7 @@ const MAX_CONNECTORS: usize = 256;
 const SILENCE: Duration = Duration::from_secs(1);
 
 pub(crate) fn read(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
-    let auth = auth::read(map, &part.scope.authers);
+    let auth = auth::read(map, metadata, &part.scope.authers);
     let owned = auth::owned(metadata, !auth.is_empty());
     let rules = metadata.filled(&["tunnel"]).map(|f| inline_rules(&f)).unwrap_or_default();
     let settings = server(metadata, part);
@@ -28,7 +28,9 @@ pub(crate) fn read(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Op
         inline.warn("no effect beside ingress, whose rules alone count".to_owned(), help);
     }
     let tls = termination::read(map).map(Box::new);
-    Some(Handler::Tunnel { settings, entrypoints, tls, rules, auth, owned })
+    let plugin =
+        map.filled(&["plugin"]).and_then(|f| plugins::admission(&f, part.scope.folder)).map(Box::new);
+    Some(Handler::Tunnel { settings, entrypoints, tls, rules, auth, owned, plugin })
 }
 
 fn server(metadata: &Map<'_>, part: &Part<'_, '_>) -> Settings {

@@ -3,9 +3,9 @@
 //!
 //! What becomes of a plugin's failure, of a private rule and of an address that is no candidate is settled here.
 
-mod door;
+mod admission;
 
-pub use door::Door;
+pub use admission::BoundAdmission;
 
 use super::ask::{Called, Generation, Target, Tunnel};
 use super::pool::CallError;

@@ -23,7 +23,7 @@ mod wasi;
 mod workbench;
 mod wrap;
 
-pub use binding::{Allow, Binding, BoundForwarder, Chain, Door, OnError};
+pub use binding::{Allow, Binding, BoundAdmission, BoundForwarder, Chain, OnError};
 pub use cases::{Again, Answer, Asked, Candidate, Case, Cases, Outcome};
 pub use compile::CompiledCache;
 pub use engine::Limits;

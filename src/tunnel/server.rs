@@ -4,7 +4,7 @@
 //! which opens ports for its clients, is in `relay`.
 
 use super::TunnelId;
-use super::gate::{Gate, Owner, while_allowed};
+use super::gate::{Admitted, Gate, auth, while_allowed};
 use super::reach::{Reached, Wanted};
 use super::registry::{Connector, Registry};
 use crate::addr::{Host, HostPort};
@@ -13,7 +13,7 @@ use crate::mux;
 use crate::net::listen::Permit;
 use crate::net::{Conn, pipe};
 use crate::record::{Record, Route, seconds};
-use crate::route::{Endpoint, Extra, Ingress, Pairs, Protocol, Request, Verdict};
+use crate::route::{Endpoint, Extra, Ingress, Opening, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Feature, Status, TunnelFeature};
 use bytes::{Bytes, BytesMut};
@@ -106,14 +106,15 @@ impl Server {
             return Ok(());
         };
         let limit = self.settings.handshake_timeout;
-        let (login, owner) = match self.gate.connector(request, tunnel.id, conn.client, limit).await {
+        let opening = self.opening(wanted, tunnel.id, &conn, request);
+        let admitted = match self.gate.connector(auth(request), opening, limit).await {
             Ok(admitted) => admitted,
             Err(denied) => {
                 warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, error = %denied, "connector refused");
                 return reply(&mut conn, denied.status, Vec::new(), limit).await;
             }
         };
-        let max_connectors = owner.and_then(Owner::max_connectors).unwrap_or(self.settings.max_connectors);
+        let max_connectors = admitted.max_connectors.unwrap_or(self.settings.max_connectors);
         let mut registration = match self.registry.reserve(tunnel.id, max_connectors) {
             Ok(registration) => registration,
             Err(error) => {
@@ -124,7 +125,8 @@ impl Server {
         let udp = request.is_udp_network();
         let id = Uuid::new_v4();
         let flags = if udp { FLAG_UDP } else { 0 };
-        let endpoint = self.endpoint(wanted, tunnel.id, owner, &conn, request).await;
+        let endpoint = self.endpoint(wanted, tunnel.id, &admitted, &conn, request).await;
+        let login = admitted.login;
         let features = vec![
             Feature::addr(&endpoint),
             Feature::Tunnel(TunnelFeature { id, flags, weight: tunnel.weight }),
@@ -159,12 +161,31 @@ impl Server {
         Ok(())
     }
 
+    /// The question whether a client may serve a tunnel, as whoever it is.
+    fn opening(
+        &self,
+        wanted: &relay::RelayAddr,
+        tunnel: TunnelId,
+        conn: &Conn,
+        request: &relay::Request,
+    ) -> Opening {
+        Opening {
+            service: self.service.as_str().into(),
+            tunnel,
+            user: "".into(),
+            hostname: named(wanted).map_or_else(Host::empty, |wanted| wanted.host),
+            client: conn.client,
+            udp: request.is_udp_network(),
+            extra: Extra::of_service(&self.metadata, told(request)),
+        }
+    }
+
     /// The name that a BIND is answered with: what was asked for, unless it says nothing or belongs to another.
     async fn endpoint(
         &self,
         wanted: &relay::RelayAddr,
         tunnel: TunnelId,
-        owner: Option<&Owner>,
+        admitted: &Admitted,
         conn: &Conn,
         request: &relay::Request,
     ) -> HostPort {
@@ -174,12 +195,8 @@ impl Server {
                 wanted.port(),
             )
         };
-        let Some(wanted) = wanted.to_host_port() else { return own() };
-        let unspecified = wanted.host.is_empty() || wanted.host.ip().is_some_and(|ip| ip.is_unspecified());
-        if unspecified || self.ingress.is_none() {
-            return own();
-        }
-        if owner.is_some_and(|owner| !owner.may_be_called(&wanted.host)) {
+        let Some(wanted) = named(wanted).filter(|_| self.ingress.is_some()) else { return own() };
+        if !admitted.may_be_called(&wanted.host) {
             warn!(service = self.service, client = %conn.client, %tunnel, host = %wanted.host, "not among the hostnames of the tunnel");
             return own();
         }
@@ -316,6 +333,12 @@ impl Server {
         }
         Err(Status::HostUnreachable)
     }
+}
+
+/// The name that a client asks for, unless what it sent says nothing.
+fn named(wanted: &relay::RelayAddr) -> Option<HostPort> {
+    let says_nothing = |host: &Host| host.is_empty() || host.ip().is_some_and(|ip| ip.is_unspecified());
+    wanted.to_host_port().filter(|wanted| !says_nothing(&wanted.host))
 }
 
 /// The first bytes of a stream towards a connector (section 2.3); made before the stream is opened, so that a host

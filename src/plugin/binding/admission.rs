@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 /// Plugins that are asked in their order, until one has an opinion; what then counts is the configuration's business.
 #[derive(Debug)]
-pub struct Door(Plugins);
+pub struct BoundAdmission(Plugins);
 
-impl Door {
+impl BoundAdmission {
     /// Asks the bound plugin.
     pub fn bound(binding: Binding) -> Self {
         Self(Plugins::Bound([binding].into()))
@@ -22,7 +22,7 @@ impl Door {
     }
 }
 
-impl Admission for Door {
+impl Admission for BoundAdmission {
     fn admit(&self, opening: Arc<Opening>) -> Admitting {
         let bindings = match &self.0 {
             Plugins::Bound(bindings) => Arc::clone(bindings),
