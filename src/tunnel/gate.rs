@@ -263,3 +263,6 @@ pub(crate) async fn while_allowed(login: Option<&Login>, work: impl Future<Outpu
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

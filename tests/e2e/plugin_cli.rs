@@ -123,7 +123,7 @@ fn check_tells_why_a_file_is_no_plugin() {
     for (file, told) in [
         ("text.wasm", "not WebAssembly"),
         ("half.wasm", "not a whole WebAssembly module"),
-        ("other.wasm", "exports neither pointsman:routing/ingress@1.0.0"),
+        ("other.wasm", "exports none of pointsman:routing/ingress@1.0.0"),
         ("newer.wasm", "built for version 2.1.0"),
     ] {
         let (code, json) = desk.json(&["check", file]);

@@ -144,7 +144,7 @@ async fn files_that_are_no_plugins_are_refused_with_a_reason() {
                 (func $run (canon lift (core func $i \"run\"))) (instance $e (export \"run\" (func $run)))
                 (export \"acme:tools/runner@1.0.0\" (instance $e)))",
             ),
-            "it exports neither pointsman:routing/ingress@1.0.0 nor pointsman:routing/forwarder@1.0.0, \
+            "it exports none of pointsman:routing/ingress@1.0.0, pointsman:routing/forwarder@1.0.0 and pointsman:routing/admission@1.0.0, \
             but \"acme:tools/runner@1.0.0\"",
         ),
         (
@@ -175,7 +175,7 @@ async fn files_that_are_no_plugins_are_refused_with_a_reason() {
         ),
         (
             component("(module (func (export \"pointsman:routing/ingress@2.0.0#resolve\")))"),
-            "it exports neither pointsman:routing/ingress@1.0.0 nor pointsman:routing/forwarder@1.0.0, \
+            "it exports none of pointsman:routing/ingress@1.0.0, pointsman:routing/forwarder@1.0.0 and pointsman:routing/admission@1.0.0, \
             but \"pointsman:routing/ingress@2.0.0#resolve\": the plugin was built for version 2.0.0",
         ),
         (

@@ -1,5 +1,6 @@
 //! Plugins from files to answers, with real components.
 
+mod admission;
 mod bad;
 mod bindings;
 mod decisions;
