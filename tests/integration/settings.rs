@@ -15,7 +15,7 @@ const PROBES: &[&str] = &[
      chains: [{@, name: c, hops: [{@, selector: {@}, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, dialer: {@}, metadata: {@}, \
      connector: {@, type: tunnel, auth: {@}, metadata: {@}}}]}]}]\n",
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {nodes: [{@, tls: {@, options: {@}}, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}}]",
-    "services: [{addr: ':1', handler: {type: tunnel, metadata: {@, entrypoints: [{@}]}}}]",
+    "services: [{addr: ':1', handler: {type: tunnel, plugin: {@, type: wasm, path: a.wasm}, metadata: {@, entrypoints: [{@}]}}}]",
     "services: [{addr: ':1', handler: {type: relay, metadata: {@}}}]",
     "services: [{addr: ':1', handler: {type: tcp, metadata: {sniffing: true}, tls: {@, certificates: [{@}], acme: {@}, options: {@}}}}]",
     "services: [{addr: ':1', handler: {type: whoami, metadata: {@}}}]",

@@ -4,11 +4,14 @@ use super::examples::{examples, install};
 use super::{alone, compiled};
 use bytes::BytesMut;
 use pointsman::addr::Host;
-use pointsman::plugin::{Allow, Binding, BoundForwarder, Chain, Limits, OnError, Plugin, Runtime};
+use pointsman::plugin::{
+    Allow, Binding, BoundAdmission, BoundForwarder, Chain, Limits, OnError, Plugin, Runtime,
+};
 use pointsman::route::hop::Health;
 use pointsman::route::ingress::Table;
 use pointsman::route::{
-    Choice, Decision, Endpoint, Extra, Forwarder, HttpParts, Ingress, Node, Protocol, Request, Verdict,
+    Admission, Choice, Decision, Endpoint, Extra, Forwarder, HttpParts, Ingress, Node, Opening, Protocol,
+    Request, Verdict,
 };
 use pointsman::wire::http::{HeadReader, Limits as HeadLimits, RequestHead};
 use std::sync::Arc;
@@ -106,12 +109,42 @@ pub(super) fn node(name: &str, weight: u32, health: Health) -> Arc<Node> {
     })
 }
 
+/// Clients that open tunnels that no example knows, in a round of its own.
+fn openings(round: &str) -> Vec<Opening> {
+    let long = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+    let plain = Opening {
+        service: round.into(),
+        tunnel: uuid::Uuid::max(),
+        user: "".into(),
+        hostname: Host::empty(),
+        client: "203.0.113.5:4000".parse().unwrap(),
+        udp: false,
+        extra: Extra::default(),
+    };
+    let user = |user: &str| Opening { user: user.into(), ..plain.clone() };
+    vec![
+        plain.clone(),
+        Opening { tunnel: uuid::Uuid::nil(), udp: true, ..plain.clone() },
+        Opening { hostname: Host::parse(&long).unwrap(), ..user("ann") },
+        Opening { client: "[fe80::1%7]:0".parse().unwrap(), ..user(&"u".repeat(255)) },
+        user("\u{fffd}\0\n\"'"),
+    ]
+}
+
 /// Asks everything there is to ask in one round, and says what was answered wrongly.
 async fn ask(plugin: &Arc<Plugin>, round: &str) -> Vec<String> {
     let (roles, mut wrong) = (plugin.roles(), Vec::new());
     let binding = || Binding::new(Arc::clone(plugin), OnError::Refuse);
     let chain = Chain::bound(binding(), Table::new(&[]).0);
     let forwarder = BoundForwarder::new(binding(), Allow::default());
+    let door = BoundAdmission::bound(binding());
+    for opening in openings(round).into_iter().filter(|_| roles.admission) {
+        let shown = format!("{opening:?}");
+        let decision = door.admit(Arc::new(opening)).await;
+        if !matches!(decision, Ok(Verdict::Refuse(_))) {
+            wrong.push(format!("{}: {shown}: {decision:?}", plugin.name()));
+        }
+    }
     for row in &rows() {
         let request = row.request(round);
         if roles.ingress {

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One for each language, and the rules of an ingress.
-const EXAMPLES: usize = 8;
+/// One for each language, the rules of an ingress, and the owners of tunnels.
+const EXAMPLES: usize = 9;
 
 #[test]
 fn every_example_holds_to_its_decision_table() {
@@ -78,6 +78,36 @@ async fn blue_green_is_switched_by_its_configuration() {
     }
     configure("").unwrap();
     assert_eq!(live(&blue).await, "blue");
+}
+
+#[test]
+fn tunnel_owners_takes_no_table_with_mistakes() {
+    let plugin = Plugin::new(&runtime(), "tunnel-owners");
+    let code = std::fs::read(built("tunnel-owners")).unwrap();
+    let id = "4d21094e-b74c-4916-86c1-d9fa36ea677b";
+    let configure =
+        |config: &str| plugin.install(&Source { code: code.clone(), config: config.to_owned(), cases: None });
+    for right in
+        ["", "tunnels: []", "others: pass", &format!("tunnels: [{{ id: {id}, hostnames: ['*.a'] }}]")]
+    {
+        configure(right).unwrap();
+    }
+    let many = ["h"; 65].join(", ");
+    for (wrong, told) in [
+        ("tunnel: []".to_owned(), "tunnel"),
+        ("- x".to_owned(), "tunnels:"),
+        ("others: allow".to_owned(), "allow"),
+        ("tunnels: [{ id: none }]".to_owned(), "expected a UUID"),
+        ("tunnels: [{ users: [ann] }]".to_owned(), "id"),
+        (format!("tunnels: [{{ id: {id} }}, {{ id: {} }}]", id.to_uppercase()), "stands twice"),
+        (format!("tunnels: [{{ id: {id}, user: ann }}]"), "user"),
+        (format!("tunnels: [{{ id: {id}, hostnames: ['*'] }}]"), "no host"),
+        (format!("tunnels: [{{ id: {id}, hostnames: ['a.example:80'] }}]"), "no host"),
+        (format!("tunnels: [{{ id: {id}, hostnames: [{many}] }}]"), "more than 64"),
+    ] {
+        let error = configure(&wrong).unwrap_err().to_string();
+        assert!(error.contains(told) && !error.contains('\n'), "{wrong}: {error}");
+    }
 }
 
 /// The default limits, but for the deadline: it is of wall-clock time, and tests run beside each other.
