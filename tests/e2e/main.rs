@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admission;
 mod auth;
 mod chains;
 mod channels;

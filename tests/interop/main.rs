@@ -12,6 +12,7 @@
 mod support;
 
 mod acme;
+mod admission;
 mod auth;
 mod chains;
 mod channels;

@@ -1,5 +1,6 @@
 //! Real processes, backends and clients for the end-to-end tests. Everything is ready by observation, never by waiting.
 
+pub(crate) mod admission;
 pub(crate) mod auth;
 pub(crate) mod backend;
 pub(crate) mod chains;

@@ -1,0 +1,44 @@
+//! The reference's client at our server's door, where a plugin decides.
+
+use super::support::Program::Gost;
+use super::support::admission::{client, guest, put, tunnel_server};
+use super::support::{backend, curl, eventually};
+
+const ANN: &str = ", auth: { username: ann, password: 'her:own secret' }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_comes_in_when_a_plugin_allows_it() {
+    let web = backend::http("web").await;
+    let dir = tempfile::tempdir().unwrap();
+    let keys = "auth: { username: ann, password: 'her:own secret' }, plugin: { type: wasm, name: door }";
+    let (server, port, visit) = tunnel_server(dir.path(), keys, "");
+    put(dir.path(), "door", &guest("admits"));
+    server.wait_for(&["plugin in use", "door"]);
+    // Denied, told whom it was about, and failing.
+    for (name, told) in
+        [("d.example:80", "not yours"), ("u.example:80", "plugin \"door\": ann"), ("t.example:80", "trap")]
+    {
+        let _stranger = Gost.start(&client(port, name, ANN, web));
+        server.wait_for(&["connector refused", told]);
+        assert_ne!(curl("known.host", visit, "/", &[]).0, 200, "{name}");
+    }
+    let known = Gost.start(&client(port, "x.example:80", ANN, web));
+    eventually("it is let in", || (curl("known.host", visit, "/", &[]).0 == 200).then_some(()));
+    drop(known);
+    assert!(!server.log().contains("secret"), "{}", server.log());
+}
+
+/// The name that it asks for is not among those that the plugin allows: it gets the one made from its tunnel's ID.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_gets_no_name_that_the_plugin_does_not_allow() {
+    let web = backend::http("web").await;
+    let dir = tempfile::tempdir().unwrap();
+    let keys = "auth: { username: ann, password: one }, plugin: { type: wasm, name: door }";
+    let (server, port, visit) = tunnel_server(dir.path(), keys, ", skipauth: 127.0.0.0/8");
+    put(dir.path(), "door", &guest("admits"));
+    server.wait_for(&["plugin in use", "door"]);
+    // Nor does it need a password here.
+    let _client = Gost.start(&client(port, "n.example:80", "", web));
+    server.wait_for(&["not among the hostnames of the tunnel", "n.example"]);
+    eventually("it serves all the same", || (curl("known.host", visit, "/", &[]).0 == 200).then_some(()));
+}
