@@ -1,5 +1,7 @@
 //! `pointsman plugin ...` as an author or a script uses it.
 
+mod admission;
+
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
@@ -387,6 +389,8 @@ fn new_makes_projects_and_overwrites_nothing() {
     }
     assert_eq!(desk.run(&["new", "../x", "--lang", "wat"]).code, 2);
     assert_eq!(desk.run(&["new", "x", "--lang", "cobol"]).code, 2);
+    let said = desk.run(&["new", "x", "--lang", "go", "--decides", "admission"]);
+    assert!(said.code == 2 && said.err.contains("--lang rust") && !desk.path("x").exists(), "{}", said.err);
 }
 
 /// As `wat2wasm` does it.
@@ -408,11 +412,17 @@ fn a_new_wat_project_holds_to_its_table() {
 #[test]
 fn a_new_rust_project_builds_and_holds_to_its_table() {
     let desk = Desk::new(&[]);
-    assert_eq!(desk.run(&["new", "my-plugin", "--lang", "rust"]).code, 0);
-    // What it depends on is built once, not in every run.
-    let target = concat!("TARGET_DIR=", env!("CARGO_TARGET_TMPDIR"), "/new-rust");
-    let built = Command::new("make").arg(target).current_dir(desk.path("my-plugin")).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let said = desk.run(&["test", "my-plugin/my-plugin.wasm"]);
-    assert_eq!((said.code, &*said.out), (0, "4 of 4 cases hold\n"), "{}", said.err);
+    for (name, decides) in [("my-plugin", "ingress"), ("my-door", "admission")] {
+        assert_eq!(desk.run(&["new", name, "--lang", "rust", "--decides", decides]).code, 0);
+        // What it depends on is built once, not in every run.
+        let target = concat!("TARGET_DIR=", env!("CARGO_TARGET_TMPDIR"), "/new-rust");
+        let built = Command::new("make").arg(target).current_dir(desk.path(name)).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let file = format!("{name}/{name}.wasm");
+        let said = desk.run(&["test", &file]);
+        assert_eq!((said.code, &*said.out), (0, "4 of 4 cases hold\n"), "{}", said.err);
+        // What lies beside it is a configuration of its own.
+        let (code, json) = desk.json(&["check", &file]);
+        assert_eq!((code, &json["kinds"]), (0, &serde_json::json!([decides])), "{json}");
+    }
 }

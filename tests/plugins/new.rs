@@ -1,6 +1,5 @@
 //! `pointsman plugin new`: the project of every language builds with its own Makefile, and holds to its own decision table.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -69,7 +68,8 @@ fn the_project_of_every_language_builds_and_holds_to_its_table() {
     let (dir, environment) = (tempfile::tempdir().unwrap(), environment());
     programs(dir.path());
     let templates = fs::read_dir("plugins/templates").unwrap().map(|entry| entry.unwrap().file_name());
-    let languages: Vec<_> = templates.filter(|name| name != OsStr::new("common")).collect();
+    let languages: Vec<_> =
+        templates.filter(|name| !["common", "admission"].contains(&name.to_str().unwrap())).collect();
     assert_eq!(languages.len(), 8, "{languages:?}");
     let built = languages.iter().map(|lang| builds(lang.to_str().unwrap(), dir.path(), &environment));
     let failed: Vec<_> = built.filter_map(Result::err).collect();

@@ -23,8 +23,17 @@ pub(super) struct Arguments {
     /// The language
     #[arg(long, value_enum)]
     lang: Language,
+    /// What it decides: which tunnel, or who may open one (in Rust only)
+    #[arg(long, value_enum, default_value = "ingress")]
+    decides: Decision,
     #[command(flatten)]
     pub(super) form: Form,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Decision {
+    Ingress,
+    Admission,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -50,6 +59,30 @@ macro_rules! template {
 }
 
 const COMMON: &[File] = template!("common", "README.md", "example-plugin.yaml", "example-plugin.cases.yaml");
+
+/// In place of [`COMMON`] for a plugin that decides admission.
+const COMMON_ADMISSION: &[File] =
+    template!("admission", "README.md", "example-plugin.yaml", "example-plugin.cases.yaml");
+
+/// In Rust; what makes a plugin of it is the same.
+const ADMISSION: &[File] = &[
+    ("src/lib.rs", include_str!("../../../plugins/templates/admission/lib.rs")),
+    ("Cargo.toml", include_str!("../../../plugins/templates/rust/Cargo.toml")),
+    ("Makefile", include_str!("../../../plugins/templates/rust/Makefile")),
+];
+
+/// The files of a project, those of its language apart.
+fn project(decides: Decision, lang: Language) -> anyhow::Result<(&'static [File], &'static [File])> {
+    match (decides, lang) {
+        (Decision::Ingress, lang) => Ok((COMMON, lang.files())),
+        (Decision::Admission, Language::Rust) => Ok((COMMON_ADMISSION, ADMISSION)),
+        (Decision::Admission, _) => {
+            let help =
+                "use --lang rust, or take the world admission-plugin of the wit/ that is in every project";
+            Err(anyhow!("there is no such project that decides admission: {help}"))
+        }
+    }
+}
 
 impl Language {
     fn files(self) -> &'static [File] {
@@ -90,7 +123,8 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
-    let Arguments { name, lang, .. } = arguments;
+    let Arguments { name, lang, decides, .. } = arguments;
+    let (common, own) = project(*decides, *lang)?;
     let folder = PathBuf::from(name);
     std::fs::create_dir(&folder).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
@@ -99,7 +133,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report, Failure> {
         _ => anyhow!(error).context(format!("cannot make the folder {name}")),
     })?;
     let mut written = vec![write(&folder, "wit/routing.wit", WIT)?];
-    for (file, text) in COMMON.iter().chain(lang.files()) {
+    for (file, text) in common.iter().chain(own) {
         let text = text.replace("SET-UP", &format!("{:<10}  # once", lang.set_up()));
         written.push(write(&folder, &named(file, name), &named(&text, name))?);
     }
