@@ -128,6 +128,8 @@ fn openings(round: &str) -> Vec<Opening> {
         Opening { hostname: Host::parse(&long).unwrap(), ..user("ann") },
         Opening { client: "[fe80::1%7]:0".parse().unwrap(), ..user(&"u".repeat(255)) },
         user("\u{fffd}\0\n\"'"),
+        Opening { hostname: Host::parse("2001:db8::1").unwrap(), ..user("ann") },
+        Opening { client: "[::ffff:203.0.113.9]:4000".parse().unwrap(), udp: true, ..user("bob") },
     ]
 }
 

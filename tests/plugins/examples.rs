@@ -95,7 +95,7 @@ fn tunnel_owners_takes_no_table_with_mistakes() {
     let many = ["h"; 65].join(", ");
     for (wrong, told) in [
         ("tunnel: []".to_owned(), "tunnel"),
-        ("- x".to_owned(), "tunnels:"),
+        ("- x".to_owned(), "expected mapping"),
         ("others: allow".to_owned(), "allow"),
         ("tunnels: [{ id: none }]".to_owned(), "expected a UUID"),
         ("tunnels: [{ users: [ann] }]".to_owned(), "id"),

@@ -41,7 +41,7 @@ impl admission::Guest for TunnelOwners {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "`tunnels:` with a list of id, users and hostnames, and `others:`")]
+#[serde(deny_unknown_fields)]
 struct Config {
     #[serde(default)]
     tunnels: Vec<Tunnel>,
