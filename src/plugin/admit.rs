@@ -122,9 +122,10 @@ impl Generation {
 
     /// What the guest may ask for, if it imports the functions for that.
     fn opening_asked(&self, opening: &Opening) -> Asked {
-        let may_ask = self.pool.compiled.roles.request_info;
-        let extra = may_ask.then(|| opening.extra.clone()).unwrap_or_default();
-        Asked { extra, ..Asked::default() }
+        if !self.pool.compiled.roles.request_info {
+            return Asked::default();
+        }
+        Asked { extra: opening.extra.clone(), ..Asked::default() }
     }
 }
 

@@ -133,5 +133,6 @@ fn is_uuid(text: &str) -> bool {
 fn is_hostname(text: &str) -> bool {
     let name = text.strip_prefix("*.").unwrap_or(text);
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(fits))
+    name.len() <= 253
+        && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(fits))
 }
