@@ -125,6 +125,11 @@ impl Certificates {
 
 /// A reverse proxy that ends TLS with these keys of `handler.tls`, and nodes.
 fn ending(tls: &str, nodes: &str) -> (Proc, u16) {
+    ending_with("", tls, nodes)
+}
+
+/// The same with more metadata of the handler.
+fn ending_with(metadata: &str, tls: &str, nodes: &str) -> (Proc, u16) {
     let port = free_port();
     let proxy = Ours.start(&format!(
         "services:
@@ -133,7 +138,7 @@ fn ending(tls: &str, nodes: &str) -> (Proc, u16) {
   handler:
     type: tcp
     tls: {{ {tls} }}
-    metadata: {{ sniffing: true, sniffing.timeout: 300ms, http.forwarded: true }}
+    metadata: {{ sniffing: true, sniffing.timeout: 300ms, http.forwarded: true, {metadata} }}
   forwarder:
     nodes:
 {nodes}"
@@ -327,6 +332,36 @@ async fn a_reply_that_breaks_off_is_no_whole_one() {
         };
         assert!(broken.await.unwrap_err().is_reset(), "{path}");
     }
+}
+
+/// A visitor that takes nothing of its reply does not hold it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_that_stops_reading_is_given_up() {
+    let certificates = Certificates::new();
+    let a = certificates.make("a", &["a.example"]);
+    let inner = backend::http("inner").await;
+    let (proxy, port) = ending_with(
+        "http.stallTimeout: 500ms",
+        &format!("certificates: [{a}]"),
+        &format!("    - {{ name: a, addr: '127.0.0.1:{inner}' }}\n"),
+    );
+    let mut sender = http2(&certificates, port).await;
+    let request = Request::get("https://a.example/bytes/1000000").body(()).unwrap();
+    let mut body = sender.send_request(request, true).unwrap().0.await.unwrap().into_body();
+    let mut taken = 0;
+    // What is received and not released is all that there is room for.
+    let end = loop {
+        match body.data().await.unwrap() {
+            Ok(data) => taken += data.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(end.is_reset() && taken < 1_000_000, "{taken}: {end}");
+    proxy.wait_for(&["outcome=\"stalled\"", "http.stallTimeout"]);
+    // The connection goes on.
+    let mut sender = sender.ready().await.unwrap();
+    let request = Request::get("https://a.example/x").body(()).unwrap();
+    assert_eq!(sender.send_request(request, true).unwrap().0.await.unwrap().status(), 200);
 }
 
 #[test]
