@@ -123,6 +123,16 @@ impl Certificates {
     }
 }
 
+/// What answers with what arrived at it.
+fn mirror() -> (Proc, u16) {
+    let port = free_port();
+    let mirror = Ours.start(&format!(
+        "services: [{{ name: mirror, addr: '127.0.0.1:{port}', handler: {{ type: whoami }} }}]\n"
+    ));
+    wait_for_port(port);
+    (mirror, port)
+}
+
 /// A reverse proxy that ends TLS with these keys of `handler.tls`, and nodes.
 fn ending(tls: &str, nodes: &str) -> (Proc, u16) {
     ending_with("", tls, nodes)
@@ -225,15 +235,11 @@ async fn bodies_pass_through_http2_whole() {
 fn what_http2_says_in_its_own_way_reaches_the_target_in_http1s() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
+    let (_mirror, mirror) = mirror();
     let (_proxy, port) = ending(
         &format!("certificates: [{a}]"),
         &format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n"),
     );
-    wait_for_port(mirror);
     let ca = certificates.path("a.crt");
     let cookies = ["--cacert", &ca, "--http2", "-H", "Cookie: a=1; b=2", "-H", "TE: trailers", "-H", "X: y"];
     let (status, body) = curl("a.example", port, "/x?y", &cookies);
@@ -368,11 +374,7 @@ async fn a_visitor_that_stops_reading_is_given_up() {
 fn plain_http_is_sent_to_https() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
-    wait_for_port(mirror);
+    let (_mirror, mirror) = mirror();
     let node = format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n");
     for (redirect, to) in [("true", "https://a.example/x?y=z"), ("8443", "https://a.example:8443/x?y=z")] {
         let (_proxy, port) = ending(&format!("certificates: [{a}], redirect: {redirect}"), &node);
@@ -394,11 +396,7 @@ fn plain_http_is_sent_to_https() {
 fn a_new_certificate_counts_from_the_next_connection_on() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
-    wait_for_port(mirror);
+    let (_mirror, mirror) = mirror();
     let (proxy, port) = ending(
         &format!("certificates: [{a}]"),
         &format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n"),
@@ -422,11 +420,7 @@ fn a_new_certificate_counts_from_the_next_connection_on() {
 fn bad_handshakes_end_in_time_and_harm_nobody() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
-    wait_for_port(mirror);
+    let (_mirror, mirror) = mirror();
     let (proxy, port) = ending(
         &format!("certificates: [{a}], handshakeTimeout: 500ms"),
         &format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n"),
