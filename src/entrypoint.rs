@@ -12,13 +12,13 @@ use crate::net::{Conn, pipe};
 use crate::record::{Record, Route};
 use crate::route::{Endpoint, Extra, HttpParts, Ingress, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
-use crate::sniff::{self, SniffError, Sniffed};
+use crate::sniff::{self, Sniffed};
 use crate::terminate::Terminator;
 use crate::tunnel::reach::{Reached, Unreached, Wanted};
 use crate::tunnel::registry::{Connector, Opened, Registry};
 use crate::tunnel::server::{pipe_limits, stream_header};
 use crate::wire::tls::ClientHello;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ impl Entrypoint {
     /// Serves one visitor's connection.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
         let record = Record::new(&self.service, conn.client, Instant::now());
-        match self.sniff(&mut conn).await {
+        match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 permit.established();
                 record.discard();
@@ -86,13 +86,6 @@ impl Entrypoint {
         }
     }
 
-    async fn sniff(&self, conn: &mut Conn) -> Result<Sniffed, SniffError> {
-        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
-        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &self.settings.sniff).await;
-        conn.prefix = buf.freeze();
-        sniffed
-    }
-
     /// Serves what is inside of TLS that ends here; what is no HTTP goes where its server name leads.
     async fn terminated(&self, conn: Conn, name: Host, terminator: &Terminator, record: Record<'_>) {
         let record = record.host(&name).protocol(Protocol::Tls);
@@ -100,7 +93,7 @@ impl Entrypoint {
             Ok(conn) => conn,
             Err(error) => return record.failed(error.outcome(), &error).connection(),
         };
-        match self.sniff(&mut conn).await {
+        match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 record.discard();
                 self.http(conn, version == Sniffed::Http2).await;

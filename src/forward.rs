@@ -23,7 +23,7 @@ use crate::shutdown::Shutdown;
 use crate::sniff::{self, SniffError, Sniffed};
 use crate::terminate::Terminator;
 use crate::wire::proxy;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,11 +89,10 @@ impl Forward {
     }
 
     async fn sniff(&self, conn: &mut Conn) -> Result<Sniffed, SniffError> {
-        let Some(settings) = &self.settings.sniff else { return Ok(Sniffed::Unknown) };
-        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
-        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, settings).await;
-        conn.prefix = buf.freeze();
-        sniffed
+        match &self.settings.sniff {
+            Some(settings) => sniff::look(conn, settings).await,
+            None => Ok(Sniffed::Unknown),
+        }
     }
 
     /// Serves what is inside of TLS that ends here.

@@ -3,7 +3,7 @@
 //! Everything read stays in the caller's buffer. Silence is an outcome, not an error: a protocol in which the server
 //! speaks first passes as [`Sniffed::Unknown`] after the time-out. Reading an HTTP head is `http`'s work.
 
-use crate::net::BoxStream;
+use crate::net::{BoxStream, Conn};
 use crate::wire::Malformed;
 use crate::wire::tls::{ClientHello, ClientHelloReader, MAX_HELLO};
 use bytes::BytesMut;
@@ -118,8 +118,16 @@ fn guess_method(text: &[u8]) -> Guess {
     }
 }
 
+/// Looks at the first bytes of a connection; those that were read stay in front of the others.
+pub async fn look(conn: &mut Conn, settings: &Settings) -> Result<Sniffed, SniffError> {
+    let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
+    let sniffed = sniff(&mut conn.stream, &mut buf, settings).await;
+    conn.prefix = buf.freeze();
+    sniffed
+}
+
 /// Reads into `buf` until the protocol is known, the time is up, or the peer has ended.
-pub async fn sniff(
+async fn sniff(
     stream: &mut BoxStream,
     buf: &mut BytesMut,
     settings: &Settings,

@@ -17,7 +17,7 @@ use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::wire::http::{Body, Framing, RequestHead};
 use ::http::Request;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use std::fmt::Write;
@@ -40,17 +40,16 @@ impl Whoami {
     /// Answers the requests of one connection.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
         let record = Record::new(&self.service, conn.client, Instant::now());
-        let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
         let limit = self.settings.head_timeout;
         let settings = sniff::Settings { timeout: limit, client_hello_timeout: limit };
-        let sniffed = sniff::sniff(&mut conn.stream, &mut buf, &settings).await;
+        let sniffed = sniff::look(&mut conn, &settings).await;
         if let Some(permit) = &mut permit {
             permit.established();
         }
         let context = Context {
             service: &self.service,
             client: conn.client,
-            secure: false,
+            secure: conn.secure,
             settings: &self.settings,
             pipe: &NO_PIPE,
             stop: &self.shutdown.stop,
@@ -60,15 +59,15 @@ impl Whoami {
             Err(error) => record.failed(error.outcome(), &error).connection(),
             Ok(Sniffed::Http2) => {
                 record.discard();
-                h2c::serve_with(conn.stream, buf.freeze(), &mirror, &context).await;
+                h2c::serve_with(conn.stream, conn.prefix, &mirror, &context).await;
             }
-            Ok(_) if buf.is_empty() => {
+            Ok(_) if conn.prefix.is_empty() => {
                 record.failed("head_timeout", "no request in time (http.headTimeout)").connection();
             }
             // What is no HTTP either is told so.
             Ok(_) => {
                 record.discard();
-                http::serve_with(conn.stream, buf.freeze(), &mut mirror, &context).await;
+                http::serve_with(conn.stream, conn.prefix, &mut mirror, &context).await;
             }
         }
     }

@@ -60,12 +60,12 @@ fn settle_paths(tree: &mut Tree, around: &str, problems: &Collector<'_>) {
     match &mut tree.value {
         Value::List(items) => items.iter_mut().for_each(|item| settle_paths(item, around, problems)),
         Value::Map(entries) => {
+            let names: &[&str] = match around {
+                "plugins" => &["dir", "cache"],
+                "plugin" if is_wasm(entries) => &["path", "addr"],
+                _ => &[],
+            };
             for (key, value) in entries {
-                let names: &[&str] = match around {
-                    "plugins" => &["dir", "cache"],
-                    "plugin" => &["path", "addr"],
-                    _ => &[],
-                };
                 let key = key.text.to_ascii_lowercase();
                 let base = problems.file(value.at).map(Path::new).and_then(Path::parent);
                 if let (Value::Scalar(Some(path)), Some(base)) = (&mut value.value, base)
@@ -78,6 +78,12 @@ fn settle_paths(tree: &mut Tree, around: &str, problems: &Collector<'_>) {
         }
         Value::Scalar(_) => {}
     }
+}
+
+/// Whether a plugin is a file; one that is a process has an address of another kind.
+fn is_wasm(plugin: &[(Key, Tree)]) -> bool {
+    let is = |tree: &Tree| matches!(&tree.value, Value::Scalar(Some(kind)) if kind.trim().eq_ignore_ascii_case("wasm"));
+    plugin.iter().any(|(key, value)| key.text.eq_ignore_ascii_case("type") && is(value))
 }
 
 fn indented(depth: usize, out: &mut String) {

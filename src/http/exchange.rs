@@ -44,6 +44,8 @@ pub(crate) struct Answer {
 pub(crate) struct Done {
     pub(crate) request_complete: bool,
     pub(crate) reply_complete: bool,
+    /// Whether the visitor got anything of it.
+    pub(crate) reply_begun: bool,
     pub(crate) cut: Option<Cut>,
 }
 
@@ -105,6 +107,7 @@ pub(crate) async fn answer(
     Done {
         request_complete: answering.request.is_complete(),
         reply_complete: answering.reply_complete,
+        reply_begun: answering.reply.has_begun(),
         cut: ended.err(),
     }
 }

@@ -12,7 +12,7 @@ pub(crate) mod rewrite;
 pub(crate) mod upstream;
 
 use crate::addr::{Host, HostPort};
-use crate::net::{self, BoxStream, pipe};
+use crate::net::{BoxStream, pipe};
 use crate::record::{Record, Route};
 use crate::route::{HttpParts, Protocol};
 use crate::wire::http::{Framing, H2C_FIELDS, Limits, Rejected, ReplyHead, RequestHead, edit_head};
@@ -252,15 +252,14 @@ async fn wait_for_request(client: &mut Buffered, context: &Context<'_>) -> bool 
     if !client.buf.is_empty() {
         return true;
     }
-    let arrival = poll_fn(|cx| net::poll_arrival(&mut *client.stream, cx));
-    let readable = timeout(context.settings.idle_timeout, arrival);
+    let arrival = timeout(context.settings.idle_timeout, poll_fn(|cx| client.poll_first(cx)));
     tokio::select! {
         biased;
-        ready = readable => {
-            if ready.is_err() {
+        arrived = arrival => {
+            if arrived.is_err() {
                 debug!(service = context.service, client = %context.client, "idle for too long (http.idleTimeout)");
             }
-            matches!(ready, Ok(Ok(())))
+            arrived == Ok(true)
         }
         () = context.stop.cancelled() => false,
     }
@@ -340,6 +339,11 @@ async fn one_request<R: Router>(
     let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
     let sent = reply_head(&answer.head, &changes, keep_alive && !keep_client);
     let done = exchange::answer(client, &mut upstream.io, answer, sent, settings, record.moved()).await;
+    if let (false, Some(Cut::Target(reason))) = (done.reply_begun, done.cut) {
+        let failure = Failure::BadReply(reason);
+        router.report(&mut choice, Err(&failure));
+        return refuse_request(client, head, failure, record, context).await;
+    }
     record.cut(done.cut).request();
     let complete = done.request_complete && done.reply_complete;
     if complete && keep_alive && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {

@@ -75,6 +75,14 @@ impl Buffered {
         self.heads.reply(&mut self.buf, limits, request)
     }
 
+    /// Waits without a buffer for the first bytes, and reads them; ready with `false` at the end.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let read = self.poll_fill(cx);
+        // What the runtime took for readable may have been read already.
+        self.release();
+        read.map(|read| read.is_ok_and(|n| n > 0))
+    }
+
     /// Gives the buffer back while there is nothing in it.
     pub(crate) fn release(&mut self) {
         if self.buf.is_empty() {
@@ -108,12 +116,23 @@ pub(super) struct Pump {
     moved: u64,
     /// The body bytes written, while all of them are kept.
     kept: Option<BytesMut>,
+    begun: bool,
     flushed: bool,
 }
 
 impl Pump {
     pub(super) fn new(head: Bytes, body: Body) -> Self {
-        Self { head, body, checked: 0, copy: None, stretch: 0, moved: 0, kept: None, flushed: false }
+        Self {
+            head,
+            body,
+            checked: 0,
+            copy: None,
+            stretch: 0,
+            moved: 0,
+            kept: None,
+            begun: false,
+            flushed: false,
+        }
     }
 
     /// Keeps what is written of the body, while it is not too much.
@@ -129,6 +148,11 @@ impl Pump {
     /// Body bytes written.
     pub(super) fn moved(&self) -> u64 {
         self.moved
+    }
+
+    /// Whether anything was written.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether the message can be sent a second time.
@@ -163,6 +187,10 @@ impl Pump {
                 ready!(self.poll_stretch(cx, from, to))?;
                 continue;
             }
+            if self.checked == 0 && !from.buf.is_empty() && !self.body.is_done() {
+                // With the head, if that has not been written yet: a short message is one segment.
+                self.checked = self.body.advance(&from.buf).map_err(Stopped::Malformed)?;
+            }
             ready!(self.poll_write(cx, from, to)).map_err(write_failed)?;
             if self.body.is_done() {
                 if !self.flushed {
@@ -176,27 +204,21 @@ impl Pump {
                     from.release();
                     continue;
                 }
-                if !ready!(self.poll_fill(cx, from, to))? {
-                    continue;
-                }
+                ready!(self.poll_fill(cx, from, to))?;
             }
-            self.checked = self.body.advance(&from.buf).map_err(Stopped::Malformed)?;
         }
     }
 
-    /// Reads more into the source's buffer; `false` at the end of a body that ends so.
+    /// Reads more into the source's buffer, or to the end of a body that ends so.
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Buffered,
         to: &mut BoxStream,
-    ) -> Poll<Result<bool, Stopped>> {
+    ) -> Poll<Result<(), Stopped>> {
         match from.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => {
-                self.body.end().map_err(|_| Stopped::Read)?;
-                Poll::Ready(Ok(false))
-            }
-            Poll::Ready(read) => Poll::Ready(read.map(|_| true).map_err(|_| Stopped::Read)),
+            Poll::Ready(Ok(0)) => Poll::Ready(self.body.end().map_err(|_| Stopped::Read)),
+            Poll::Ready(read) => Poll::Ready(read.map(drop).map_err(|_| Stopped::Read)),
             Poll::Pending => {
                 from.release();
                 // What was written so far must not wait for the rest of the body.
@@ -218,6 +240,7 @@ impl Pump {
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.begun = true;
             let of_head = n.min(self.head.len());
             self.head.advance(of_head);
             self.take(from, n - of_head);

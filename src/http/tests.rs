@@ -121,14 +121,14 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// How a target breaks off behind a head and a piece of the body, and whether that must reach the visitor as a reset.
 #[tokio::test]
 async fn a_reply_that_breaks_does_not_end_in_order() {
-    for (fields, body, reset, expected) in [
-        ("Content-Length: 10\r\n", "half", true, true),
-        ("Content-Length: 10\r\n", "half", false, true),
-        ("Transfer-Encoding: chunked\r\n", "4\r\nhalf\r\n", false, true),
-        ("Transfer-Encoding: chunked\r\n", "4\r\nhalf\r\nno chunk", false, true),
-        ("", "half", true, true),
-        ("", "all of it", false, false),
-        ("Content-Length: 4\r\nConnection: close\r\n", "full", true, false),
+    for (fields, body, more, reset, expected) in [
+        ("Content-Length: 10\r\n", "half", "", true, true),
+        ("Content-Length: 10\r\n", "half", "", false, true),
+        ("Transfer-Encoding: chunked\r\n", "4\r\nhalf\r\n", "", false, true),
+        ("Transfer-Encoding: chunked\r\n", "4\r\nhalf\r\n", "no chunk", false, true),
+        ("", "half", "", true, true),
+        ("", "all of it", "", false, false),
+        ("Content-Length: 4\r\nConnection: close\r\n", "full", "", true, false),
     ] {
         let (mut visitor, mut targets, task) = over_sockets(1, Settings::default()).await;
         let mut target = targets.remove(0);
@@ -137,6 +137,7 @@ async fn a_reply_that_breaks_does_not_end_in_order() {
         let reply = format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}");
         target.write_all(reply.as_bytes()).await.unwrap();
         read_head(&mut visitor).await;
+        target.write_all(more.as_bytes()).await.unwrap();
         if reset {
             target.set_zero_linger().unwrap();
         }
@@ -148,6 +149,19 @@ async fn a_reply_that_breaks_does_not_end_in_order() {
         drop(visitor);
         task.await.unwrap();
     }
+}
+
+/// Of a reply that is malformed from the start nothing is passed on.
+#[tokio::test]
+async fn a_reply_that_is_malformed_before_it_has_begun_is_a_502() {
+    let (mut visitor, mut targets, _task) = over_sockets(1, Settings::default()).await;
+    visitor.write_all(GET).await.unwrap();
+    read_head(&mut targets[0]).await;
+    let reply = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n";
+    targets[0].write_all(reply).await.unwrap();
+    assert!(read_head(&mut visitor).await.starts_with("HTTP/1.1 502 "));
+    // Not of what is left of the bad one.
+    assert_eq!(targets[0].read(&mut [0]).await.unwrap(), 0);
 }
 
 /// The write that fails hides the reset from whoever reads.

@@ -123,8 +123,23 @@ impl Certificates {
     }
 }
 
+/// What answers with what arrived at it.
+fn mirror() -> (Proc, u16) {
+    let port = free_port();
+    let mirror = Ours.start(&format!(
+        "services: [{{ name: mirror, addr: '127.0.0.1:{port}', handler: {{ type: whoami }} }}]\n"
+    ));
+    wait_for_port(port);
+    (mirror, port)
+}
+
 /// A reverse proxy that ends TLS with these keys of `handler.tls`, and nodes.
 fn ending(tls: &str, nodes: &str) -> (Proc, u16) {
+    ending_with("", tls, nodes)
+}
+
+/// The same with more metadata of the handler.
+fn ending_with(metadata: &str, tls: &str, nodes: &str) -> (Proc, u16) {
     let port = free_port();
     let proxy = Ours.start(&format!(
         "services:
@@ -133,7 +148,7 @@ fn ending(tls: &str, nodes: &str) -> (Proc, u16) {
   handler:
     type: tcp
     tls: {{ {tls} }}
-    metadata: {{ sniffing: true, sniffing.timeout: 300ms, http.forwarded: true }}
+    metadata: {{ sniffing: true, sniffing.timeout: 300ms, http.forwarded: true, {metadata} }}
   forwarder:
     nodes:
 {nodes}"
@@ -220,15 +235,11 @@ async fn bodies_pass_through_http2_whole() {
 fn what_http2_says_in_its_own_way_reaches_the_target_in_http1s() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
+    let (_mirror, mirror) = mirror();
     let (_proxy, port) = ending(
         &format!("certificates: [{a}]"),
         &format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n"),
     );
-    wait_for_port(mirror);
     let ca = certificates.path("a.crt");
     let cookies = ["--cacert", &ca, "--http2", "-H", "Cookie: a=1; b=2", "-H", "TE: trailers", "-H", "X: y"];
     let (status, body) = curl("a.example", port, "/x?y", &cookies);
@@ -329,15 +340,41 @@ async fn a_reply_that_breaks_off_is_no_whole_one() {
     }
 }
 
+/// A visitor that takes nothing of its reply does not hold it for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_visitor_that_stops_reading_is_given_up() {
+    let certificates = Certificates::new();
+    let a = certificates.make("a", &["a.example"]);
+    let inner = backend::http("inner").await;
+    let (proxy, port) = ending_with(
+        "http.stallTimeout: 500ms",
+        &format!("certificates: [{a}]"),
+        &format!("    - {{ name: a, addr: '127.0.0.1:{inner}' }}\n"),
+    );
+    let mut sender = http2(&certificates, port).await;
+    let request = Request::get("https://a.example/bytes/1000000").body(()).unwrap();
+    let mut body = sender.send_request(request, true).unwrap().0.await.unwrap().into_body();
+    let mut taken = 0;
+    // What is received and not released is all that there is room for.
+    let end = loop {
+        match body.data().await.unwrap() {
+            Ok(data) => taken += data.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(end.is_reset() && taken < 1_000_000, "{taken}: {end}");
+    proxy.wait_for(&["outcome=\"stalled\"", "http.stallTimeout"]);
+    // The connection goes on.
+    let mut sender = sender.ready().await.unwrap();
+    let request = Request::get("https://a.example/x").body(()).unwrap();
+    assert_eq!(sender.send_request(request, true).unwrap().0.await.unwrap().status(), 200);
+}
+
 #[test]
 fn plain_http_is_sent_to_https() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
-    wait_for_port(mirror);
+    let (_mirror, mirror) = mirror();
     let node = format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n");
     for (redirect, to) in [("true", "https://a.example/x?y=z"), ("8443", "https://a.example:8443/x?y=z")] {
         let (_proxy, port) = ending(&format!("certificates: [{a}], redirect: {redirect}"), &node);
@@ -359,11 +396,7 @@ fn plain_http_is_sent_to_https() {
 fn a_new_certificate_counts_from_the_next_connection_on() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
-    wait_for_port(mirror);
+    let (_mirror, mirror) = mirror();
     let (proxy, port) = ending(
         &format!("certificates: [{a}]"),
         &format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n"),
@@ -387,11 +420,7 @@ fn a_new_certificate_counts_from_the_next_connection_on() {
 fn bad_handshakes_end_in_time_and_harm_nobody() {
     let certificates = Certificates::new();
     let a = certificates.make("a", &["a.example"]);
-    let mirror = free_port();
-    let _mirror = Ours.start(&format!(
-        "services: [{{ name: mirror, addr: '127.0.0.1:{mirror}', handler: {{ type: whoami }} }}]\n"
-    ));
-    wait_for_port(mirror);
+    let (_mirror, mirror) = mirror();
     let (proxy, port) = ending(
         &format!("certificates: [{a}], handshakeTimeout: 500ms"),
         &format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n"),

@@ -134,6 +134,18 @@ impl Proc {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(status.unwrap().success());
+        if name == "STOP" {
+            // Its threads stop one after the other, on a busy machine some time after the signal.
+            eventually("the process stands still", || self.stands_still().then_some(()));
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let state = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        threads
+            .map(|thread| thread.unwrap().path().join("stat"))
+            .all(|stat| std::fs::read_to_string(stat).is_ok_and(state))
     }
 
     /// Waits for the end and returns the exit status.

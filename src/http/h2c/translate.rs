@@ -17,7 +17,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::time::timeout;
 
 /// Bytes of a body between the two, in each direction.
 const BUFFER: usize = 32 * 1024;
@@ -111,7 +113,9 @@ fn request_head(parts: &Parts, bodiless: bool, context: &Context<'_>) -> Result<
         // HTTP/2 may split them (RFC 9113, section 8.2.3).
         line(b"cookie", &cookies.join(&b"; "[..]));
     }
-    match parts.headers.get("content-length") {
+    let mut lengths = parts.headers.get_all("content-length").iter();
+    match lengths.next() {
+        Some(_) if lengths.next().is_some() => return Err(malformed),
         Some(length) => line(b"content-length", length.as_bytes()),
         None if !bodiless => line(b"transfer-encoding", b"chunked"),
         None if matches!(parts.method.as_str(), "POST" | "PUT" | "PATCH") => line(b"content-length", b"0"),
@@ -136,7 +140,9 @@ async fn exchange(
     context: &Context<'_>,
 ) {
     let (from, to) = split(near);
-    let mut reply = Reply { from, buf: BytesMut::new(), heads: HeadReader::default() };
+    // The HTTP/1 side gives up first, and says why.
+    let patience = 2 * context.settings.stall_timeout;
+    let mut reply = Reply { from, buf: BytesMut::new(), heads: HeadReader::default(), patience };
     let limits = widened(&context.settings.limits);
     let upload = async {
         match send_body(body, head.framing() == Framing::Chunked, to).await {
@@ -149,7 +155,7 @@ async fn exchange(
     };
     let download = reply.pass(head, &limits, respond);
     tokio::pin!(upload, download);
-    let (mut uploaded, mut kept) = (false, None);
+    let (mut uploaded, mut _kept) = (false, None);
     loop {
         tokio::select! {
             biased;
@@ -157,9 +163,9 @@ async fn exchange(
             sent = &mut upload, if !uploaded => {
                 uploaded = true;
                 match sent {
-                    Ok(to) => kept = to,
+                    Ok(to) => _kept = to,
                     // The visitor has reset its request.
-                    Err(_) => return drop(kept),
+                    Err(_) => return,
                 }
             }
         }
@@ -218,6 +224,8 @@ struct Reply {
     from: ReadHalf<MemoryStream>,
     buf: BytesMut,
     heads: HeadReader,
+    /// How long the visitor may take nothing.
+    patience: Duration,
 }
 
 impl Reply {
@@ -267,7 +275,7 @@ impl Reply {
             // No more than the length of a buffer.
             let data = body.opaque().min(self.buf.len() as u64) as usize;
             if data > 0 {
-                send(self.buf.split_to(data).freeze(), to).await?;
+                send(self.buf.split_to(data).freeze(), to, self.patience).await?;
                 body.skip(data as u64);
                 continue;
             }
@@ -299,10 +307,11 @@ impl Reply {
     }
 }
 
-async fn send(mut data: Bytes, to: &mut SendStream<Bytes>) -> Result<(), Stopped> {
+async fn send(mut data: Bytes, to: &mut SendStream<Bytes>, limit: Duration) -> Result<(), Stopped> {
     while !data.is_empty() {
         to.reserve_capacity(data.len());
-        let capacity = poll_fn(|cx| to.poll_capacity(cx)).await.ok_or(Stopped::Visitor)??;
+        let capacity = timeout(limit, poll_fn(|cx| to.poll_capacity(cx))).await;
+        let capacity = capacity.ok().flatten().ok_or(Stopped::Visitor)??;
         to.send_data(data.split_to(capacity.min(data.len())), false)?;
     }
     Ok(())
