@@ -13,7 +13,7 @@ mod tests;
 
 use crate::addr::HostPort;
 use crate::channel::tls::TlsError;
-use crate::channel::{self, Dialed, Dialer};
+use crate::channel::{self, ChannelError, Dialed, Dialer};
 use crate::mux;
 use crate::net::dial::{DialError, dial};
 use crate::route::hop::{self, Tried};
@@ -297,6 +297,7 @@ impl Chain {
                 Err(ChainError::Node(format!("node {:?}: {why}", chosen.name)))
             }
             Err(channel::Failed::Below(error)) => Err(error),
+            Err(channel::Failed::Channel(ChannelError::Dial(error))) if error.is_exhausted() => Err(error.into()),
             Err(channel::Failed::Channel(error)) => {
                 chosen.failed(ask.request.service, &error).await;
                 Err(ChainError::Node(format!("node {:?} ({addr}): {error}", chosen.name)))

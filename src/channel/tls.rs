@@ -5,6 +5,7 @@
 pub(crate) mod by_name;
 mod files;
 mod identity;
+mod quic;
 mod stream;
 mod verify;
 
@@ -110,6 +111,12 @@ impl Versions {
 }
 
 impl Options {
+    /// Whether both sides may agree on TLS 1.3.
+    pub fn allow_tls13(&self) -> bool {
+        let provider = self.provider();
+        self.versions != Versions::Tls12 && provider.cipher_suites.iter().any(|suite| suite.tls13().is_some())
+    }
+
     fn provider(&self) -> Arc<CryptoProvider> {
         let mut provider = aws_lc_rs::default_provider();
         if !self.cipher_suites.is_empty() {

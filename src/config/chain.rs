@@ -6,7 +6,7 @@ use super::reader::{Field, Map};
 use super::settings::{HANDSHAKE_TIMEOUT, is_of_gost, read_mux, read_wait, tunnel_id, word};
 use super::{Chain, ChainHop, channels, plugins};
 use crate::chain::{Auth, Connector, HopSettings, Node, Server};
-use crate::channel::ClientSettings;
+use crate::channel::{ClientSettings, Framing};
 use crate::mux;
 use crate::route::hop::{self, NodeSettings};
 use http::{HeaderName, HeaderValue};
@@ -102,7 +102,19 @@ pub(crate) fn read(field: &Field<'_>, named: &Hops<'_>, folder: bool) -> Option<
     if hops.len() > MAX_HOPS {
         field.error(format!("chain of {} hops", hops.len()), format!("expected at most {MAX_HOPS}"));
     }
+    if let Some(node) = quic_behind_a_hop(&hops) {
+        let help = "expected it in the first hop: its datagrams go through no other server";
+        field.error(format!("node {:?} with dialer quic behind another hop", node.name), help);
+    }
     (!hops.is_empty()).then_some(Chain { hops })
+}
+
+/// A server that can be reached by datagrams only, where there is another one on the way.
+fn quic_behind_a_hop(hops: &[ChainHop]) -> Option<&Node> {
+    let servers = |hop: &ChainHop| hop.settings.nodes.iter().any(|node| node.server.is_some());
+    let first = hops.iter().position(servers)?;
+    let quic = |node: &&Node| node.server.as_ref().is_some_and(|s| s.channel.kind.framing == Framing::Quic);
+    hops[first + 1..].iter().flat_map(|hop| &hop.settings.nodes).find(quic)
 }
 
 /// A hop in a chain: its own nodes, or those of the hop in `hops` that it names.
