@@ -297,7 +297,9 @@ impl Chain {
                 Err(ChainError::Node(format!("node {:?}: {why}", chosen.name)))
             }
             Err(channel::Failed::Below(error)) => Err(error),
-            Err(channel::Failed::Channel(ChannelError::Dial(error))) if error.is_exhausted() => Err(error.into()),
+            Err(channel::Failed::Channel(ChannelError::Dial(error))) if error.is_exhausted() => {
+                Err(error.into())
+            }
             Err(channel::Failed::Channel(error)) => {
                 chosen.failed(ask.request.service, &error).await;
                 Err(ChainError::Node(format!("node {:?} ({addr}): {error}", chosen.name)))

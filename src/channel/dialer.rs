@@ -153,7 +153,8 @@ impl Dialer {
         below: impl Future<Output = Result<Dialed, E>>,
     ) -> Result<Carrier, Failed<E>> {
         if let (Layer::Quic(settings), Some(tls)) = (&self.settings.layer, &self.tls) {
-            let client = quic::Client::connect(addr, tls, self.settings.kind.alpn(), settings, &self.shutdown);
+            let client =
+                quic::Client::connect(addr, tls, self.settings.kind.alpn(), settings, &self.shutdown);
             let client = self.limited(async { Ok(client.await?) }).await?;
             return Ok(Carrier { local: client.local(), streams: Streams::Quic(client) });
         }

@@ -8,6 +8,8 @@ mod failure;
 mod port;
 mod socket;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(super) use client::Client;
 pub use port::{Arrival, Port, PortError};

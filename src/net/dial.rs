@@ -45,8 +45,9 @@ impl DialError {
 
 /// Connects to the first address of the target that answers by TCP.
 pub async fn dial(target: &HostPort, limit: Duration) -> Result<TcpStream, DialError> {
-    let stream =
-        timeout(limit, to_first(target, TcpStream::connect)).await.map_err(|_| DialError::Timeout(target.clone(), limit))??;
+    let stream = timeout(limit, to_first(target, TcpStream::connect))
+        .await
+        .map_err(|_| DialError::Timeout(target.clone(), limit))??;
     tune(&stream);
     Ok(stream)
 }

@@ -16,6 +16,7 @@ mod channels;
 mod command_line;
 mod examples;
 mod grpc;
+mod half_open;
 mod http;
 mod logs;
 mod plugin_cli;

@@ -61,7 +61,8 @@ impl Client {
 
     /// Opens a stream at once. The server sees it when something is written.
     pub(in crate::channel) fn open(&self) -> io::Result<BoxStream> {
-        let full = || io::Error::other("the connection has no room for another stream (maxStreams of the server)");
+        let full =
+            || io::Error::other("the connection has no room for another stream (maxStreams of the server)");
         let opened = self.connection.open_bi().now_or_never().ok_or_else(full)?;
         let stream = opened.map_err(|error| handshake(error, Side::Client))?;
         Ok(Box::new(QuicStream::new(stream, &self.streams)))
@@ -73,7 +74,11 @@ impl Client {
     }
 }
 
-async fn connect_to(to: SocketAddr, config: ClientConfig, name: String) -> io::Result<(Endpoint, Connection)> {
+async fn connect_to(
+    to: SocketAddr,
+    config: ClientConfig,
+    name: String,
+) -> io::Result<(Endpoint, Connection)> {
     let socket = Connected::new(to)?;
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new_with_abstract_socket(

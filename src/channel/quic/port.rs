@@ -8,7 +8,9 @@ use crate::channel::{ChannelError, ServerSettings};
 use crate::net::listen::{self, BindError, Permit, Permits};
 use crate::net::{BoxStream, ByteStream};
 use crate::shutdown::Shutdown;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, ServerConfig, TokioRuntime};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, ServerConfig, TokioRuntime,
+};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;

@@ -1,19 +1,22 @@
 //! The UDP socket of a connection that goes out, which hears when nobody is there.
 
-use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
-use std::fmt;
-use std::io::{self, IoSliceMut};
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 
 /// A socket that is connected, so that the kernel tells of ports that nobody listens on. That is taken for an answer during
-/// the handshake only: whoever is on the way could say so later.
+/// the handshake only: later, whoever is on the way could say so. Other failures are what QUIC sends again for.
+#[derive(Debug)]
 pub(super) struct Connected {
-    inner: Arc<dyn AsyncUdpSocket>,
+    socket: UdpSocket,
+    state: UdpSocketState,
     refused: Notify,
 }
 
@@ -22,30 +25,38 @@ impl Connected {
         let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
         socket.connect(to)?;
-        let inner = TokioRuntime.wrap_udp_socket(socket)?;
-        Ok(Arc::new(Self { inner, refused: Notify::new() }))
+        // Which makes it one that does not block.
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(Arc::new(Self { socket: UdpSocket::from_std(socket)?, state, refused: Notify::new() }))
     }
 
     /// Ends when the other machine says that there is nobody.
     pub(super) async fn refused(&self) -> io::Error {
         self.refused.notified().await;
-        io::ErrorKind::ConnectionRefused.into()
+        ErrorKind::ConnectionRefused.into()
     }
-}
 
-impl fmt::Debug for Connected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connected").field("inner", &self.inner).finish_non_exhaustive()
+    fn failed(&self, error: &io::Error) {
+        if error.kind() == ErrorKind::ConnectionRefused {
+            self.refused.notify_one();
+        }
     }
 }
 
 impl AsyncUdpSocket for Connected {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.inner).create_io_poller()
+        Box::pin(Writable(self))
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        let send = || self.state.try_send((&self.socket).into(), transmit);
+        match self.socket.try_io(Interest::WRITABLE, send) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                self.failed(&error);
+                Ok(())
+            }
+            sent => sent,
+        }
     }
 
     fn poll_recv(
@@ -55,26 +66,38 @@ impl AsyncUdpSocket for Connected {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         loop {
-            match ready!(self.inner.poll_recv(cx, bufs, meta)) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.refused.notify_one(),
-                received => return Poll::Ready(received),
+            ready!(self.socket.poll_recv_ready(cx))?;
+            let receive = || self.state.recv((&self.socket).into(), bufs, meta);
+            match self.socket.try_io(Interest::READABLE, receive) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(error) => self.failed(&error),
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        self.socket.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
+        self.state.max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
+        self.state.gro_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
+        self.state.may_fragment()
+    }
+}
+
+/// Waits for room in the socket; there is one connection, and so one that waits.
+#[derive(Debug)]
+struct Writable(Arc<Connected>);
+
+impl UdpPoller for Writable {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.socket.poll_send_ready(cx)
     }
 }
