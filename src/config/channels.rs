@@ -1,7 +1,7 @@
 //! `dialer` of a chain's node and the data channel of a `listener`: type, `tls` and what the channel's layers read.
 
 use super::reader::{Bare, Field, Map};
-use super::settings::{HANDSHAKE_TIMEOUT, flag, read_mux, read_size, read_wait, word};
+use super::settings::{HANDSHAKE_TIMEOUT, flag, read_mux, read_wait, word};
 use crate::channel::tls::{self, Generated, Options, Pair, Versions};
 use crate::channel::{ClientSettings, Framing, KINDS, Kind, Layer, ServerSettings, http2, quic, websocket};
 use crate::mux;
@@ -18,7 +18,9 @@ const QUIC_TTL: Duration = Duration::from_secs(10);
 /// `maxIdleTimeout`.
 const QUIC_IDLE: Duration = Duration::from_secs(90);
 /// `maxStreams`.
-const QUIC_STREAMS: usize = 100;
+const QUIC_STREAMS: u32 = 100;
+/// A connection has room for all of them from the first moment on.
+const MAX_QUIC_STREAMS: i64 = 10_000;
 
 /// Keys that one channel or another reads.
 const OTHERS_METADATA: &[&str] = &[
@@ -184,13 +186,13 @@ fn grpc(map: &Map<'_>) -> http2::Settings {
 fn quic(map: &Map<'_>, end: &str) -> quic::Settings {
     let (mut ttl, mut idle_timeout, mut max_streams) = (QUIC_TTL, QUIC_IDLE, QUIC_STREAMS);
     let dials = end == "dialer";
-    let on = flag(map, &["keepAlive"]).unwrap_or(dials);
+    let on = flag(map, &["keepalive"]).unwrap_or(dials);
     read_wait(map, &["ttl"], &mut ttl);
     read_wait(map, &["maxIdleTimeout"], &mut idle_timeout);
     if !dials {
-        read_size(map, &["maxStreams"], 1, &mut max_streams);
+        let written = map.filled(&["maxStreams"]).and_then(|f| f.number(1..=MAX_QUIC_STREAMS));
+        max_streams = written.and_then(|n| u32::try_from(n).ok()).unwrap_or(max_streams);
     }
-    let max_streams = u32::try_from(max_streams).unwrap_or(u32::MAX);
     quic::Settings { keepalive: on.then_some(ttl), idle_timeout, max_streams }
 }
 
