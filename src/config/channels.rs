@@ -15,7 +15,7 @@ const CLIENT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 const WEBSOCKET_TTL: Duration = Duration::from_secs(15);
 const HTTP2_TTL: Duration = Duration::from_secs(30);
 const QUIC_TTL: Duration = Duration::from_secs(10);
-/// `maxIdleTimeout`.
+/// `maxIdleTimeout`, unless the other side is asked whether it is there.
 const QUIC_IDLE: Duration = Duration::from_secs(90);
 /// `maxStreams`.
 const QUIC_STREAMS: u32 = 100;
@@ -184,9 +184,10 @@ fn grpc(map: &Map<'_>) -> http2::Settings {
 
 /// A client asks whether its server is there unless it is told not to, a server only when it is told to.
 fn quic(map: &Map<'_>, end: &str) -> quic::Settings {
-    let (mut ttl, mut idle_timeout, mut max_streams) = (QUIC_TTL, QUIC_IDLE, QUIC_STREAMS);
+    let (mut ttl, mut max_streams) = (QUIC_TTL, QUIC_STREAMS);
     let dials = end == "dialer";
     let on = flag(map, &["keepalive"]).unwrap_or(dials);
+    let mut idle_timeout = if dials && on { CLIENT_KEEPALIVE_TIMEOUT } else { QUIC_IDLE };
     read_wait(map, &["ttl"], &mut ttl);
     read_wait(map, &["maxIdleTimeout"], &mut idle_timeout);
     if !dials {

@@ -28,7 +28,9 @@ pub(crate) fn word(field: &Field<'_>, known: &[&'static str]) -> Option<&'static
             let known = known.join(", ");
             let help = match text {
                 "kcp" if known.contains("quic") => {
-                    format!("expected {known}; quic is for the same lines, and docs/configuration.md says why not kcp")
+                    format!(
+                        "expected {known}; quic is for the same lines, and docs/configuration.md says why not kcp"
+                    )
                 }
                 _ => format!("expected {known}"),
             };

@@ -84,7 +84,7 @@ fn is_found_by_both_ends(kind: &str, metadata: &str) {
     far.wait_for(&["disconnected"]);
     assert!(cut.elapsed() < BOUND, "{kind}: found after {:?}", cut.elapsed());
     assert_eq!((visit(&line, "far.host", entry), visit(&line, "near.host", entry)), (503, 200), "{kind}");
-    far.wait_for(&["no way to the server"]);
+    far.wait_for(&["cannot connect"]);
 
     line.mend();
     hosts.iter().for_each(|host| answers(&line, host, entry));

@@ -144,7 +144,11 @@ fn relay(program: Program, channel: &str) -> (Proc, u16) {
   listener: {{ type: {channel} }}
 "
     ));
-    if channel == "quic" { wait_for_udp_port(port) } else { wait_for_port(port) }
+    if channel == "quic" {
+        wait_for_udp_port(port)
+    } else {
+        wait_for_port(port)
+    }
     (relay, port)
 }
 

@@ -74,7 +74,11 @@ impl Setup {
         let (tls, ca, dir) = backend::https("tls", TLS).await;
         let (port, visit) = (free_port(), free_port());
         let server = server.start(&server_yaml(way, port, visit));
-        if way.channel.0 == "quic" { wait_for_udp_port(port) } else { wait_for_port(port) }
+        if way.channel.0 == "quic" {
+            wait_for_udp_port(port)
+        } else {
+            wait_for_port(port)
+        }
         let client_yaml = client_yaml(way, port, visit, &[(WEB, web), (TLS, tls), (WS, ws)]);
         let running = client.start(&client_yaml);
         let ca = ca.to_str().unwrap().to_owned();

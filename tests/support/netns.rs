@@ -48,12 +48,12 @@ impl Line {
         let line = Self { id: format!("pm{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)) };
         let id = &line.id;
         ip(&format!("netns add {id}"));
-        ip(&format!("-n {id} link add br type bridge"));
+        ip(&format!("-n {id} link add bridge type bridge"));
         for end in End::BOTH {
             let (own, suffix) = (line.name(end), end.suffix());
             ip(&format!("netns add {own}"));
             ip(&format!("link add eth netns {own} type veth peer name {suffix} netns {id}"));
-            ip(&format!("-n {id} link set {suffix} master br up"));
+            ip(&format!("-n {id} link set dev {suffix} master bridge up"));
             ip(&format!("-n {own} addr add {}/24 dev eth", end.addr()));
             ip(&format!("-n {own} link set eth up"));
             ip(&format!("-n {own} link set lo up"));
@@ -72,7 +72,7 @@ impl Line {
     }
 
     fn set(&self, state: &str) {
-        ip(&format!("-n {} link set br {state}", self.id));
+        ip(&format!("-n {} link set dev bridge {state}", self.id));
     }
 
     fn name(&self, end: End) -> String {

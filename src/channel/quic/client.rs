@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 pub(in crate::channel) struct Client {
     connection: Connection,
     streams: TaskTracker,
+    socket: Arc<Connected>,
     local: SocketAddr,
     /// With the last clone the connection ends, once its streams have.
     _in_use: Arc<DropGuard>,
@@ -41,7 +42,7 @@ impl Client {
         let (crypto, name) = tls.quic(&addr.host, alpn).map_err(failed)?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(settings.transport(0));
-        let (endpoint, connection) =
+        let (socket, endpoint, connection) =
             to_first(addr, |to| connect_to(to, config.clone(), name.clone())).await?;
         let local = endpoint.local_addr().map_err(failed)?;
         let (streams, unused) = (TaskTracker::new(), CancellationToken::new());
@@ -56,13 +57,16 @@ impl Client {
             drain(&used, &tracked).await;
             drop(timeout(CLOSING, endpoint.wait_idle()).await);
         });
-        Ok(Self { connection, streams, local, _in_use: Arc::new(unused.drop_guard()) })
+        Ok(Self { connection, streams, socket, local, _in_use: Arc::new(unused.drop_guard()) })
     }
 
     /// Opens a stream at once. The server sees it when something is written.
     pub(in crate::channel) fn open(&self) -> io::Result<BoxStream> {
         let full =
             || io::Error::other("the connection has no room for another stream (maxStreams of the server)");
+        if self.socket.is_refused() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let opened = self.connection.open_bi().now_or_never().ok_or_else(full)?;
         let stream = opened.map_err(|error| handshake(error, Side::Client))?;
         Ok(Box::new(QuicStream::new(stream, &self.streams)))
@@ -78,7 +82,7 @@ async fn connect_to(
     to: SocketAddr,
     config: ClientConfig,
     name: String,
-) -> io::Result<(Endpoint, Connection)> {
+) -> io::Result<(Arc<Connected>, Endpoint, Connection)> {
     let socket = Connected::new(to)?;
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new_with_abstract_socket(
@@ -91,7 +95,7 @@ async fn connect_to(
     tokio::select! {
         connected = connecting => {
             let connection = connected.map_err(|error| handshake(error, Side::Client))?;
-            Ok((endpoint, connection))
+            Ok((socket, endpoint, connection))
         }
         refused = socket.refused() => Err(refused),
     }

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-/// A socket that is connected, so that the kernel tells of ports that nobody listens on. That is taken for an answer during
-/// the handshake only: later, whoever is on the way could say so. Other failures are what QUIC sends again for.
+/// A socket that is connected, so that the kernel tells of ports that nobody listens on. That ends a handshake. Later it is a
+/// reason to begin anew and none to end what there is, for whoever is on the way could say so. Other failures are what QUIC
+/// sends again for.
 #[derive(Debug)]
 pub(super) struct Connected {
     socket: UdpSocket,
     state: UdpSocketState,
-    refused: Notify,
+    refused: CancellationToken,
 }
 
 impl Connected {
@@ -27,18 +28,23 @@ impl Connected {
         socket.connect(to)?;
         // Which makes it one that does not block.
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Arc::new(Self { socket: UdpSocket::from_std(socket)?, state, refused: Notify::new() }))
+        Ok(Arc::new(Self { socket: UdpSocket::from_std(socket)?, state, refused: CancellationToken::new() }))
     }
 
     /// Ends when the other machine says that there is nobody.
     pub(super) async fn refused(&self) -> io::Error {
-        self.refused.notified().await;
+        self.refused.cancelled().await;
         ErrorKind::ConnectionRefused.into()
+    }
+
+    /// Whether it has said so.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_cancelled()
     }
 
     fn failed(&self, error: &io::Error) {
         if error.kind() == ErrorKind::ConnectionRefused {
-            self.refused.notify_one();
+            self.refused.cancel();
         }
     }
 }
