@@ -371,6 +371,46 @@ async fn a_server_that_asks_for_certificates_takes_only_those_it_knows() {
     }
 }
 
+#[tokio::test]
+async fn a_server_that_rejects_unknown_names_takes_only_who_asks_for_one() {
+    let (_dir, pair) = files();
+    let named = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let cases = [
+        // The certificate is for localhost.
+        (named(&[]), "localhost", true),
+        (named(&[]), "elsewhere.example", false),
+        (named(&["a.example", "*.b.example"]), "A.example", true),
+        (named(&["a.example", "*.b.example"]), "www.b.example", true),
+        (named(&["a.example", "*.b.example"]), "b.example", false),
+        (named(&["a.example", "*.b.example"]), "localhost", false),
+        // Of an address no name is asked for.
+        (named(&[]), "127.0.0.1", false),
+        (None, "127.0.0.1", true),
+    ];
+    for ((names, asked, taken), name) in
+        cases.into_iter().flat_map(|case| TLS_KINDS.map(|name| (case.clone(), name)))
+    {
+        let mut settings = with_files(name, &pair);
+        settings.tls.as_mut().unwrap().names = names;
+        let client = with_tls(
+            name,
+            tls::ClientSettings { server_name: Some(asked.to_owned()), ..tls::ClientSettings::default() },
+        );
+        if taken {
+            let mut port = Port::open(settings).await;
+            let dialer = port.dialer(&client);
+            let mut near = port.connect(&dialer).await.unwrap();
+            near.write_all(b"x").await.unwrap();
+            near.flush().await.unwrap();
+            assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x', "{name} {asked}");
+        } else {
+            let (told, at_server) = mismatch(&client, settings).await;
+            assert!(told.contains("tls.serverName"), "{name} {asked}: {told}");
+            assert!(at_server.contains("rejectUnknownSNI"), "{name} {asked}: {at_server}");
+        }
+    }
+}
+
 /// The clock goes on by so much at once, and then by itself as before.
 async fn later(by: Duration) {
     tokio::time::pause();

@@ -154,7 +154,7 @@ fn hop(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<Chai
 fn node(field: &Field<'_>, choice: &Choice) -> Option<(Node, NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).unwrap_or_default().to_owned();
-    let settings = choice.node(name.clone(), map.section("metadata"));
+    let (settings, proxy_protocol) = choice.node(name.clone(), map.section("metadata"));
     let connector = connector(map.section("connector")?);
     let direct = matches!(connector, Some(Read { connector: None, .. }));
     let addr = map.filled(&["addr"]);
@@ -169,10 +169,16 @@ fn node(field: &Field<'_>, choice: &Choice) -> Option<(Node, NodeSettings)> {
     if let Some(network) = map.filled(&["network"]) {
         word(&network, &["tcp"]);
     }
+    let quic = channel.as_ref().is_some_and(|channel| channel.kind.framing == Framing::Quic);
+    if proxy_protocol.is_some() && (quic || direct) {
+        let help = "expected proxyProtocol at a node that is connected to by TCP";
+        map.error("proxyProtocol at a node without a connection to begin with it".to_owned(), help);
+    }
     map.finish(&["probe"], NEEDED_NODE);
     let Read { connector, auth, mux, connect_timeout } = connector?;
     let Some(connector) = connector else { return Some((Node { name, server: None }, settings)) };
-    let server = Server { addr: addr?, connector, auth, mux, connect_timeout, channel: channel? };
+    let channel = channel?;
+    let server = Server { addr: addr?, connector, auth, mux, connect_timeout, channel, proxy_protocol };
     Some((Node { name, server: Some(server) }, settings))
 }
 

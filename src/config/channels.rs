@@ -2,6 +2,7 @@
 
 use super::reader::{Bare, Field, Map};
 use super::settings::{HANDSHAKE_TIMEOUT, flag, read_mux, read_wait, word};
+use crate::addr::Host;
 use crate::channel::tls::{self, Generated, Options, Pair, Versions};
 use crate::channel::{ClientSettings, Framing, KINDS, Kind, Layer, ServerSettings, http2, quic, websocket};
 use crate::mux;
@@ -289,13 +290,35 @@ pub(crate) fn server(field: &Field<'_>) -> Option<tls::ServerSettings> {
         pair: pair(&map),
         generated,
         client_ca: file(&map, &["caFile"]),
+        names: asked_names(&map),
         options: options.clone().unwrap_or_default(),
     };
     map.without_effect(&["secure", "serverName", "fingerprint"], "with a listener");
-    map.finish(&[], &["rejectUnknownSNI", "serverNames"]);
+    map.finish(&[], &[]);
     options?;
     checked(settings.check(), field)?;
     Some(settings)
+}
+
+/// Whom clients may ask for, if that matters.
+fn asked_names(map: &Map<'_>) -> Option<Vec<String>> {
+    let field = map.filled(&["serverNames"]);
+    if flag(map, &["rejectUnknownSNI"]) != Some(true) {
+        if let Some(field) = field {
+            field.warn("no effect without rejectUnknownSNI: true".to_owned(), "remove it, or add that");
+        }
+        return None;
+    }
+    let names = field.as_ref().map(texts).unwrap_or_default();
+    for name in &names {
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        let is_name = Host::parse(host).is_ok_and(|host| !host.is_empty() && host.ip().is_none());
+        if let Some(field) = field.as_ref().filter(|_| !is_name) {
+            let help = "expected www.example.com or *.example.com; for addresses clients ask by no name";
+            field.error(format!("{name:?} is no name that a client asks for"), help);
+        }
+    }
+    Some(names)
 }
 
 pub(crate) fn checked(checked: Result<(), tls::TlsError>, at: &Field<'_>) -> Option<()> {

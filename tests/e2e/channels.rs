@@ -1,7 +1,7 @@
 //! Data channels and PROXY headers in front of the whole program: what both ends say when something is wrong.
 
 use crate::support::matrix::TUNNEL;
-use crate::support::{Proc, Program::Ours, connect, eventually, exchange, free_port};
+use crate::support::{Proc, Program::Ours, connect, eventually, exchange, free_port, wait_for_port};
 use std::io::{ErrorKind, Read, Write};
 use std::net::UdpSocket;
 
@@ -166,4 +166,73 @@ fn garbage_datagrams_harm_nobody() {
     assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
     eventually("nothing is left", || (server.descriptors() <= before).then_some(()));
     assert!(!server.log().contains("connector down"), "{}", server.log());
+}
+
+/// One node is told who the visitor is, the other one is not; nor does anybody else learn of it.
+#[test]
+fn a_node_may_want_a_proxy_header_for_itself() {
+    let (visit, told, untold) = (free_port(), free_port(), free_port());
+    let process = Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{visit}
+  handler: {{ type: tcp, metadata: {{ sniffing: true }} }}
+  metadata: {{ proxyProtocol: 1 }}
+  forwarder:
+    nodes:
+    - {{ name: told, addr: '127.0.0.1:{told}', host: told.host, metadata: {{ proxyProtocol: 2 }} }}
+    - {{ name: untold, addr: '127.0.0.1:{untold}', host: untold.host }}
+- {{ addr: '127.0.0.1:{told}', handler: {{ type: whoami }}, metadata: {{ proxyProtocol: 1 }} }}
+- {{ addr: '127.0.0.1:{untold}', handler: {{ type: whoami }}, metadata: {{ proxyProtocol: 1 }} }}
+"
+    ));
+    wait_for_port(visit);
+    let header = "PROXY TCP4 192.0.2.7 192.0.2.8 4567 80\r\n";
+    for (host, client) in [("told.host", "client: 192.0.2.7:4567"), ("untold.host", "client: 127.0.0.1:")] {
+        let request = format!("{header}GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let (said, _) = exchange(visit, request.as_bytes());
+        assert!(said.contains(client), "{host}: {said}");
+    }
+    drop(process);
+}
+
+/// In a chain the header comes before the data channel.
+#[test]
+fn a_node_of_a_chain_may_want_one_too() {
+    let (visit, port, target) = (free_port(), free_port(), free_port());
+    let relay = Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{port}
+  listener: {{ type: tls }}
+  handler: {{ type: relay }}
+  metadata: {{ proxyProtocol: 1 }}
+- {{ addr: '127.0.0.1:{target}', handler: {{ type: whoami }} }}
+"
+    ));
+    wait_for_port(port);
+    for version in [1, 2] {
+        let visitors = Ours.start(&format!(
+            "services:
+- addr: 127.0.0.1:{visit}
+  handler: {{ type: tcp, chain: c }}
+  metadata: {{ proxyProtocol: 1 }}
+  forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{target}' }}] }}
+chains:
+- name: c
+  hops:
+  - nodes:
+    - addr: 127.0.0.1:{port}
+      connector: {{ type: relay }}
+      dialer: {{ type: tls }}
+      metadata: {{ proxyProtocol: {version} }}
+"
+        ));
+        wait_for_port(visit);
+        let request = format!(
+            "PROXY TCP4 192.0.2.{version} 192.0.2.8 4567 80\r\nGET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        );
+        let (said, _) = exchange(visit, request.as_bytes());
+        assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+        relay.wait_for(&[&format!("client=192.0.2.{version}:4567"), "outcome=\"ok\""]);
+        drop(visitors);
+    }
 }

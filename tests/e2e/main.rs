@@ -21,6 +21,7 @@ mod http;
 mod logs;
 mod plugin_cli;
 mod plugins;
+mod quic;
 mod readme;
 mod rewrite;
 mod rules;

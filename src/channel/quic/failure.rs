@@ -49,6 +49,9 @@ fn own(code: u64, side: Side) -> &'static str {
         }
         (Side::Client, BAD_CERTIFICATE) => "; give the name in the certificate as tls.serverName",
         (Side::Client, ACCESS_DENIED) => "; the certificate is not the one of tls.fingerprint",
+        (Side::Server, ACCESS_DENIED) => {
+            "; the client asks for no name that is served here (rejectUnknownSNI, serverNames)"
+        }
         (Side::Server, CERTIFICATE_REQUIRED) => {
             "; the client shows no certificate: tls.certFile and keyFile of its dialer"
         }
@@ -63,7 +66,9 @@ fn peers(code: u64, side: Side) -> &'static str {
         (Side::Server, UNKNOWN_CA | BAD_CERTIFICATE | CERTIFICATE_UNKNOWN | ACCESS_DENIED) => {
             "; the client does not trust this certificate"
         }
-        (Side::Client, UNRECOGNISED_NAME | ACCESS_DENIED) => "; the server has another name: tls.serverName",
+        (Side::Client, UNRECOGNISED_NAME | ACCESS_DENIED) => {
+            "; it may know no such name: give one that it has as tls.serverName"
+        }
         (Side::Client, CERTIFICATE_REQUIRED) => "; the server wants a certificate: tls.certFile and keyFile",
         (_, NO_APPLICATION_PROTOCOL) => "; is tls.options.alpn the same at both ends?",
         _ => "",
