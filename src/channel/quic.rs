@@ -44,7 +44,7 @@ pub struct Settings {
 impl Settings {
     fn transport(&self, peer_opens: u32) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
-        let idle = IdleTimeout::try_from(self.idle_timeout).unwrap_or(VarInt::MAX.into());
+        let idle = IdleTimeout::try_from(self.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into());
         transport
             .max_concurrent_bidi_streams(peer_opens.into())
             .max_concurrent_uni_streams(NO_ERROR)

@@ -123,7 +123,7 @@ impl Port {
             match self.permits.take() {
                 Ok(permit) => {
                     let client = listen::canonical(incoming.remote_address());
-                    let ip = incoming.local_ip().unwrap_or(self.local.ip()).to_canonical();
+                    let ip = incoming.local_ip().unwrap_or_else(|| self.local.ip()).to_canonical();
                     let local = SocketAddr::new(ip, self.local.port());
                     return Some(Arrival { incoming, permit, client, local });
                 }
