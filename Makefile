@@ -1,4 +1,4 @@
-# `make test` runs everything; it installs what it needs (Go, curl, nginx, Redis, Python's pip, npm) where that is missing.
+# `make test` runs everything; it installs what it needs (Go, curl, nginx, iproute2, Redis, Python's pip, npm) where that is missing.
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GOST_PEER := $(TARGET)/gost-peer
@@ -22,6 +22,7 @@ tools:
 	command -v go >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y golang-go; }
 	@go version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' || { echo "$$(go version): too old. Go 1.21 or later is needed (it fetches the version that tests/interop/gost-peer/go.mod asks for); install it from go.dev/dl or your system's backports" >&2; exit 1; }
 	test -x /usr/sbin/nginx || command -v nginx >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y nginx-light; }
+	test -x /usr/sbin/ip || command -v ip >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y iproute2; }
 	command -v redis-server >/dev/null && command -v redis-cli >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y redis-server; }
 
 # The languages that the plugins are written in, beside Rust; their compilers come from the languages' own registries.

@@ -1,6 +1,7 @@
 //! A checked configuration to running services; the only place that knows every part.
 
 mod plugins;
+mod quic;
 mod rules;
 mod users;
 
@@ -8,7 +9,7 @@ use crate::acme::{self, Acme};
 use crate::admission::Admission;
 use crate::auth::{Auther, Authers, Source};
 use crate::chain::Chain;
-use crate::channel::{Acceptor, Kind};
+use crate::channel::{Acceptor, Kind, Layer};
 use crate::config::{self, Config, Handler, Listener as ListenerConfig, Service, Targets};
 use crate::entrypoint::{self, Entrypoint};
 use crate::forward::{Forward, Treatments};
@@ -303,6 +304,9 @@ impl App<'_> {
     {
         match &service.listener {
             ListenerConfig::Port { listen, channel } => {
+                if let Layer::Quic(quic) = &channel.layer {
+                    return self.quic(service, listen, channel, quic, serve).await;
+                }
                 let listener = open(listen, &service.name, "service").await?;
                 if channel.kind == Kind::TCP {
                     return self.accept(service, listener, &service.admissions, serve);

@@ -208,8 +208,10 @@ impl Forward {
     }
 
     /// What a connection to a node begins with for this visitor: nothing, or a PROXY header.
-    fn announce(&self, client: SocketAddr, local: SocketAddr) -> Bytes {
-        self.settings.proxy_protocol.map_or_else(Bytes::new, |version| proxy::encode(version, client, local))
+    fn announce(&self, node: &Node, client: SocketAddr, local: SocketAddr) -> Bytes {
+        let own = self.treatments.of(node).and_then(|treatment| treatment.proxy_protocol);
+        let version = own.or(self.settings.proxy_protocol);
+        version.map_or_else(Bytes::new, |version| proxy::encode(version, client, local))
     }
 
     /// A connection to a node for a visitor that is passed on as it is; `last` becomes the node that was chosen last.
@@ -220,19 +222,18 @@ impl Forward {
         local: SocketAddr,
         last: &mut Option<Arc<Node>>,
     ) -> Result<BoxStream, Failure> {
-        let announce = self.announce(request.client, local);
-        match self.reach(request, port, &announce, &mut Tried::new(), last, &mut http::NoPool).await? {
+        match self.reach(request, port, local, &mut Tried::new(), last, &mut http::NoPool).await? {
             Way::Fresh(fresh) => Ok(fresh.stream),
         }
     }
 
     /// Chooses and dials until a node answers, or one is found that `pool` leads to; those that do not answer are marked.
-    /// `last` becomes the node that was chosen last. A new connection begins with `announce`.
+    /// `last` becomes the node that was chosen last. `local` is where the visitor's connection arrived.
     async fn reach<P: Pool>(
         &self,
         request: &Request<'_>,
         port: u16,
-        announce: &[u8],
+        local: SocketAddr,
         tried: &mut Tried,
         last: &mut Option<Arc<Node>>,
         pool: &mut P,
@@ -256,7 +257,8 @@ impl Forward {
                 continue;
             };
             // Who the visitor is was said when the connection began: it serves no other one.
-            let key = match announce {
+            let announce = self.announce(&node, request.client, local);
+            let key = match &announce[..] {
                 [] => format!("{}/{target}", node.name),
                 _ => format!("{}/{target}/{}", node.name, request.client),
             };
@@ -265,8 +267,9 @@ impl Forward {
                 *tried = before;
                 return Ok(Way::Kept(kept));
             }
-            let ask = Ask { request, connect_timeout: self.settings.connect_timeout };
-            match self.connect(&node, &target, ask, announce).await {
+            let (limit, visitor) = (self.settings.connect_timeout, Some((request.client, local)));
+            let ask = Ask { request, connect_timeout: limit, visitor };
+            match self.connect(&node, &target, ask, &announce).await {
                 Ok(stream) => {
                     return Ok(Way::Fresh(Fresh { stream, key, route: Route::default(), silence: None }));
                 }
@@ -371,8 +374,8 @@ impl http::Router for Visitor<'_> {
     ) -> Result<Way<P::Kept>, Failure> {
         let port = asked.destination().port;
         let Choice { tried, node, kept, active } = choice;
-        let announce = self.forward.announce(asked.client, self.local);
-        let mut opened = self.forward.reach(&self.request(asked), port, &announce, tried, node, pool).await?;
+        let mut opened =
+            self.forward.reach(&self.request(asked), port, self.local, tried, node, pool).await?;
         *kept = matches!(opened, Way::Kept(_));
         *active = node.as_ref().map(Active::new);
         if let Way::Fresh(fresh) = &mut opened {

@@ -13,17 +13,20 @@ mod tests;
 
 use crate::addr::HostPort;
 use crate::channel::tls::TlsError;
-use crate::channel::{self, Dialed, Dialer};
+use crate::channel::{self, ChannelError, Dialed, Dialer};
 use crate::mux;
 use crate::net::dial::{DialError, dial};
 use crate::route::hop::{self, Tried};
 use crate::route::{Forwarder, Request, Verdict};
 use crate::shutdown::Shutdown;
+use crate::wire::proxy;
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
@@ -61,6 +64,8 @@ pub struct Server {
     pub connect_timeout: Duration,
     /// `dialer`.
     pub channel: channel::ClientSettings,
+    /// `metadata` `proxyProtocol`: connections to it begin with a header that says for whom they are made.
+    pub proxy_protocol: Option<proxy::Version>,
 }
 
 /// `connector.type`.
@@ -164,6 +169,8 @@ pub(crate) struct Chosen<'a> {
 pub(crate) struct Ask<'a> {
     pub(crate) request: &'a Request<'a>,
     pub(crate) connect_timeout: Duration,
+    /// From where to where the visitor's connection goes; `None`: we ask for ourselves.
+    pub(crate) visitor: Option<(SocketAddr, SocketAddr)>,
 }
 
 type Reaching<'a> = Pin<Box<dyn Future<Output = Result<Dialed, ChainError>> + Send + 'a>>;
@@ -289,7 +296,16 @@ impl Chain {
         ask: Ask<'_>,
     ) -> Result<Dialed, ChainError> {
         let addr = &chosen.server.addr;
-        let below = self.through(before, addr, ask);
+        let below = async {
+            let mut dialed = self.through(before, addr, ask).await?;
+            if let Some(version) = chosen.server.proxy_protocol {
+                let ourselves = || (dialed.local, addr.socket_addr().unwrap_or(dialed.local));
+                let (from, to) = ask.visitor.unwrap_or_else(ourselves);
+                // Into the empty buffer of a new connection; one that is lost already says so when it is used.
+                let _ = dialed.stream.write_all(&proxy::encode(version, from, to)).await;
+            }
+            Ok(dialed)
+        };
         match chosen.dialer.connect(addr, below).await {
             Ok(dialed) => Ok(dialed),
             Err(channel::Failed::Below(ChainError::Target(why))) => {
@@ -297,6 +313,9 @@ impl Chain {
                 Err(ChainError::Node(format!("node {:?}: {why}", chosen.name)))
             }
             Err(channel::Failed::Below(error)) => Err(error),
+            Err(channel::Failed::Channel(ChannelError::Dial(error))) if error.is_exhausted() => {
+                Err(error.into())
+            }
             Err(channel::Failed::Channel(error)) => {
                 chosen.failed(ask.request.service, &error).await;
                 Err(ChainError::Node(format!("node {:?} ({addr}): {error}", chosen.name)))

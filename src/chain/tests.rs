@@ -61,7 +61,8 @@ fn node(addr: HostPort, connector: Connector, auth: Option<Auth>) -> Node {
     let (kind, layer) = (channel::Kind::TCP, channel::Layer::Bare);
     let channel = channel::ClientSettings { kind, tls: None, layer, mux: None, handshake_timeout: PATIENCE };
     let mux = mux::Settings::tunnel();
-    let server = Server { addr, connector, auth, mux, connect_timeout: PATIENCE, channel };
+    let server =
+        Server { addr, connector, auth, mux, connect_timeout: PATIENCE, channel, proxy_protocol: None };
     Node { name: "n".to_owned(), server: Some(server) }
 }
 
@@ -93,7 +94,7 @@ async fn reach(chain: &Chain, target: &HostPort) -> Result<BoxStream, ChainError
         http: None,
         extra: Extra::default(),
     };
-    let ask = Ask { request: &request, connect_timeout: PATIENCE };
+    let ask = Ask { request: &request, connect_timeout: PATIENCE, visitor: None };
     Ok(chain.connect(target, ask).await?.stream)
 }
 

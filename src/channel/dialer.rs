@@ -1,6 +1,6 @@
 //! The side that connects. Channels that carry many streams on one connection keep it for the next stream.
 
-use super::{ChannelError, Kind, Layer, http2, tls, websocket};
+use super::{ChannelError, Kind, Layer, http2, quic, tls, websocket};
 use crate::addr::HostPort;
 use crate::mux::{self, Session};
 use crate::net::BoxStream;
@@ -79,6 +79,7 @@ struct Carrier {
 enum Streams {
     Mux(Session),
     Http2(http2::Client),
+    Quic(quic::Client),
 }
 
 impl Dialer {
@@ -96,7 +97,8 @@ impl Dialer {
         })
     }
 
-    /// A connection to the server at `addr`: a stream on the connection that is there, or a new one on what `below` comes to.
+    /// A connection to the server at `addr`: a stream on the connection that is there, or a new one on what `below` comes to;
+    /// QUIC needs nothing below.
     pub async fn connect<E>(
         &self,
         addr: &HostPort,
@@ -123,7 +125,7 @@ impl Dialer {
     }
 
     fn carries_streams(&self) -> bool {
-        self.settings.mux.is_some() || matches!(self.settings.layer, Layer::Http2(_))
+        self.settings.mux.is_some() || matches!(self.settings.layer, Layer::Http2(_) | Layer::Quic(_))
     }
 
     /// What lies on it, but for what makes it many.
@@ -150,6 +152,12 @@ impl Dialer {
         addr: &HostPort,
         below: impl Future<Output = Result<Dialed, E>>,
     ) -> Result<Carrier, Failed<E>> {
+        if let (Layer::Quic(settings), Some(tls)) = (&self.settings.layer, &self.tls) {
+            let client =
+                quic::Client::connect(addr, tls, self.settings.kind.alpn(), settings, &self.shutdown);
+            let client = self.limited(async { Ok(client.await?) }).await?;
+            return Ok(Carrier { local: client.local(), streams: Streams::Quic(client) });
+        }
         let Dialed { stream, local } = self.layers(addr, below).await?;
         let streams = match (&self.settings.layer, &self.settings.mux) {
             (Layer::Http2(settings), _) => {
@@ -188,6 +196,7 @@ impl Carrier {
         let stream: BoxStream = match &self.streams {
             Streams::Mux(session) => Box::new(session.open(Bytes::new())?),
             Streams::Http2(client) => client.open().await?,
+            Streams::Quic(client) => client.open()?,
         };
         Ok(Dialed { stream, local: self.local })
     }

@@ -1,12 +1,14 @@
-//! Data channels: what lies between a TCP connection and the protocol that is spoken through it (section 7 of the wire
+//! Data channels: what lies between a TCP connection, or a UDP port, and the protocol that is spoken through it (section 7 of the wire
 //! specification). The same word stands at both ends, as `dialer.type` and `listener.type`.
 //!
 //! A channel is a pile of layers, each a module of its own: TLS or not, then WebSocket, HTTP/2 or nothing, then a mux session or
-//! not. [`Dialer`] puts them onto connections that go out, [`Acceptor`] onto those that come in.
+//! not. [`Dialer`] puts them onto connections that go out, [`Acceptor`] onto those that come in. QUIC is all of them in one:
+//! it has ports of its own, and no TCP below.
 
 mod acceptor;
 mod dialer;
 pub mod http2;
+pub mod quic;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -16,6 +18,7 @@ pub use acceptor::{Acceptor, ServerSettings};
 pub use dialer::{ClientSettings, Dialed, Dialer, Failed};
 
 use crate::mux;
+use crate::net::dial::DialError;
 use std::io;
 use std::time::Duration;
 
@@ -43,10 +46,12 @@ pub enum Framing {
     Http2,
     /// The same with gRPC's messages.
     Grpc,
+    /// QUIC, one stream for each connection, and UDP below it.
+    Quic,
 }
 
 /// Every channel; `grpc` is without TLS where it says `grpc.insecure`.
-pub const KINDS: [Kind; 11] = [
+pub const KINDS: [Kind; 12] = [
     kind("tcp", false, Framing::Bare, None),
     kind("tls", true, Framing::Bare, None),
     kind("mtls", true, Framing::Bare, Some(mux::Kind::SmuxV1)),
@@ -58,6 +63,7 @@ pub const KINDS: [Kind; 11] = [
     kind("h2c", false, Framing::Http2, None),
     kind("h2", true, Framing::Http2, None),
     kind("grpc", true, Framing::Grpc, None),
+    kind("quic", true, Framing::Quic, None),
 ];
 
 const fn kind(name: &'static str, tls: bool, framing: Framing, mux: Option<mux::Kind>) -> Kind {
@@ -90,6 +96,7 @@ impl Kind {
         match self.framing {
             Framing::Http2 => &["h2", "http/1.1"],
             Framing::Grpc => &["h2"],
+            Framing::Quic => &["h3", "quic/v1"],
             Framing::Bare | Framing::WebSocket => &[],
         }
     }
@@ -104,6 +111,8 @@ pub enum Layer {
     WebSocket(websocket::Settings),
     /// `h2`, `h2c`, `grpc`.
     Http2(http2::Settings),
+    /// `quic`, TLS included.
+    Quic(quic::Settings),
 }
 
 /// A data channel that did not come about.
@@ -118,6 +127,12 @@ pub enum ChannelError {
     /// The session that carries the streams.
     #[error("no stream on the data channel: {0}")]
     Open(#[from] mux::OpenError),
+    /// A connection of its own, which no other one carries.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// It came about and was lost.
+    #[error("{0}")]
+    Lost(io::Error),
 }
 
 impl ChannelError {
@@ -127,6 +142,8 @@ impl ChannelError {
             Self::Io(_) => "bad_handshake",
             Self::Timeout(_) => "handshake_timeout",
             Self::Open(_) => "no_stream",
+            Self::Dial(_) => "no_connection",
+            Self::Lost(_) => "connection_lost",
         }
     }
 }

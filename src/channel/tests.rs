@@ -3,20 +3,21 @@
 use super::tls::{self, Pair};
 use super::{
     Acceptor, ChannelError, ClientSettings, Dialed, Dialer, Failed, Framing, KINDS, Kind, Layer,
-    ServerSettings, http2, websocket,
+    ServerSettings, http2, quic, websocket,
 };
 use crate::addr::HostPort;
 use crate::net::BoxStream;
 use crate::net::dial::{DialError, dial};
-use crate::net::listen::{self, Listener};
+use crate::net::listen::{self, Listener, Permit};
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 fn layer(kind: Kind) -> Layer {
     match kind.framing {
@@ -24,10 +25,13 @@ fn layer(kind: Kind) -> Layer {
         Framing::WebSocket => Layer::WebSocket(websocket::Settings::default()),
         Framing::Http2 => Layer::Http2(http2::Settings::default()),
         Framing::Grpc => Layer::Http2(http2::Settings { grpc: true, ..http2::Settings::default() }),
+        Framing::Quic => {
+            Layer::Quic(quic::Settings { keepalive: None, idle_timeout: PATIENCE, max_streams: 100 })
+        }
     }
 }
 
-fn client(kind: Kind) -> ClientSettings {
+pub(super) fn client(kind: Kind) -> ClientSettings {
     ClientSettings {
         kind,
         tls: kind.tls.then(tls::ClientSettings::default),
@@ -37,7 +41,7 @@ fn client(kind: Kind) -> ClientSettings {
     }
 }
 
-fn server(kind: Kind) -> ServerSettings {
+pub(super) fn server(kind: Kind) -> ServerSettings {
     ServerSettings {
         kind,
         tls: kind.tls.then(tls::ServerSettings::default),
@@ -48,58 +52,101 @@ fn server(kind: Kind) -> ServerSettings {
 }
 
 /// A port that takes a channel's connections.
-struct Port {
-    addr: HostPort,
+pub(super) struct Port {
+    pub(super) addr: HostPort,
     accepted: mpsc::Receiver<BoxStream>,
     ended: mpsc::Receiver<Result<(), ChannelError>>,
-    shutdown: Shutdown,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Where a port hands what it takes.
+#[derive(Clone)]
+struct Takers {
+    give: mpsc::Sender<BoxStream>,
+    tell: mpsc::Sender<Result<(), ChannelError>>,
+}
+
+impl Takers {
+    fn serve(&self) -> impl Fn(BoxStream, Permit) -> BoxFuture<'static, ()> + use<> {
+        let give = self.give.clone();
+        move |stream, permit| {
+            let give = give.clone();
+            Box::pin(async move {
+                // The test holds the stream; its permit may go.
+                drop(permit);
+                give.send(stream).await.unwrap();
+            })
+        }
+    }
 }
 
 impl Port {
-    async fn open(settings: ServerSettings) -> Self {
-        let addr = HostPort::parse("127.0.0.1:0", 0).unwrap();
-        let mut listener = Listener::bind(&listen::Settings::new(addr)).await.unwrap();
-        let addr = HostPort::parse(&format!("localhost:{}", listener.local_addr().port()), 0).unwrap();
+    pub(super) async fn open(settings: ServerSettings) -> Self {
+        let listen = listen::Settings::new(HostPort::parse("127.0.0.1:0", 0).unwrap());
+        Self::open_with(settings, &listen).await
+    }
+
+    pub(super) async fn open_with(settings: ServerSettings, listen: &listen::Settings) -> Self {
         let shutdown = Shutdown::default();
-        let acceptor = Acceptor::new(&settings, "test", listener.permits().clone(), &shutdown).unwrap();
-        let (acceptor, (give, accepted)) = (Arc::new(acceptor), mpsc::channel(16));
-        let (tell, ended) = mpsc::channel(16);
-        tokio::spawn(async move {
-            loop {
-                let (socket, _, permit) = listener.accept().await;
-                let (acceptor, give, tell) = (Arc::clone(&acceptor), give.clone(), tell.clone());
-                tokio::spawn(async move {
-                    let serve = |stream: BoxStream, permit| {
-                        let give = give.clone();
-                        async move {
-                            // The test holds the stream; its permit may go.
-                            drop(permit);
-                            give.send(stream).await.unwrap();
-                        }
-                    };
-                    let ended = acceptor.accept(Box::new(socket), permit, serve).await;
-                    // The test may be over.
-                    let _ = tell.send(ended).await;
-                });
+        let ((give, accepted), (tell, ended)) = (mpsc::channel(256), mpsc::channel(16));
+        let takers = Takers { give, tell };
+        let port = match &settings.layer {
+            Layer::Quic(quic) => {
+                let port = quic::Port::bind(listen, &settings, quic, "test", &shutdown).await.unwrap();
+                Self::take_quic(port, takers)
             }
-        });
+            _ => Self::take(Listener::bind(listen).await.unwrap(), &settings, takers, &shutdown),
+        };
+        let addr = HostPort::parse(&format!("localhost:{port}"), 0).unwrap();
         Self { addr, accepted, ended, shutdown }
     }
 
-    async fn accept(&mut self) -> BoxStream {
+    fn take(mut listener: Listener, settings: &ServerSettings, takers: Takers, shutdown: &Shutdown) -> u16 {
+        let port = listener.local_addr().port();
+        let acceptor = Acceptor::new(settings, "test", listener.permits().clone(), shutdown).unwrap();
+        let acceptor = Arc::new(acceptor);
+        tokio::spawn(async move {
+            loop {
+                let (socket, _, permit) = listener.accept().await;
+                let (acceptor, takers) = (Arc::clone(&acceptor), takers.clone());
+                tokio::spawn(async move {
+                    let ended = acceptor.accept(Box::new(socket), permit, takers.serve()).await;
+                    // The test may be over.
+                    let _ = takers.tell.send(ended).await;
+                });
+            }
+        });
+        port
+    }
+
+    fn take_quic(port: quic::Port, takers: Takers) -> u16 {
+        let (addr, port) = (port.local_addr(), Arc::new(port));
+        tokio::spawn(async move {
+            while let Some(arrival) = port.accept().await {
+                let (port, takers) = (Arc::clone(&port), takers.clone());
+                tokio::spawn(async move {
+                    let ended = port.serve(arrival, takers.serve()).await;
+                    let _ = takers.tell.send(ended).await;
+                });
+            }
+        });
+        addr.port()
+    }
+
+    pub(super) async fn accept(&mut self) -> BoxStream {
         tokio::time::timeout(PATIENCE, self.accepted.recv()).await.unwrap().unwrap()
     }
 
-    async fn failure(&mut self) -> String {
+    pub(super) async fn failure(&mut self) -> String {
         let ended = tokio::time::timeout(PATIENCE, self.ended.recv()).await.unwrap().unwrap();
         ended.unwrap_err().to_string()
     }
 
-    fn dialer(&self, settings: &ClientSettings) -> Dialer {
+    pub(super) fn dialer(&self, settings: &ClientSettings) -> Dialer {
         Dialer::new(settings, "node-0", &self.shutdown).unwrap()
     }
 
-    async fn dial(&self, dialer: &Dialer) -> Result<Dialed, ChannelError> {
+    pub(super) async fn dial(&self, dialer: &Dialer) -> Result<Dialed, ChannelError> {
         let below = async { Ok::<_, DialError>(dial(&self.addr, PATIENCE).await?.into()) };
         dialer.connect(&self.addr, below).await.map_err(|failed| match failed {
             Failed::Below(error) => panic!("{error}"),
@@ -107,7 +154,7 @@ impl Port {
         })
     }
 
-    async fn connect(&self, dialer: &Dialer) -> Result<BoxStream, ChannelError> {
+    pub(super) async fn connect(&self, dialer: &Dialer) -> Result<BoxStream, ChannelError> {
         Ok(self.dial(dialer).await?.stream)
     }
 }
@@ -162,10 +209,9 @@ async fn every_channel_carries_bytes_both_ways_to_the_last() {
 
 #[tokio::test]
 async fn channels_with_streams_have_one_connection_and_a_new_one_once_it_is_forgotten() {
-    for kind in KINDS
-        .into_iter()
-        .filter(|kind| kind.mux.is_some() || matches!(kind.framing, Framing::Http2 | Framing::Grpc))
-    {
+    for kind in KINDS.into_iter().filter(|kind| {
+        kind.mux.is_some() || matches!(kind.framing, Framing::Http2 | Framing::Grpc | Framing::Quic)
+    }) {
         let mut port = Port::open(server(kind)).await;
         let dialer = port.dialer(&client(kind));
         let mut locals = Vec::new();
@@ -221,7 +267,7 @@ async fn mismatch(client: &ClientSettings, server: ServerSettings) -> (String, S
     (told, port.failure().await)
 }
 
-fn kind(name: &str) -> Kind {
+pub(super) fn kind(name: &str) -> Kind {
     Kind::of(name).unwrap()
 }
 
@@ -241,13 +287,16 @@ fn write(pair: &Pair, name: &str) {
     std::fs::write(&pair.key, key.serialize_pem()).unwrap();
 }
 
-fn with_files(pair: &Pair) -> ServerSettings {
+/// Those in which TLS is done in one way or the other.
+const TLS_KINDS: [&str; 2] = ["tls", "quic"];
+
+fn with_files(name: &str, pair: &Pair) -> ServerSettings {
     let tls = tls::ServerSettings { pair: Some(pair.clone()), ..tls::ServerSettings::default() };
-    ServerSettings { tls: Some(tls), ..server(kind("tls")) }
+    ServerSettings { tls: Some(tls), ..server(kind(name)) }
 }
 
-fn with_tls(tls: tls::ClientSettings) -> ClientSettings {
-    ClientSettings { tls: Some(tls), ..client(kind("tls")) }
+fn with_tls(name: &str, tls: tls::ClientSettings) -> ClientSettings {
+    ClientSettings { tls: Some(tls), ..client(kind(name)) }
 }
 
 #[tokio::test]
@@ -271,9 +320,11 @@ async fn a_client_that_verifies_takes_only_who_it_should() {
         // Without `secure` the name is not looked at.
         named("elsewhere.example", tls::ClientSettings { secure: false, ..secure(&pair) }),
     ];
-    for settings in good {
-        let mut port = Port::open(with_files(&pair)).await;
-        let dialer = port.dialer(&with_tls(settings));
+    for (settings, name) in
+        good.into_iter().flat_map(|settings| TLS_KINDS.map(|name| (settings.clone(), name)))
+    {
+        let mut port = Port::open(with_files(name, &pair)).await;
+        let dialer = port.dialer(&with_tls(name, settings));
         let mut near = port.connect(&dialer).await.unwrap();
         near.write_all(b"x").await.unwrap();
         near.flush().await.unwrap();
@@ -290,49 +341,106 @@ async fn a_client_that_verifies_takes_only_who_it_should() {
         (tls::ClientSettings { secure: true, ..tls::ClientSettings::default() }, "tls.caFile"),
     ];
     for (settings, advice) in bad {
-        let (told, _) = mismatch(&with_tls(settings), with_files(&pair)).await;
-        assert!(told.contains(advice), "{advice}: {told}");
+        for name in TLS_KINDS {
+            let (told, _) = mismatch(&with_tls(name, settings.clone()), with_files(name, &pair)).await;
+            assert!(told.contains(advice), "{name} {advice}: {told}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_server_that_asks_for_certificates_takes_only_those_it_knows() {
     let ((_dir, pair), (_client_dir, own), (_other_dir, other)) = (files(), files(), files());
-    let mut settings = with_files(&pair);
-    settings.tls.as_mut().unwrap().client_ca = Some(own.cert.clone());
-    let showing = |pair: Option<&Pair>| {
-        with_tls(tls::ClientSettings { pair: pair.cloned(), ..tls::ClientSettings::default() })
-    };
-    let mut port = Port::open(settings.clone()).await;
-    let mut near = port.connect(&port.dialer(&showing(Some(&own)))).await.unwrap();
-    near.write_all(b"x").await.unwrap();
-    near.flush().await.unwrap();
-    assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x');
-    for (shown, told) in [(None, "shows no certificate"), (Some(&other), "UnknownIssuer")] {
-        let (client, server) = mismatch(&showing(shown), settings.clone()).await;
-        assert!(server.contains(told), "{told}: {server}");
-        assert!(client.contains("alert"), "{client}");
+    for name in TLS_KINDS {
+        let mut settings = with_files(name, &pair);
+        settings.tls.as_mut().unwrap().client_ca = Some(own.cert.clone());
+        let showing = |pair: Option<&Pair>| {
+            with_tls(name, tls::ClientSettings { pair: pair.cloned(), ..tls::ClientSettings::default() })
+        };
+        let mut port = Port::open(settings.clone()).await;
+        let dialer = port.dialer(&showing(Some(&own)));
+        let mut near = port.connect(&dialer).await.unwrap();
+        near.write_all(b"x").await.unwrap();
+        near.flush().await.unwrap();
+        assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x');
+        for (shown, told) in [(None, "shows no certificate"), (Some(&other), "UnknownIssuer")] {
+            let (client, server) = mismatch(&showing(shown), settings.clone()).await;
+            assert!(server.contains(told), "{told}: {server}");
+            assert!(client.contains("alert") || client.contains("QUIC"), "{client}");
+        }
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn certificates_are_read_anew_when_their_files_change() {
+#[tokio::test]
+async fn a_server_that_rejects_unknown_names_takes_only_who_asks_for_one() {
     let (_dir, pair) = files();
-    let port = Port::open(with_files(&pair)).await;
-    let pinned =
-        tls::ClientSettings { secure: true, ca: Some(pair.cert.clone()), ..tls::ClientSettings::default() };
-    let fresh = || port.dialer(&with_tls(pinned.clone()));
-    port.connect(&fresh()).await.unwrap();
-    // Half of a change is none: certificate and key do not go together.
-    let before = std::fs::read(&pair.cert).unwrap();
-    write(&pair, "localhost");
-    let after = std::fs::read(&pair.cert).unwrap();
-    std::fs::write(&pair.cert, &before).unwrap();
-    tokio::time::advance(Duration::from_secs(2)).await;
-    port.connect(&fresh()).await.unwrap();
-    std::fs::write(&pair.cert, after).unwrap();
-    tokio::time::advance(Duration::from_secs(2)).await;
-    port.connect(&fresh()).await.unwrap();
+    let named = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let cases = [
+        // The certificate is for localhost.
+        (named(&[]), "localhost", true),
+        (named(&[]), "elsewhere.example", false),
+        (named(&["a.example", "*.b.example"]), "A.example", true),
+        (named(&["a.example", "*.b.example"]), "www.b.example", true),
+        (named(&["a.example", "*.b.example"]), "b.example", false),
+        (named(&["a.example", "*.b.example"]), "localhost", false),
+        // Of an address no name is asked for.
+        (named(&[]), "127.0.0.1", false),
+        (None, "127.0.0.1", true),
+    ];
+    for ((names, asked, taken), name) in
+        cases.into_iter().flat_map(|case| TLS_KINDS.map(|name| (case.clone(), name)))
+    {
+        let mut settings = with_files(name, &pair);
+        settings.tls.as_mut().unwrap().names = names;
+        let client = with_tls(
+            name,
+            tls::ClientSettings { server_name: Some(asked.to_owned()), ..tls::ClientSettings::default() },
+        );
+        if taken {
+            let mut port = Port::open(settings).await;
+            let dialer = port.dialer(&client);
+            let mut near = port.connect(&dialer).await.unwrap();
+            near.write_all(b"x").await.unwrap();
+            near.flush().await.unwrap();
+            assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x', "{name} {asked}");
+        } else {
+            let (told, at_server) = mismatch(&client, settings).await;
+            assert!(told.contains("tls.serverName"), "{name} {asked}: {told}");
+            assert!(at_server.contains("rejectUnknownSNI"), "{name} {asked}: {at_server}");
+        }
+    }
+}
+
+/// The clock goes on by so much at once, and then by itself as before.
+async fn later(by: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(by).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn certificates_are_read_anew_when_their_files_change() {
+    for name in TLS_KINDS {
+        let (_dir, pair) = files();
+        let port = Port::open(with_files(name, &pair)).await;
+        let pinned = tls::ClientSettings {
+            secure: true,
+            ca: Some(pair.cert.clone()),
+            ..tls::ClientSettings::default()
+        };
+        let fresh = || port.dialer(&with_tls(name, pinned.clone()));
+        port.connect(&fresh()).await.unwrap();
+        // Half of a change is none: certificate and key do not go together.
+        let before = std::fs::read(&pair.cert).unwrap();
+        write(&pair, "localhost");
+        let after = std::fs::read(&pair.cert).unwrap();
+        std::fs::write(&pair.cert, &before).unwrap();
+        later(Duration::from_secs(2)).await;
+        port.connect(&fresh()).await.unwrap();
+        std::fs::write(&pair.cert, after).unwrap();
+        later(Duration::from_secs(2)).await;
+        port.connect(&fresh()).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -368,6 +476,7 @@ async fn a_handshake_that_stops_half_way_is_left() {
     for kind in KINDS
         .into_iter()
         .filter(|kind| kind.tls || matches!(kind.framing, Framing::WebSocket | Framing::Http2))
+        .filter(|kind| kind.framing != Framing::Quic)
     {
         let settings = ServerSettings { handshake_timeout: limit, ..server(kind) };
         let mut port = Port::open(settings).await;

@@ -5,6 +5,7 @@
 pub(crate) mod by_name;
 mod files;
 mod identity;
+mod quic;
 mod stream;
 mod verify;
 
@@ -53,6 +54,9 @@ pub struct ServerSettings {
     pub generated: Generated,
     /// `caFile`: clients must show a certificate that it signs.
     pub client_ca: Option<PathBuf>,
+    /// `rejectUnknownSNI`, `serverNames`: clients must ask for one of these names, `*.example.com` among them, or where there
+    /// are none for one in the certificate. `None`: for whatever they like.
+    pub names: Option<Vec<String>>,
     /// `options`.
     pub options: Options,
 }
@@ -70,7 +74,7 @@ impl ServerSettings {
     pub fn check(&self) -> Result<(), TlsError> {
         let identity =
             self.pair.clone().map_or_else(|| self.generated.make(), |pair| Ok(Identity::Files(pair)))?;
-        server_config(&identity, self.client_ca.as_ref(), &self.options, &[]).map(drop)
+        server_config(&identity, self, &[]).map(drop)
     }
 }
 
@@ -110,6 +114,12 @@ impl Versions {
 }
 
 impl Options {
+    /// Whether both sides may agree on TLS 1.3.
+    pub fn allow_tls13(&self) -> bool {
+        let provider = self.provider();
+        self.versions != Versions::Tls12 && provider.cipher_suites.iter().any(|suite| suite.tls13().is_some())
+    }
+
     fn provider(&self) -> Arc<CryptoProvider> {
         let mut provider = aws_lc_rs::default_provider();
         if !self.cipher_suites.is_empty() {
@@ -225,9 +235,8 @@ impl Acceptor {
                 identity
             }
         };
-        let (client_ca, options) = (settings.client_ca.clone(), settings.options.clone());
-        let config =
-            FromFiles::new(files, move || server_config(&identity, client_ca.as_ref(), &options, alpn))?;
+        let settings = settings.clone();
+        let config = FromFiles::new(files, move || server_config(&identity, &settings, alpn))?;
         Ok(Self { config })
     }
 
@@ -240,23 +249,26 @@ impl Acceptor {
 
 fn server_config(
     identity: &Identity,
-    client_ca: Option<&PathBuf>,
-    options: &Options,
+    settings: &ServerSettings,
     alpn: &[&str],
 ) -> Result<ServerConfig, TlsError> {
+    let options = &settings.options;
     let provider = options.provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.versions.list())?;
-    let builder = match client_ca {
+    let builder = match &settings.client_ca {
         Some(ca) => {
             let roots = Arc::new(files::roots(ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
             builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsError::of(ca, error))?)
         }
         None => builder.with_no_client_auth(),
     };
     let (chain, key) = identity.read()?;
-    let mut config = builder.with_single_cert(chain, key)?;
+    let mut config = match &settings.names {
+        Some(names) => builder.with_cert_resolver(by_name::only_for(names, chain, key, &provider)?),
+        None => builder.with_single_cert(chain, key)?,
+    };
     config.alpn_protocols = options.alpn(alpn);
     Ok(config)
 }
@@ -323,6 +335,12 @@ fn explain(error: io::Error, side: Side) -> io::Error {
         ) => "give the name in the certificate as tls.serverName",
         (Side::Client, Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
             "the certificate is not the one of tls.fingerprint"
+        }
+        (Side::Client, Error::AlertReceived(Alert::AccessDenied | Alert::UnrecognisedName)) => {
+            "it may know no such name: give one that it has as tls.serverName"
+        }
+        (Side::Server, Error::General(_)) => {
+            "the client asks for no name that is served here (rejectUnknownSNI, serverNames)"
         }
         (Side::Server, Error::NoCertificatesPresented) => {
             "the client shows no certificate: tls.certFile and keyFile of its dialer"

@@ -6,7 +6,7 @@ use super::reader::{Field, Map};
 use super::settings::{HANDSHAKE_TIMEOUT, is_of_gost, read_mux, read_wait, tunnel_id, word};
 use super::{Chain, ChainHop, channels, plugins};
 use crate::chain::{Auth, Connector, HopSettings, Node, Server};
-use crate::channel::ClientSettings;
+use crate::channel::{ClientSettings, Framing};
 use crate::mux;
 use crate::route::hop::{self, NodeSettings};
 use http::{HeaderName, HeaderValue};
@@ -102,7 +102,19 @@ pub(crate) fn read(field: &Field<'_>, named: &Hops<'_>, folder: bool) -> Option<
     if hops.len() > MAX_HOPS {
         field.error(format!("chain of {} hops", hops.len()), format!("expected at most {MAX_HOPS}"));
     }
+    if let Some(node) = quic_behind_a_hop(&hops) {
+        let help = "expected it in the first hop: its datagrams go through no other server";
+        field.error(format!("node {:?} with dialer quic behind another hop", node.name), help);
+    }
     (!hops.is_empty()).then_some(Chain { hops })
+}
+
+/// A server that can be reached by datagrams only, where there is another one on the way.
+fn quic_behind_a_hop(hops: &[ChainHop]) -> Option<&Node> {
+    let servers = |hop: &ChainHop| hop.settings.nodes.iter().any(|node| node.server.is_some());
+    let first = hops.iter().position(servers)?;
+    let quic = |node: &&Node| node.server.as_ref().is_some_and(|s| s.channel.kind.framing == Framing::Quic);
+    hops[first + 1..].iter().flat_map(|hop| &hop.settings.nodes).find(quic)
 }
 
 /// A hop in a chain: its own nodes, or those of the hop in `hops` that it names.
@@ -142,7 +154,7 @@ fn hop(field: &Field<'_>, named: Option<&Hops<'_>>, folder: bool) -> Option<Chai
 fn node(field: &Field<'_>, choice: &Choice) -> Option<(Node, NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).unwrap_or_default().to_owned();
-    let settings = choice.node(name.clone(), map.section("metadata"));
+    let (settings, proxy_protocol) = choice.node(name.clone(), map.section("metadata"));
     let connector = connector(map.section("connector")?);
     let direct = matches!(connector, Some(Read { connector: None, .. }));
     let addr = map.filled(&["addr"]);
@@ -157,10 +169,16 @@ fn node(field: &Field<'_>, choice: &Choice) -> Option<(Node, NodeSettings)> {
     if let Some(network) = map.filled(&["network"]) {
         word(&network, &["tcp"]);
     }
+    let quic = channel.as_ref().is_some_and(|channel| channel.kind.framing == Framing::Quic);
+    if proxy_protocol.is_some() && (quic || direct) {
+        let help = "expected proxyProtocol at a node that is connected to by TCP";
+        map.error("proxyProtocol at a node without a connection to begin with it".to_owned(), help);
+    }
     map.finish(&["probe"], NEEDED_NODE);
     let Read { connector, auth, mux, connect_timeout } = connector?;
     let Some(connector) = connector else { return Some((Node { name, server: None }, settings)) };
-    let server = Server { addr: addr?, connector, auth, mux, connect_timeout, channel: channel? };
+    let channel = channel?;
+    let server = Server { addr: addr?, connector, auth, mux, connect_timeout, channel, proxy_protocol };
     Some((Node { name, server: Some(server) }, settings))
 }
 

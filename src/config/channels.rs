@@ -2,8 +2,9 @@
 
 use super::reader::{Bare, Field, Map};
 use super::settings::{HANDSHAKE_TIMEOUT, flag, read_mux, read_wait, word};
+use crate::addr::Host;
 use crate::channel::tls::{self, Generated, Options, Pair, Versions};
-use crate::channel::{ClientSettings, Framing, KINDS, Kind, Layer, ServerSettings, http2, websocket};
+use crate::channel::{ClientSettings, Framing, KINDS, Kind, Layer, ServerSettings, http2, quic, websocket};
 use crate::mux;
 use http::{HeaderName, HeaderValue};
 use std::path::PathBuf;
@@ -14,6 +15,13 @@ const CLIENT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// `ttl`: how often `keepalive: true` pings.
 const WEBSOCKET_TTL: Duration = Duration::from_secs(15);
 const HTTP2_TTL: Duration = Duration::from_secs(30);
+const QUIC_TTL: Duration = Duration::from_secs(10);
+/// `maxIdleTimeout`, unless the other side is asked whether it is there.
+const QUIC_IDLE: Duration = Duration::from_secs(90);
+/// `maxStreams`.
+const QUIC_STREAMS: u32 = 100;
+/// A connection has room for all of them from the first moment on.
+const MAX_QUIC_STREAMS: i64 = 10_000;
 
 /// Keys that one channel or another reads.
 const OTHERS_METADATA: &[&str] = &[
@@ -31,6 +39,8 @@ const OTHERS_METADATA: &[&str] = &[
     "ttl",
     "ws.ttl",
     "grpc.keepalive.time",
+    "maxIdleTimeout",
+    "maxStreams",
     "grpc.insecure",
     "grpcInsecure",
     "insecure",
@@ -62,7 +72,12 @@ pub(crate) const LATER_METADATA: &[&str] = &[
     "grpc.keepalive.timeout",
     "grpc.keepalive.permitWithoutStream",
     "grpc.keepalive.minTime",
+    "quic.enableDatagram",
+    "enableDatagram",
 ];
+
+/// What would change who can read along, or whom a server takes its visitors for.
+pub(crate) const NEEDED_METADATA: &[&str] = &["proxyProtocol", "cipherKey"];
 
 /// The names of all data channels, for [`word`].
 pub(crate) fn names() -> Vec<&'static str> {
@@ -85,12 +100,13 @@ pub(crate) fn dialer(node: &Map<'_>) -> Option<ClientSettings> {
     {
         mux.keepalive_timeout = CLIENT_KEEPALIVE_TIMEOUT;
     }
-    metadata.finish(LATER_METADATA, &["proxyProtocol"]);
+    metadata.finish(LATER_METADATA, NEEDED_METADATA);
     let tls = section(&map, kind, "dialer").map(|field| field.map().and_then(|map| client(map, &field)));
     let tls = match tls {
         Some(read) => Some(read?),
         None => kind.tls.then(tls::ClientSettings::default),
     };
+    needs_tls13(kind, tls.as_ref().map(|tls| &tls.options), &map);
     map.finish(&[], &["auth"]);
     Some(ClientSettings { kind, tls, layer, mux, handshake_timeout })
 }
@@ -107,6 +123,7 @@ pub(crate) fn listener(
         Some(field) => Some(server(&field)?),
         None => kind.tls.then(|| global.cloned().unwrap_or_default()),
     };
+    needs_tls13(kind, tls.as_ref().map(|tls| &tls.options), map);
     Some(ServerSettings { kind, tls, layer, mux, handshake_timeout })
 }
 
@@ -122,6 +139,7 @@ fn channel(mut kind: Kind, metadata: &Map<'_>, end: &str) -> (Kind, Layer, Optio
             }
             Layer::Http2(grpc(metadata))
         }
+        Framing::Quic => Layer::Quic(quic(metadata, end)),
     };
     let mux = kind.mux_settings().map(|settings| read_mux(metadata, settings));
     let mut handshake_timeout = HANDSHAKE_TIMEOUT;
@@ -162,6 +180,29 @@ fn grpc(map: &Map<'_>) -> http2::Settings {
             &["grpc.keepalive.time", "ttl"],
             HTTP2_TTL,
         ),
+    }
+}
+
+/// A client asks whether its server is there unless it is told not to, a server only when it is told to.
+fn quic(map: &Map<'_>, end: &str) -> quic::Settings {
+    let (mut ttl, mut max_streams) = (QUIC_TTL, QUIC_STREAMS);
+    let dials = end == "dialer";
+    let on = flag(map, &["keepalive"]).unwrap_or(dials);
+    let mut idle_timeout = if dials && on { CLIENT_KEEPALIVE_TIMEOUT } else { QUIC_IDLE };
+    read_wait(map, &["ttl"], &mut ttl);
+    read_wait(map, &["maxIdleTimeout"], &mut idle_timeout);
+    if !dials {
+        let written = map.filled(&["maxStreams"]).and_then(|f| f.number(1..=MAX_QUIC_STREAMS));
+        max_streams = written.and_then(|n| u32::try_from(n).ok()).unwrap_or(max_streams);
+    }
+    quic::Settings { keepalive: on.then_some(ttl), idle_timeout, max_streams }
+}
+
+/// There is no older TLS in QUIC.
+fn needs_tls13(kind: Kind, options: Option<&Options>, at: &Map<'_>) {
+    if kind.framing == Framing::Quic && options.is_some_and(|options| !options.allow_tls13()) {
+        let help = "expected maxVersion: VersionTLS13, and a suite of it among cipherSuites";
+        at.error("type quic, and tls.options that leave out TLS 1.3".to_owned(), help);
     }
 }
 
@@ -249,13 +290,35 @@ pub(crate) fn server(field: &Field<'_>) -> Option<tls::ServerSettings> {
         pair: pair(&map),
         generated,
         client_ca: file(&map, &["caFile"]),
+        names: asked_names(&map),
         options: options.clone().unwrap_or_default(),
     };
     map.without_effect(&["secure", "serverName", "fingerprint"], "with a listener");
-    map.finish(&[], &["rejectUnknownSNI", "serverNames"]);
+    map.finish(&[], &[]);
     options?;
     checked(settings.check(), field)?;
     Some(settings)
+}
+
+/// Whom clients may ask for, if that matters.
+fn asked_names(map: &Map<'_>) -> Option<Vec<String>> {
+    let field = map.filled(&["serverNames"]);
+    if flag(map, &["rejectUnknownSNI"]) != Some(true) {
+        if let Some(field) = field {
+            field.warn("no effect without rejectUnknownSNI: true".to_owned(), "remove it, or add that");
+        }
+        return None;
+    }
+    let names = field.as_ref().map(texts).unwrap_or_default();
+    for name in &names {
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        let is_name = Host::parse(host).is_ok_and(|host| !host.is_empty() && host.ip().is_none());
+        if let Some(field) = field.as_ref().filter(|_| !is_name) {
+            let help = "expected www.example.com or *.example.com; for addresses clients ask by no name";
+            field.error(format!("{name:?} is no name that a client asks for"), help);
+        }
+    }
+    Some(names)
 }
 
 pub(crate) fn checked(checked: Result<(), tls::TlsError>, at: &Field<'_>) -> Option<()> {

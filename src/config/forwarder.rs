@@ -92,7 +92,7 @@ fn nodes(map: &Map<'_>, folder: bool, explained: impl FnOnce() -> bool) -> Optio
 fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<(NodeSettings, forward::NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).map_or_else(|| format!("node-{index}"), str::to_owned);
-    let mut node = choice.node(name, map.section("metadata"));
+    let (mut node, proxy_protocol) = choice.node(name, map.section("metadata"));
     node.addr = map.filled(&["addr"]).and_then(|f| f.address(Some(0)));
     if let Some(filter) = map.filled(&["filter"]).and_then(|f| f.map()) {
         read_filter(&filter, &mut node);
@@ -107,7 +107,7 @@ fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<(NodeSetti
     if let Some(network) = map.filled(&["network"]) {
         word(&network, &["tcp"]);
     }
-    let treatment = node::read(&map);
+    let treatment = forward::NodeSettings { proxy_protocol, ..node::read(&map) };
     map.finish(LATER_NODE, NEEDED_NODE);
     Some((node, treatment))
 }

@@ -1,8 +1,9 @@
 //! `hops[]`, which chains and forwarders name, and what every choice between nodes has: `selector` and its marks.
 
 use super::reader::{Bare, Field, Map, nearest};
-use super::settings::{flag, word};
+use super::settings::{flag, proxy_protocol, word};
 use crate::route::hop::{NodeSettings, Strategy};
+use crate::wire::proxy::Version;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -81,9 +82,10 @@ impl Choice {
         self.fail_timeout = timeout.unwrap_or(self.fail_timeout);
     }
 
-    /// A node with these marks, and what its `metadata` says otherwise.
-    pub(crate) fn node(&self, name: String, metadata: Option<Map<'_>>) -> NodeSettings {
+    /// A node with these marks, and what its `metadata` says otherwise; with it the PROXY header that it wants.
+    pub(crate) fn node(&self, name: String, metadata: Option<Map<'_>>) -> (NodeSettings, Option<Version>) {
         let (mut weight, mut backup, mut marks, mut labels) = (1, false, *self, Vec::new());
+        let mut header = None;
         if let Some(metadata) = metadata {
             let number = metadata.filled(&["weight"]).and_then(|f| f.number(0..=i64::from(u32::MAX)));
             weight = number.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
@@ -92,15 +94,17 @@ impl Choice {
             if let Some(section) = metadata.filled(&["labels"]).and_then(|f| f.map()) {
                 labels = section.into_texts().collect();
             }
-            metadata.finish(&[], &["proxyProtocol", "interface", "so_mark", "netns"]);
+            header = proxy_protocol(&metadata, "proxyProtocol");
+            metadata.finish(&[], &["interface", "so_mark", "netns"]);
         }
-        NodeSettings {
+        let node = NodeSettings {
             weight,
             backup,
             max_fails: marks.max_fails,
             labels,
             ..NodeSettings::new(name, marks.fail_timeout)
-        }
+        };
+        (node, header)
     }
 }
 

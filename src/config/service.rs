@@ -8,7 +8,7 @@ use super::settings::{
 };
 use super::{Listener, Service, channels, handler};
 use crate::addr::HostPort;
-use crate::channel::Kind;
+use crate::channel::{Framing, Kind};
 use crate::net::listen;
 use crate::tunnel::client::Settings;
 use std::time::Duration;
@@ -120,8 +120,14 @@ fn listener(
             None
         }
         (Some(name), None) => {
-            let listen = addr.and_then(|a| scope.port(&a)).map(|addr| bounds.of(addr));
             let kind = Kind::of(name);
+            let datagrams = kind.is_some_and(|kind| kind.framing == Framing::Quic);
+            let port = |addr: Field<'_>| if datagrams { scope.udp_port(&addr) } else { scope.port(&addr) };
+            let listen = addr.and_then(port).map(|addr| bounds.of(addr));
+            if datagrams && bounds.0.proxy_protocol {
+                let help = "expected no proxyProtocol, or a listener on TCP";
+                service_metadata.error("proxyProtocol with listener quic, which is no TCP".to_owned(), help);
+            }
             let channel = kind.and_then(|kind| channels::listener(kind, &map, &metadata, scope.tls.as_ref()));
             listen.zip(channel).map(|(listen, channel)| Listener::Port { listen, channel: Box::new(channel) })
         }
@@ -140,7 +146,7 @@ fn listener(
         }
     };
     metadata.without_effect(&["connectTimeout", "dialTimeout", "handshakeTimeout"], PORT);
-    metadata.finish(channels::LATER_METADATA, &["proxyProtocol"]);
+    metadata.finish(channels::LATER_METADATA, channels::NEEDED_METADATA);
     service_metadata.without_effect(&["dialTimeout"], PORT);
     map.finish(&[], NEEDED_LISTENER);
     listener

@@ -25,7 +25,16 @@ pub(crate) fn word(field: &Field<'_>, known: &[&'static str]) -> Option<&'static
     let found = known.iter().find(|k| k.eq_ignore_ascii_case(text)).copied();
     if found.is_none() {
         if is_of_gost(field) {
-            field.error(format!("{text:?} is not supported yet"), format!("expected {}", known.join(", ")));
+            let known = known.join(", ");
+            let help = match text {
+                "kcp" if known.contains("quic") => {
+                    format!(
+                        "expected {known}; quic is for the same lines, and docs/configuration.md says why not kcp"
+                    )
+                }
+                _ => format!("expected {known}"),
+            };
+            field.error(format!("{text:?} is not supported yet"), help);
             return None;
         }
         let hint = nearest(text, known.iter().copied());

@@ -8,6 +8,7 @@ use crate::http::failure::Failure;
 use crate::net::BoxStream;
 use crate::route::hop::HopSettings;
 use crate::route::{Node, Protocol, Request};
+use crate::wire::proxy;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::ops::RangeInclusive;
@@ -25,6 +26,9 @@ pub struct NodeSettings {
     pub fail_codes: Vec<RangeInclusive<u16>>,
     /// `tls`: it is spoken to over TLS.
     pub tls: Option<tls::ClientSettings>,
+    /// `metadata` `proxyProtocol`: connections to it begin with a header that says who the visitor is; `None`: as the handler
+    /// says.
+    pub proxy_protocol: Option<proxy::Version>,
 }
 
 /// The same, at work.
@@ -34,18 +38,19 @@ pub(crate) struct Treatment {
     users: Option<Auther>,
     fail_codes: Vec<RangeInclusive<u16>>,
     tls: Option<tls::Connector>,
+    pub(super) proxy_protocol: Option<proxy::Version>,
 }
 
 impl Treatment {
     /// Reads the files of `tls`.
     fn new(settings: NodeSettings, node: &str) -> Result<Self, TlsError> {
-        let NodeSettings { rewrite, users, fail_codes, tls } = settings;
+        let NodeSettings { rewrite, users, fail_codes, tls, proxy_protocol } = settings;
         let users = (!users.is_empty()).then(|| Auther::inline(users));
         let tls = tls.map(|tls| {
             tls::warn_of_no_verification(node, &tls);
             tls::Connector::new(&tls)
         });
-        Ok(Self { rewrite, users, fail_codes, tls: tls.transpose()? })
+        Ok(Self { rewrite, users, fail_codes, tls: tls.transpose()?, proxy_protocol })
     }
 
     /// Whether the node lets this request in. What is no HTTP cannot say who sends it.

@@ -5,6 +5,7 @@
 
 use super::listen::{out_of_resources, tune};
 use crate::addr::HostPort;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -42,29 +43,39 @@ impl DialError {
     }
 }
 
-/// Connects to the first address of the target that answers.
+/// Connects to the first address of the target that answers by TCP.
 pub async fn dial(target: &HostPort, limit: Duration) -> Result<TcpStream, DialError> {
-    let stream =
-        timeout(limit, connect(target)).await.map_err(|_| DialError::Timeout(target.clone(), limit))??;
+    let stream = timeout(limit, to_first(target, TcpStream::connect))
+        .await
+        .map_err(|_| DialError::Timeout(target.clone(), limit))??;
     tune(&stream);
     Ok(stream)
 }
 
-async fn connect(target: &HostPort) -> Result<TcpStream, DialError> {
+/// Connects by `connect` to the first address of the target that answers, without a deadline.
+pub async fn to_first<T, F>(target: &HostPort, connect: impl Fn(SocketAddr) -> F) -> Result<T, DialError>
+where
+    F: Future<Output = io::Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
     if let Some(addr) = target.socket_addr() {
-        return TcpStream::connect(addr).await.map_err(|e| DialError::Connect(target.clone(), e));
+        return connect(addr).await.map_err(|e| DialError::Connect(target.clone(), e));
     }
     let found = lookup_host((target.host.as_str(), target.port)).await;
     let addrs = interleave(found.map_err(|e| DialError::Resolve(target.clone(), e))?.collect());
-    race(addrs).await.map_err(|e| DialError::Connect(target.clone(), e))
+    race(addrs, connect).await.map_err(|e| DialError::Connect(target.clone(), e))
 }
 
-async fn race(addrs: Vec<SocketAddr>) -> io::Result<TcpStream> {
+async fn race<T, F>(addrs: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
+where
+    F: Future<Output = io::Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
     let mut addrs = addrs.into_iter().take(MAX_ADDRESSES);
     let mut tries = JoinSet::new();
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
-        let more = addrs.next().map(|addr| tries.spawn(TcpStream::connect(addr))).is_some();
+        let more = addrs.next().map(|addr| tries.spawn(connect(addr))).is_some();
         tokio::select! {
             Some(done) = tries.join_next() => match done {
                 Ok(Ok(stream)) => return Ok(stream),
@@ -109,8 +120,8 @@ mod tests {
         let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addrs = vec![dead.local_addr().unwrap(), live.local_addr().unwrap()];
         drop(dead);
-        assert_eq!(race(addrs.clone()).await.unwrap().peer_addr().unwrap(), addrs[1]);
-        assert!(race(addrs[..1].to_vec()).await.is_err());
-        assert!(race(Vec::new()).await.is_err());
+        assert_eq!(race(addrs.clone(), TcpStream::connect).await.unwrap().peer_addr().unwrap(), addrs[1]);
+        assert!(race(addrs[..1].to_vec(), TcpStream::connect).await.is_err());
+        assert!(race(Vec::new(), TcpStream::connect).await.is_err());
     }
 }

@@ -93,14 +93,22 @@ impl Permit {
 pub struct Permits {
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
+    max_handshakes: usize,
 }
 
 impl Permits {
-    fn new(settings: &Settings) -> Self {
+    /// All of one port.
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             connections: Arc::new(Semaphore::new(settings.max_connections)),
             handshakes: Arc::new(Semaphore::new(settings.max_handshakes)),
+            max_handshakes: settings.max_handshakes,
         }
+    }
+
+    /// Whether more than half of the handshakes that there may be are unfinished.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.handshakes.available_permits() < self.max_handshakes.div_ceil(2)
     }
 
     /// One, or the setting that has been reached.
@@ -127,7 +135,7 @@ impl Listener {
     /// Opens the port.
     pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
         let error = |source| BindError { addr: settings.addr.clone(), source };
-        let socket = bind(&settings.addr).await.map_err(error)?;
+        let socket = bind(&settings.addr, listen).await.map_err(error)?;
         let mut listener = Self {
             local: socket.local_addr().map_err(error)?,
             socket,
@@ -225,11 +233,18 @@ pub(super) fn tune(stream: &TcpStream) {
     drop(socket.set_tcp_keepalive(&keepalive));
 }
 
-fn canonical(peer: SocketAddr) -> SocketAddr {
+/// An IPv4 address as such, and not as the one of IPv6 that a port of both families sees.
+pub(crate) fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-async fn bind(addr: &HostPort) -> io::Result<TcpListener> {
+/// Binds a UDP port.
+pub(crate) async fn bind_udp(addr: &HostPort) -> Result<std::net::UdpSocket, BindError> {
+    let bound = bind(addr, |addr| Ok(socket(addr, Type::DGRAM)?.into())).await;
+    bound.map_err(|source| BindError { addr: addr.clone(), source })
+}
+
+async fn bind<T>(addr: &HostPort, listen: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     if addr.host.is_empty() {
         let port = addr.port;
         return listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
@@ -249,14 +264,23 @@ async fn bind(addr: &HostPort) -> io::Result<TcpListener> {
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+    let socket = socket(addr, Type::STREAM)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Bound, of both families where that is asked for.
+fn socket(addr: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let stream = kind == Type::STREAM;
+    let protocol = if stream { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::for_address(addr), kind.nonblocking(), Some(protocol))?;
+    // Of datagrams, two sockets would share a port in this way.
+    socket.set_reuse_address(stream)?;
     if addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         socket.set_only_v6(false)?;
     }
     socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ impl Client {
         let Self { service, settings, shutdown, .. } = self;
         let mut round = None;
         let mut tried = Tried::new();
-        let ask = Ask { request, connect_timeout: settings.connect_timeout };
+        let ask = Ask { request, connect_timeout: settings.connect_timeout, visitor: None };
         loop {
             let chosen = match self.chain.server(request, &mut tried).await {
                 Ok(Some(chosen)) => chosen,

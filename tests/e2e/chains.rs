@@ -12,7 +12,7 @@ async fn visitors_reach_what_they_may() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_reached_through_relays() {
-    for channels in [["tcp", "tcp"], ["tls", "mtls"], ["mws", "grpc"]] {
+    for channels in [["tcp", "tcp"], ["tls", "mtls"], ["mws", "grpc"], ["quic", "grpc"]] {
         chains::through_relays(Ours, Ours, Ours, channels).await;
     }
 }

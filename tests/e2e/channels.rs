@@ -1,8 +1,9 @@
 //! Data channels and PROXY headers in front of the whole program: what both ends say when something is wrong.
 
 use crate::support::matrix::TUNNEL;
-use crate::support::{Proc, Program::Ours, connect, eventually, exchange, free_port};
+use crate::support::{Proc, Program::Ours, connect, eventually, exchange, free_port, wait_for_port};
 use std::io::{ErrorKind, Read, Write};
+use std::net::UdpSocket;
 
 /// A tunnel server with that `listener`.
 fn server(listener: &str, more: &str) -> (Proc, u16, u16) {
@@ -62,13 +63,15 @@ fn a_visitor_is_known_by_proxy_headers_from_one_end_to_the_other() {
 /// The fingerprint in the server's log is what its clients can be given.
 #[test]
 fn a_self_signed_certificate_can_be_pinned() {
-    let (server, port, _) = server("{ type: mtls }", "");
-    let line = server.wait_for(&["self-signed certificate", "fingerprint="]);
-    let fingerprint = line.split("fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
-    let client =
-        client(port, &format!("{{ type: mtls, tls: {{ fingerprint: {fingerprint} }} }}"), free_port(), "");
-    server.wait_for(&["connector up"]);
-    assert!(!client.log().contains("NOT VERIFIED"), "{}", client.log());
+    for kind in ["mtls", "quic"] {
+        let (server, port, _) = server(&format!("{{ type: {kind} }}"), "");
+        let line = server.wait_for(&["self-signed certificate", "fingerprint="]);
+        let fingerprint = line.split("fingerprint=\"").nth(1).unwrap().split('"').next().unwrap();
+        let dialer = format!("{{ type: {kind}, tls: {{ fingerprint: {fingerprint} }} }}");
+        let client = client(port, &dialer, free_port(), "");
+        server.wait_for(&["connector up"]);
+        assert!(!client.log().contains("NOT VERIFIED"), "{}", client.log());
+    }
 }
 
 /// What is said at the client, and at the server.
@@ -76,7 +79,14 @@ fn a_self_signed_certificate_can_be_pinned() {
 fn ends_that_do_not_go_together_say_why() {
     let wrong = "0".repeat(64);
     let pinned = format!("{{ type: tls, tls: {{ fingerprint: '{wrong}' }} }}");
+    let pinned_quic = pinned.replace("type: tls", "type: quic");
+    let other_alpn = "{ type: quic, tls: { options: { alpn: [other] } } }";
     for (listener, dialer, at_client, at_server) in [
+        ("{ type: quic }", "{ type: quic, tls: { secure: true } }", "tls.caFile", "does not trust"),
+        ("{ type: quic }", &pinned_quic, "tls.fingerprint", "does not trust"),
+        (other_alpn, "{ type: quic }", "tls.options.alpn", "tls.options.alpn"),
+        ("{ type: tcp }", "{ type: quic }", "refused", ""),
+        ("{ type: quic }", "{ type: tls }", "refused", ""),
         ("{ type: tls }", "{ type: tls, tls: { secure: true } }", "tls.caFile", "does not trust"),
         ("{ type: tls }", &pinned, "tls.fingerprint", "alert"),
         ("{ type: tls }", "{ type: tcp }", "cannot connect", "speaks no TLS"),
@@ -129,5 +139,100 @@ fn strangers_harm_no_channel() {
         eventually(&format!("{kind}: nothing is left"), || (server.descriptors() <= before).then_some(()));
         let (said, _) = exchange(visit, b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n");
         assert!(said.starts_with("HTTP/1.1 200 "), "{kind}: {said}");
+    }
+}
+
+/// Datagrams that are no QUIC, or none that goes on: they cost nothing, and whoever speaks it is served meanwhile.
+#[test]
+fn garbage_datagrams_harm_nobody() {
+    let channel = "{ type: quic, metadata: { handshakeTimeout: 500ms } }";
+    let (server, port, visit) = server(channel, "");
+    let _client = client(port, channel, free_port(), "");
+    server.wait_for(&["connector up"]);
+    let before = server.descriptors();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut datagram = [0; 1200];
+    for i in 0..20_000_usize {
+        let len = [0, 1, 20, 1200][i % 4];
+        fastrand::fill(&mut datagram);
+        // In turn: noise, a long header of version 1, one of a version that there is not.
+        if i % 3 > 0 {
+            datagram[..5].copy_from_slice(&[0xc3, 0, 0, 0, u8::try_from(i % 3).unwrap()]);
+        }
+        // The kernel may have no room for it.
+        let _ = stranger.send_to(&datagram[..len], ("127.0.0.1", port));
+    }
+    let (said, _) = exchange(visit, b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n");
+    assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+    eventually("nothing is left", || (server.descriptors() <= before).then_some(()));
+    assert!(!server.log().contains("connector down"), "{}", server.log());
+}
+
+/// One node is told who the visitor is, the other one is not; nor does anybody else learn of it.
+#[test]
+fn a_node_may_want_a_proxy_header_for_itself() {
+    let (visit, told, untold) = (free_port(), free_port(), free_port());
+    let process = Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{visit}
+  handler: {{ type: tcp, metadata: {{ sniffing: true }} }}
+  metadata: {{ proxyProtocol: 1 }}
+  forwarder:
+    nodes:
+    - {{ name: told, addr: '127.0.0.1:{told}', host: told.host, metadata: {{ proxyProtocol: 2 }} }}
+    - {{ name: untold, addr: '127.0.0.1:{untold}', host: untold.host }}
+- {{ addr: '127.0.0.1:{told}', handler: {{ type: whoami }}, metadata: {{ proxyProtocol: 1 }} }}
+- {{ addr: '127.0.0.1:{untold}', handler: {{ type: whoami }}, metadata: {{ proxyProtocol: 1 }} }}
+"
+    ));
+    wait_for_port(visit);
+    let header = "PROXY TCP4 192.0.2.7 192.0.2.8 4567 80\r\n";
+    for (host, client) in [("told.host", "client: 192.0.2.7:4567"), ("untold.host", "client: 127.0.0.1:")] {
+        let request = format!("{header}GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let (said, _) = exchange(visit, request.as_bytes());
+        assert!(said.contains(client), "{host}: {said}");
+    }
+    drop(process);
+}
+
+/// In a chain the header comes before the data channel.
+#[test]
+fn a_node_of_a_chain_may_want_one_too() {
+    let (visit, port, target) = (free_port(), free_port(), free_port());
+    let relay = Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{port}
+  listener: {{ type: tls }}
+  handler: {{ type: relay }}
+  metadata: {{ proxyProtocol: 1 }}
+- {{ addr: '127.0.0.1:{target}', handler: {{ type: whoami }} }}
+"
+    ));
+    wait_for_port(port);
+    for version in [1, 2] {
+        let visitors = Ours.start(&format!(
+            "services:
+- addr: 127.0.0.1:{visit}
+  handler: {{ type: tcp, chain: c }}
+  metadata: {{ proxyProtocol: 1 }}
+  forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{target}' }}] }}
+chains:
+- name: c
+  hops:
+  - nodes:
+    - addr: 127.0.0.1:{port}
+      connector: {{ type: relay }}
+      dialer: {{ type: tls }}
+      metadata: {{ proxyProtocol: {version} }}
+"
+        ));
+        wait_for_port(visit);
+        let request = format!(
+            "PROXY TCP4 192.0.2.{version} 192.0.2.8 4567 80\r\nGET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+        );
+        let (said, _) = exchange(visit, request.as_bytes());
+        assert!(said.starts_with("HTTP/1.1 200 "), "{said}");
+        relay.wait_for(&[&format!("client=192.0.2.{version}:4567"), "outcome=\"ok\""]);
+        drop(visitors);
     }
 }

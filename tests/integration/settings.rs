@@ -30,10 +30,12 @@ const PROBES: &[&str] = &[
     "tls: {@, options: {@}}\nservices: [{addr: ':1', listener: {type: mwss, tls: {@, options: {@}}, metadata: {@}}, handler: {type: relay}},\
      {addr: ':2', listener: {type: grpc, metadata: {@}}, handler: {type: relay}},\
      {addr: ':3', listener: {type: h2c, metadata: {@}}, handler: {type: relay}}]",
+    "services: [{addr: ':1', listener: {type: quic, metadata: {@}}, handler: {type: relay}}]",
     "services: [{addr: ':0', listener: {type: rtcp, chain: c}, handler: {type: whoami}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay}, dialer: {type: mwss, tls: {@, options: {@}}, metadata: {@}}},\
      {addr: 'a:1', connector: {type: relay}, dialer: {type: h2, metadata: {@}}},\
-     {addr: 'a:1', connector: {type: relay}, dialer: {type: grpc, metadata: {@}}}]}]}]",
+     {addr: 'a:1', connector: {type: relay}, dialer: {type: grpc, metadata: {@}}},\
+     {addr: 'a:1', connector: {type: relay}, dialer: {type: quic, metadata: {@}}}]}]}]",
     "services: [{addr: ':1', handler: {type: tcp}, forwarder: {hop: h}}]\n\
      hops: [{@, name: h, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, addr: 'a:1', metadata: {@}, tls: {@, options: {@}}, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}]",
 ];
@@ -50,7 +52,7 @@ fn known() -> BTreeMap<String, BTreeSet<String>> {
                 .strip_suffix(STRANGER)
                 .unwrap()
                 .trim_end_matches('.')
-                .replace(['0', '1', '2'], "");
+                .replace(['0', '1', '2', '3'], "");
             let keys = problem.help.strip_prefix("known here: ").unwrap_or_else(|| panic!("{problem}"));
             known.entry(object).or_default().extend(keys.split(", ").map(str::to_owned));
         }

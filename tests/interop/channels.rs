@@ -32,5 +32,6 @@ rows! {
     h2c: "h2c", "";
     h2c_with_a_path: "h2c", "path: /tunnel";
     grpc: "grpc", "";
+    quic: "quic", "";
     grpc_without_tls: "grpc", "grpc.insecure: true, grpc.path: /svc/method";
 }

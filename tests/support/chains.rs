@@ -1,7 +1,7 @@
 //! Chains between programs of any make: visitors of a tunnel, hops on the way to its server, and proxies.
 
 use super::matrix::{self, TUNNEL};
-use super::{Proc, Program, backend, curl, eventually, free_port, wait_for_port};
+use super::{Proc, Program, backend, curl, eventually, free_port, wait_for_port, wait_for_udp_port};
 
 /// The tunnel behind a private rule.
 const PRIVATE: &str = "ac74d9dd-3125-442a-a7c1-f9e49e05faca";
@@ -144,7 +144,11 @@ fn relay(program: Program, channel: &str) -> (Proc, u16) {
   listener: {{ type: {channel} }}
 "
     ));
-    wait_for_port(port);
+    if channel == "quic" {
+        wait_for_udp_port(port)
+    } else {
+        wait_for_port(port)
+    }
     (relay, port)
 }
 

@@ -1,7 +1,7 @@
 //! The interoperability matrix: each case, for a server and a client of any make.
 
 use super::backend::{self, pattern, pattern_sum};
-use super::{Proc, Program, curl, eventually, free_port, wait_for_port};
+use super::{Proc, Program, curl, eventually, free_port, wait_for_port, wait_for_udp_port};
 use futures_util::{SinkExt, StreamExt};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -74,7 +74,11 @@ impl Setup {
         let (tls, ca, dir) = backend::https("tls", TLS).await;
         let (port, visit) = (free_port(), free_port());
         let server = server.start(&server_yaml(way, port, visit));
-        wait_for_port(port);
+        if way.channel.0 == "quic" {
+            wait_for_udp_port(port)
+        } else {
+            wait_for_port(port)
+        }
         let client_yaml = client_yaml(way, port, visit, &[(WEB, web), (TLS, tls), (WS, ws)]);
         let running = client.start(&client_yaml);
         let ca = ca.to_str().unwrap().to_owned();

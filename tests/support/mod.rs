@@ -6,13 +6,14 @@ pub(crate) mod backend;
 pub(crate) mod chains;
 pub(crate) mod command_line;
 pub(crate) mod matrix;
+pub(crate) mod netns;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod source;
 pub(crate) mod vectors;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -44,7 +45,8 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 pub(crate) fn free_port() -> u16 {
     eventually("a free port", || {
         let port = fastrand::u16(10_000..32_000);
-        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+        let both = TcpListener::bind(("127.0.0.1", port)).ok().zip(UdpSocket::bind(("127.0.0.1", port)).ok());
+        both.map(|_| port)
     })
 }
 
@@ -207,6 +209,13 @@ impl Drop for Proc {
 /// Waits until the port takes connections.
 pub(crate) fn wait_for_port(port: u16) {
     eventually(&format!("port {port} is open"), || TcpStream::connect(("127.0.0.1", port)).ok());
+}
+
+/// Waits until somebody has the UDP port.
+pub(crate) fn wait_for_udp_port(port: u16) {
+    eventually(&format!("UDP port {port} is open"), || {
+        UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(())
+    });
 }
 
 /// Sends bytes on a new connection and reads until the other side ends it, or says nothing for a while.

@@ -7,6 +7,7 @@ use crate::addr::Host;
 use crate::net::BoxStream;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
@@ -170,6 +171,22 @@ impl Served {
         config.ticketer = tickets;
         Ok(Self { config: Arc::new(config), names })
     }
+}
+
+/// One certificate, for clients that ask for one of these names, or for one of its own where there are none.
+pub(super) fn only_for(
+    names: &[String],
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Arc<dyn ResolvesServerCert>, TlsError> {
+    let names = match names {
+        [] => dns_names(&chain).ok_or(TlsError::NoNames)?,
+        names => names.iter().map(|name| name.to_ascii_lowercase().into()).collect(),
+    };
+    let key = Arc::new(CertifiedKey::from_der(chain, key, provider)?);
+    let table: Table = names.into_iter().map(|name| (name, Arc::clone(&key))).collect();
+    Ok(Arc::new(Resolver { names: Arc::new(table), issued: None }))
 }
 
 /// The names in the first certificate of a chain, in lower case; `None` where there is none.

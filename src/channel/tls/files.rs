@@ -37,6 +37,9 @@ pub enum TlsError {
     /// No certificate could be made.
     #[error("cannot make a certificate: {0}")]
     Generate(String),
+    /// Nobody could be let in.
+    #[error("rejectUnknownSNI without serverNames, and no host name in the certificate")]
+    NoNames,
     /// Neither a name nor an address.
     #[error("{0:?} is no name that a server can have")]
     Name(String),

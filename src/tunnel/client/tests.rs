@@ -50,6 +50,7 @@ impl Fake {
             auth: None,
             mux: mux::Settings::tunnel(),
             connect_timeout: Duration::from_secs(10),
+            proxy_protocol: None,
             channel: tcp(),
         }
     }
