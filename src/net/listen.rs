@@ -65,6 +65,12 @@ pub struct BindError {
     source: io::Error,
 }
 
+impl BindError {
+    pub(super) fn new(addr: &HostPort, source: io::Error) -> Self {
+        Self { addr: addr.clone(), source }
+    }
+}
+
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another program has this port",
@@ -126,7 +132,7 @@ pub struct Listener {
 impl Listener {
     /// Opens the port.
     pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
-        let error = |source| BindError { addr: settings.addr.clone(), source };
+        let error = |source| BindError::new(&settings.addr, source);
         let socket = bind(&settings.addr).await.map_err(error)?;
         let mut listener = Self {
             local: socket.local_addr().map_err(error)?,
@@ -225,7 +231,8 @@ pub(super) fn tune(stream: &TcpStream) {
     drop(socket.set_tcp_keepalive(&keepalive));
 }
 
-fn canonical(peer: SocketAddr) -> SocketAddr {
+/// An IPv4 address as such, where a socket for both families gives it as one of IPv6.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
