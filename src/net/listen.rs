@@ -232,7 +232,7 @@ pub(super) fn tune(stream: &TcpStream) {
 }
 
 /// An IPv4 address as such, where a socket for both families gives it as one of IPv6.
-pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+pub(crate) fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 

@@ -149,7 +149,10 @@ impl Flows {
     fn warn(&mut self) {
         if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             self.warned = Some(Instant::now());
-            warn!(max = self.settings.max_flows, "datagrams of new peers are dropped: maxConnections reached");
+            warn!(
+                max = self.settings.max_flows,
+                "datagrams of new peers are dropped: maxConnections reached"
+            );
         }
     }
 }

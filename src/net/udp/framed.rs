@@ -54,7 +54,8 @@ impl Datagrams for Framed {
             self.input.reserve(READ_SIZE);
             if ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))? == 0 {
                 let whole = self.input.is_empty();
-                let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ends inside a datagram");
+                let cut =
+                    || io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ends inside a datagram");
                 return Poll::Ready(if whole { Ok(None) } else { Err(cut()) });
             }
         }
