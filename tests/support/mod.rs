@@ -8,6 +8,7 @@ pub(crate) mod matrix;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod source;
+pub(crate) mod udp;
 pub(crate) mod vectors;
 
 use std::io::{BufRead, BufReader, Read, Write};
