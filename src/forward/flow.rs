@@ -1,6 +1,6 @@
 //! The same for flows of datagrams: handlers `udp` and `rudp`.
 //!
-//! One flow is one choice of a node. A node is known to be down when its system says so, which ends the flow: the next
+//! One flow is one choice of a node: of QUIC, by the server name in its ClientHello. A node is known to be down when its system says so, which ends the flow: the next
 //! datagram of its visitor begins another one, at another node.
 
 use super::{Forward, nowhere, route_of};
@@ -11,6 +11,8 @@ use crate::net::udp::{BoxDatagrams, Flow};
 use crate::record::Record;
 use crate::route::hop::{Active, Tried};
 use crate::route::{Node, Protocol, Request};
+use crate::sniff;
+use crate::sniff::flow::Begun;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,29 +21,50 @@ use tokio::time::Instant;
 /// forgets to end its streams would else fill the session.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// The least `ttl` of a flow that has begun with a ClientHello: a connection of QUIC is silent for as long as 30 s by the usual
+/// settings, and what comes behind the silence would name no host any more.
+const QUIC_SILENCE: Duration = Duration::from_secs(60);
+
 impl Forward {
     /// Serves one flow.
     pub(crate) async fn serve_flow(&self, flow: Flow) {
         let record = Record::new(&self.service, flow.client, Instant::now());
-        let Flow { datagrams, client, via, ttl, .. } = flow;
+        let Flow { mut datagrams, client, via, ttl, .. } = flow;
         let destination = via.as_ref().and_then(|via| via.destination.as_ref());
-        let (hostname, port) = destination.map_or((Host::empty(), 0), |d| (d.host.clone(), d.port));
-        let record = record.host(&hostname).protocol(Protocol::Udp);
-        let request = Request {
-            hostname,
+        let (asked, port) = destination.map_or((Host::empty(), 0), |d| (d.host.clone(), d.port));
+        let record = record.host(&asked).protocol(Protocol::Udp);
+        let sniffed = match &self.settings.sniff {
+            Some(settings) => sniff::flow::sniff(&mut *datagrams, settings).await,
+            None => Ok(Begun::default()),
+        };
+        let Begun { hello, held } = match sniffed {
+            Ok(begun) => begun,
+            Err(error) => {
+                let record = record.route(route_of(None, via.as_deref()));
+                return record.failed(error.outcome(), &error).connection();
+            }
+        };
+        let mut request = Request {
+            hostname: asked,
             protocol: Protocol::Udp,
             client,
             service: &self.service,
             http: None,
             extra: self.extra(via.as_deref()),
         };
+        if let Some(hello) = hello {
+            request.protocol = Protocol::Quic;
+            request.extra.alpn = Some(hello.alpn.into());
+            request.hostname = hello.server_name.unwrap_or(request.hostname);
+        }
+        let record = record.host(&request.hostname).protocol(request.protocol);
         let mut node = None;
         let reached = self.reach_datagrams(&request, port, &mut node).await;
         let record = record.route(route_of(node.as_deref(), via.as_deref()));
         match reached {
             Ok(target) => {
-                let silence = self.silence(ttl);
-                let flow = record.exchange(datagrams, target, Vec::new(), silence);
+                let silence = self.silence(ttl, request.protocol);
+                let flow = record.exchange(datagrams, target, held, silence);
                 self.judge(node.as_ref(), flow).await;
             }
             Err(failure) => record.failed(failure.outcome(), &failure).connection(),
@@ -60,8 +83,9 @@ impl Forward {
         }
     }
 
-    /// What silence ends a flow: the shortest of those that are set.
-    pub(crate) fn silence(&self, ttl: Option<Duration>) -> Duration {
+    /// What silence ends a flow: the shorter one of those that are set.
+    pub(crate) fn silence(&self, ttl: Option<Duration>, protocol: Protocol) -> Duration {
+        let ttl = ttl.map(|ttl| if protocol == Protocol::Quic { ttl.max(QUIC_SILENCE) } else { ttl });
         [ttl, self.settings.idle_timeout].into_iter().flatten().min().unwrap_or(SILENCE)
     }
 

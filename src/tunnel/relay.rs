@@ -153,7 +153,7 @@ impl Server {
             }
             End::Datagrams(target) => {
                 let visitor = Box::new(Framed::new(conn.stream, conn.prefix));
-                let silence = forward.silence(None);
+                let silence = forward.silence(None, protocol);
                 forward.judge(node.as_ref(), record.exchange(visitor, target, Vec::new(), silence)).await;
             }
         }

@@ -186,7 +186,11 @@ pub(crate) fn free_udp_port() -> u16 {
 
 /// A name server and a QUIC server behind a tunnel, their visitors at UDP ports of their own; then again when the client has
 /// died and come back.
-pub(crate) async fn through_a_tunnel(server_program: Program, client_program: Program, visitor_program: Program) {
+pub(crate) async fn through_a_tunnel(
+    server_program: Program,
+    client_program: Program,
+    visitor_program: Program,
+) {
     let target = name_server(1);
     let (_server, port) = server(server_program, TUNNEL_SERVER);
     let chain = chain(port, &tunnel());

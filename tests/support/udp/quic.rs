@@ -74,7 +74,9 @@ impl Server {
                 println!("{host} at {port}: {error}");
             }
         };
-        timeout(PATIENCE, tries).await.unwrap_or_else(|_| panic!("{host} at {port} does not reach {}", self.name));
+        timeout(PATIENCE, tries)
+            .await
+            .unwrap_or_else(|_| panic!("{host} at {port} does not reach {}", self.name));
     }
 }
 
