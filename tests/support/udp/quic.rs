@@ -8,6 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::PrivateKeyDer;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Each stream carries so much in both directions.
@@ -44,7 +45,7 @@ impl Server {
     }
 
     /// A client of that version of QUIC (1 or 2) at a local port gets its bytes back from this server.
-    async fn echoes(&self, port: u16, host: &str, version: u32) -> Result<(), String> {
+    pub(crate) async fn echoes(&self, port: u16, host: &str, version: u32) -> Result<(), String> {
         let tls = rustls::ClientConfig::builder()
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
@@ -65,6 +66,12 @@ impl Server {
         connection.close(0_u8.into(), b"");
         endpoint.wait_idle().await;
         Ok(())
+    }
+
+    /// A client of that name gets no answer that it would have to understand.
+    pub(crate) async fn is_not_reached(&self, port: u16, host: &str) {
+        let tried = timeout(Duration::from_millis(500), self.echoes(port, host, 1)).await;
+        assert!(!matches!(tried, Ok(Ok(()))), "{host}");
     }
 
     /// Clients of that name reach this server at a local port, sooner or later.
