@@ -4,8 +4,10 @@ mod recorded;
 mod relay_port;
 
 use crate::support::Program::Ours;
+use crate::support::command_line::Way;
 use crate::support::udp::{self, Resolver, free_udp_port, name_server, quic, resolves};
-use crate::support::{Proc, eventually, now};
+use crate::support::{PATIENCE, Proc, eventually, now};
+use std::net::UdpSocket;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,26 +45,46 @@ fn node(name: &str, port: u16, more: &str) -> String {
     format!("{{ name: {name}, addr: '127.0.0.1:{port}'{more} }}")
 }
 
-/// Hellos with post-quantum key shares, which take more than one datagram, in both versions of QUIC; what names no host, and
-/// what is no QUIC, goes to the node for the rest.
+/// Hellos with post-quantum key shares, which take more than one datagram; what names no host, and what is no QUIC, goes to the
+/// node for the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn quic_goes_by_its_server_name() {
-    let (a, b) = (quic::Server::new("a", &["a.example"]), quic::Server::new("b", &["b.example", "c.example"]));
+    let (a, b) =
+        (quic::Server::new("a", &["a.example"]), quic::Server::new("b", &["b.example", "c.example"]));
     let rest = name_server(9);
     let nodes = [
         node("a", a.port, ", filter: { host: a.example, protocol: quic }"),
         node("b", b.port, ", matcher: { rule: 'Host(`b.example`) && Network(`udp`) && Proto(`quic`)' }"),
         node("rest", rest, ""),
     ];
-    let (service, visit) =
-        port("ttl: 1s", "sniffing: true", &format!("nodes: [{}]", nodes.join(", ")), "");
-    for version in [1, 0x6b33_43cf] {
-        a.echoes(visit, "a.example", version).await.unwrap();
-        b.echoes(visit, "b.example", version).await.unwrap();
-    }
+    let (service, visit) = port("ttl: 1s", "sniffing: true", &format!("nodes: [{}]", nodes.join(", ")), "");
+    a.echoes(visit, "a.example").await.unwrap();
+    b.echoes(visit, "b.example").await.unwrap();
     tokio::task::block_in_place(|| resolves(visit, 9));
     b.is_not_reached(visit, "c.example").await;
     service.wait_for(&["host=\"a.example\"", "protocol=\"quic\"", "node=\"a\"", "outcome=\"ok\""]);
+}
+
+/// The samples of RFC 9001 and 9369: the datagram goes on as it came, in either version.
+#[test]
+fn both_versions_of_quic_go_by_their_server_name() {
+    let target = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = target.local_addr().unwrap().port();
+    let nodes = [node("n", at, ", filter: { host: example.com }"), node("rest", name_server(9), "")];
+    let (_service, visit) = port("", "sniffing: true", &format!("nodes: [{}]", nodes.join(", ")), "");
+    for sample in ["rfc9001-a2", "rfc9369-a2"] {
+        let datagram = std::fs::read(format!("tests/fuzz/corpus/quic/{sample}")).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(&datagram, ("127.0.0.1", visit)).unwrap();
+        target.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buf = [0; 2000];
+        let (len, from) = target.recv_from(&mut buf).unwrap();
+        assert_eq!(&buf[..len], datagram);
+        target.send_to(b"answer", from).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let len = client.recv(&mut buf).unwrap();
+        assert_eq!(&buf[..len], b"answer");
+    }
 }
 
 /// The server behind the tunnel chooses by what is inside, too.
@@ -132,7 +154,7 @@ fn whom_an_admission_refuses_gets_no_flow() {
 fn a_name_server_by_the_command_line() {
     let visit = free_udp_port();
     let service = format!("udp://127.0.0.1:{visit}/127.0.0.1:{}?keepalive=false&ttl=5s", name_server(7));
-    let process = crate::support::command_line::start(&["-L", &service]);
+    let process = Way::Printed("yaml").start(&["-L", &service]);
     process.wait_for(&["listening"]);
     resolves(visit, 7);
 }

@@ -51,7 +51,7 @@ fn seal(version: u32, id: &[u8], number: u8, frames: &[u8]) -> Vec<u8> {
     // A token of three bytes.
     header.extend([3, 1, 2, 3]);
     let mut payload = frames.to_vec();
-    payload.resize(frames.len().max(1150), 0);
+    payload.resize(frames.len().max(1170), 0);
     header.extend((0x4000 | u16::try_from(payload.len() + 17).unwrap()).to_be_bytes());
     let at = header.len();
     header.push(number);

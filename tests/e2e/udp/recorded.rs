@@ -60,7 +60,7 @@ fn a_client_of_a_tunnel() {
     let _client = client(Ours, ":0", &chain, target());
     let mut stream = accept(&listener);
     let (client, server) = (said("07", true), said("07", false));
-    expect(&mut stream, &client[0], Some(20));
+    expect(&mut stream, &client[0], Some(17));
     for bytes in &server[..5] {
         stream.write_all(bytes).unwrap();
     }
@@ -107,7 +107,7 @@ fn a_visitor_of_a_tunnel() {
     let (client, server) = (said("08", true), said("08", false));
     let mut request = client[0].clone();
     let source = socket.local_addr().unwrap().port().to_be_bytes();
-    request[20..22].copy_from_slice(&source);
+    request[17..19].copy_from_slice(&source);
     expect(&mut stream, &request, None);
     stream.write_all(&server[0]).unwrap();
     expect(&mut stream, &client[1..3].concat(), None);

@@ -112,7 +112,9 @@ fn a_relay_with_a_forwarder_answers_only_who_has_asked() {
     let (one, one_port) = peer(port);
     one.send(b"hello").unwrap();
     expect(&mut client, &framed(one_port, b"hello"));
-    client.write_all(&[framed(stranger_port, b"nobody asked"), framed(one_port, b"answer")].concat()).unwrap();
+    client
+        .write_all(&[framed(stranger_port, b"nobody asked"), framed(one_port, b"answer")].concat())
+        .unwrap();
     assert_eq!(heard(&one), b"answer");
     stranger.set_nonblocking(true).unwrap();
     assert_eq!(stranger.recv(&mut [0; 100]).unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -44,13 +44,12 @@ impl Server {
         Self { port, name, roots: Arc::new(roots) }
     }
 
-    /// A client of that version of QUIC (1 or 2) at a local port gets its bytes back from this server.
-    pub(crate) async fn echoes(&self, port: u16, host: &str, version: u32) -> Result<(), String> {
+    /// A client at a local port gets its bytes back from this server.
+    pub(crate) async fn echoes(&self, port: u16, host: &str) -> Result<(), String> {
         let tls = rustls::ClientConfig::builder()
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
-        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        config.version(version);
+        let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         let connection = endpoint.connect_with(config, to, host).unwrap().await.map_err(|e| e.to_string())?;
@@ -70,14 +69,14 @@ impl Server {
 
     /// A client of that name gets no answer that it would have to understand.
     pub(crate) async fn is_not_reached(&self, port: u16, host: &str) {
-        let tried = timeout(Duration::from_millis(500), self.echoes(port, host, 1)).await;
+        let tried = timeout(Duration::from_millis(500), self.echoes(port, host)).await;
         assert!(!matches!(tried, Ok(Ok(()))), "{host}");
     }
 
     /// Clients of that name reach this server at a local port, sooner or later.
     pub(crate) async fn is_reached(&self, port: u16, host: &str) {
         let tries = async {
-            while let Err(error) = self.echoes(port, host, 1).await {
+            while let Err(error) = self.echoes(port, host).await {
                 println!("{host} at {port}: {error}");
             }
         };
