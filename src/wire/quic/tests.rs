@@ -121,8 +121,8 @@ fn what_is_wrong_inside_is_told() {
         crypto(0, b"\x01\0\xff\xff"),
         vec![0x08, 0, 1],
         vec![0x1c, 0, 0, 0],
-        vec![6, 0, 0x40],
-        vec![2, 0, 0, 0x3f],
+        vec![6, 0, 0x7f],
+        vec![2, 0, 0, 0x7f, 0xff],
         (0..70).flat_map(|i| crypto(2 * i + 1, b"x")).collect(),
     ] {
         assert!(read(&seal(VERSION_1, ID, 0, &frames)).unwrap().is_err(), "{frames:02x?}");

@@ -83,7 +83,7 @@ fn a_client_of_a_tunnel() {
     peer.send(PSH, 3, b"\0\x09cut").unwrap();
     peer.send(FIN, 3, &[]).unwrap();
     peer.send(SYN, 5, &[]).unwrap();
-    peer.send(PSH, 5, &[&server[3][8..], b"\0\x05again"].concat()).unwrap();
+    peer.send(PSH, 5, &[&server[2][8..], b"\0\x05again"].concat()).unwrap();
     let mut got = Vec::new();
     while !got.ends_with(b"\0\x07E:again") {
         if let (PSH, 5, payload) = peer.next().unwrap() {
