@@ -3,14 +3,23 @@
 use super::support::Program::{Gost, Ours};
 use super::support::udp;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn through_a_tunnel() {
-    for (server, client, visitor) in
-        [(Ours, Gost, Gost), (Gost, Ours, Ours), (Ours, Gost, Ours), (Ours, Ours, Gost), (Gost, Gost, Ours)]
-    {
-        eprintln!("visitor {visitor:?} of client {client:?} at {server:?}");
-        udp::through_a_tunnel(server, client, visitor).await;
-    }
+macro_rules! through_a_tunnel {
+    ($($test:ident: $server:ident, $client:ident, $visitor:ident;)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            udp::through_a_tunnel($server, $client, $visitor).await;
+        })*
+    };
+}
+
+// A server, its client and its visitor.
+through_a_tunnel! {
+    gosts_at_our_server: Ours, Gost, Gost;
+    ours_at_a_gost_server: Gost, Ours, Ours;
+    a_gost_client_at_our_server: Ours, Gost, Ours;
+    a_gost_visitor_at_our_server: Ours, Ours, Gost;
+    our_visitor_at_a_gost_server: Gost, Gost, Ours;
+    gosts_at_a_gost_server: Gost, Gost, Gost;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,7 @@ fn a_client_of_a_tunnel() {
         assert_eq!(got, expected);
     };
     answer(&mut peer, b"\0\x0aE:ping-one");
-    peer.0.write_all(&server[5]).unwrap();
+    peer.0.write_all(&server[5..].concat()).unwrap();
     answer(&mut peer, b"\0\x0aE:ping-two");
     // A stream that ends inside a datagram ends alone.
     peer.send(PSH, 3, b"\0\x09cut").unwrap();
