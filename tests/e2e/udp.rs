@@ -57,7 +57,8 @@ async fn quic_goes_by_its_server_name() {
         node("b", b.port, ", matcher: { rule: 'Host(`b.example`) && Network(`udp`) && Proto(`quic`)' }"),
         node("rest", rest, ""),
     ];
-    let (service, visit) = port("ttl: 1s", "sniffing: true, idleTimeout: 2s", &format!("nodes: [{}]", nodes.join(", ")), "");
+    let (service, visit) =
+        port("ttl: 1s", "sniffing: true, idleTimeout: 2s", &format!("nodes: [{}]", nodes.join(", ")), "");
     a.echoes(visit, "a.example").await.unwrap();
     b.echoes(visit, "b.example").await.unwrap();
     tokio::task::block_in_place(|| resolves(visit, 9));
