@@ -1,5 +1,6 @@
 //! A checked configuration to running services; the only place that knows every part.
 
+mod flows;
 mod plugins;
 mod quic;
 mod rules;
@@ -23,7 +24,7 @@ use crate::route::{self, Forwarder, Ingress};
 use crate::shutdown::Shutdown;
 use crate::terminate::{self, Terminator};
 use crate::tunnel;
-use crate::tunnel::client::Client;
+use crate::tunnel::client::{Accepted, Client};
 use crate::tunnel::gate::Gate;
 use crate::tunnel::registry::Registry;
 use crate::whoami::Whoami;
@@ -141,6 +142,9 @@ impl App<'_> {
         match &service.handler {
             Handler::Forward(targets) => {
                 let forward = Arc::new(self.forward(service, targets)?);
+                if service.listener.is_udp() {
+                    return Ok(vec![self.flows(service, forward).await?]);
+                }
                 self.either(service, move |conn, permit| {
                     let forward = Arc::clone(&forward);
                     async move { forward.serve(conn, permit).await }
@@ -292,7 +296,16 @@ impl App<'_> {
         let client =
             Client { service: service.name.clone(), settings, chain, shutdown: self.shutdown.clone() };
         Ok(vec![Box::pin(async move {
-            client.run(move |conn| serve(conn, None)).await;
+            client
+                .run(move |accepted| {
+                    let serve = serve.clone();
+                    async move {
+                        if let Accepted::Conn(conn) = accepted {
+                            serve(conn, None).await;
+                        }
+                    }
+                })
+                .await;
         })])
     }
 
@@ -320,7 +333,9 @@ impl App<'_> {
                     async move { layers.serve(conn, permit, serve).await }
                 })
             }
-            ListenerConfig::Rtcp { .. } => bail!("this handler needs a listener that opens a port"),
+            ListenerConfig::Rtcp { .. } | ListenerConfig::Udp { .. } => {
+                bail!("this handler needs a listener that opens a port for connections")
+            }
         }
     }
 

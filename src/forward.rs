@@ -1,8 +1,10 @@
-//! The target side: sniff, find the nodes that match, dial one, pipe. Handlers `tcp` and `rtcp`.
+//! The target side: sniff, find the nodes that match, dial one, pipe. Handlers `tcp` and `rtcp`, in `flow`
+//! also `udp` and `rudp`.
 //!
 //! HTTP/1 is routed request by request; TLS by its server name, SSH by its protocol, anything else (and everything without
 //! sniffing) by the host that the stream's header names, if it came through a tunnel.
 
+mod flow;
 mod treatment;
 
 pub use treatment::NodeSettings;
@@ -250,10 +252,7 @@ impl Forward {
                 treatment.admit(request).await?;
             }
             let Some(target) = self.target(&node, request, port) else {
-                failure = Some(Failure::Down(format!(
-                    "node {:?} names no host and port, and neither does the request",
-                    node.name
-                )));
+                failure = Some(nowhere(&node));
                 continue;
             };
             // Who the visitor is was said when the connection began: it serves no other one.
@@ -273,17 +272,24 @@ impl Forward {
                 Ok(stream) => {
                     return Ok(Way::Fresh(Fresh { stream, key, route: Route::default(), silence: None }));
                 }
-                Err(ChainError::Exhausted(error)) => return Err(Failure::Exhausted(error)),
-                // No other node is nearer.
-                Err(ChainError::Way(error) | ChainError::Node(error)) => {
-                    warn!(service = self.service, %error, "no way to the nodes");
-                    return Err(Failure::Down(error));
-                }
-                Err(ChainError::Target(error)) => {
-                    node.health.failed(self.since.elapsed());
-                    warn!(service = self.service, node = &*node.name, %error, "node failed");
-                    failure = Some(Failure::Down(error));
-                }
+                Err(error) => failure = Some(self.failed(&node, error)?),
+            }
+        }
+    }
+
+    /// Marks a node that was not reached, if it is to blame; `Err`: another one would fare no better.
+    fn failed(&self, node: &Node, error: ChainError) -> Result<Failure, Failure> {
+        match error {
+            ChainError::Exhausted(error) => Err(Failure::Exhausted(error)),
+            // No other node is nearer.
+            ChainError::Way(error) | ChainError::Node(error) => {
+                warn!(service = self.service, %error, "no way to the nodes");
+                Err(Failure::Down(error))
+            }
+            ChainError::Target(error) => {
+                node.health.failed(self.since.elapsed());
+                warn!(service = self.service, node = &*node.name, %error, "node failed");
+                Ok(Failure::Down(error))
             }
         }
     }
@@ -408,6 +414,11 @@ impl http::Router for Visitor<'_> {
         let treatment = choice.node.as_ref().and_then(|node| self.forward.treatments.of(node));
         Changes { fields, rewrite: treatment.map(|treatment| &treatment.rewrite) }
     }
+}
+
+/// A node without a place of its own, for a request without one.
+fn nowhere(node: &Node) -> Failure {
+    Failure::Down(format!("node {:?} names no host and port, and neither does the request", node.name))
 }
 
 /// The node, and what the tunnel server told about the stream.

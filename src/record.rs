@@ -7,8 +7,11 @@
 
 use crate::addr::Host;
 use crate::net::pipe::{self, Side};
+use crate::net::udp::{BoxDatagrams, exchange};
 use crate::route::Protocol;
+use bytes::Bytes;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -139,6 +142,28 @@ impl<'a> Record<'a> {
         self.outcome = end.outcome();
         self.error = (!matches!(end, pipe::End::ClosedBy(_))).then(|| end.to_string());
         self.connection();
+    }
+
+    /// Moves the datagrams of a flow, beginning with those of the visitor in `held`, and writes its line. Whether the target is
+    /// there: `None`, where that was not to be learnt.
+    pub(crate) async fn exchange(
+        mut self,
+        visitor: BoxDatagrams,
+        target: BoxDatagrams,
+        held: Vec<Bytes>,
+        silence: Duration,
+    ) -> Option<bool> {
+        let moved = &mut self.moved;
+        let count = |bytes_in, bytes_out| *moved = Moved { bytes_in, bytes_out };
+        let end = exchange::exchange(visitor, target, held, silence, count).await;
+        self.outcome = end.outcome();
+        self.error = matches!(end, exchange::End::Error(..)).then(|| end.to_string());
+        let answered = (self.moved.bytes_out > 0).then_some(true);
+        self.connection();
+        match end {
+            exchange::End::Error(pipe::Which::B, ErrorKind::ConnectionRefused) => Some(false),
+            _ => answered,
+        }
     }
 
     /// Writes the line of a raw connection.

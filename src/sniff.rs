@@ -3,6 +3,8 @@
 //! Everything read stays in the caller's buffer. Silence is an outcome, not an error: a protocol in which the server
 //! speaks first passes as [`Sniffed::Unknown`] after the time-out. Reading an HTTP head is `http`'s work.
 
+pub mod flow;
+
 use crate::net::{BoxStream, Conn};
 use crate::wire::Malformed;
 use crate::wire::tls::{ClientHello, ClientHelloReader, MAX_HELLO};

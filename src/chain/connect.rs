@@ -42,24 +42,35 @@ impl From<relay::EncodeError> for Failed {
     }
 }
 
-/// Asks the server at the other end of `stream` for a connection to `target`. `client` is who wants it, `local` our own address.
+/// What a server is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Who wants it.
+    pub(super) client: SocketAddr,
+    /// Our own address.
+    pub(super) local: SocketAddr,
+    pub(super) target: &'a HostPort,
+    /// Datagrams in form A (section 1.4) in place of a stream.
+    pub(super) udp: bool,
+}
+
+/// Asks the server at the other end of `stream` for a connection to a target.
 pub(super) async fn connect(
     server: &Server,
     stream: BoxStream,
-    client: SocketAddr,
-    local: SocketAddr,
-    target: &HostPort,
+    wanted: Wanted<'_>,
 ) -> Result<BoxStream, Failed> {
     let limit = server.connect_timeout;
     let auth = server.auth.as_ref();
     let connected = async {
         match &server.connector {
-            Connector::Tunnel { id, .. } => {
-                tunnel(stream, *id, auth, source(client, local), target, limit).await
-            }
-            Connector::Relay => relay(stream, auth, target, limit).await,
-            Connector::Http { fields } => http::connect(stream, fields, auth, target).await,
-            Connector::Socks5 => socks5::connect(stream, auth, target).await,
+            Connector::Tunnel { id, .. } => tunnel(stream, *id, auth, wanted, limit).await,
+            Connector::Relay => relay(stream, auth, wanted, limit).await,
+            Connector::Http { .. } | Connector::Socks5 if wanted.udp => Err(Failed::Refused(
+                "a proxy leads to no datagrams: expected connector tunnel or relay".to_owned(),
+            )),
+            Connector::Http { fields } => http::connect(stream, fields, auth, wanted.target).await,
+            Connector::Socks5 => socks5::connect(stream, auth, wanted.target).await,
         }
     };
     let late =
@@ -77,13 +88,13 @@ async fn tunnel(
     mut stream: BoxStream,
     id: Uuid,
     auth: Option<&Auth>,
-    source: SocketAddr,
-    target: &HostPort,
+    wanted: Wanted<'_>,
     limit: Duration,
 ) -> Result<BoxStream, Failed> {
     let tunnel = TunnelFeature { id, flags: 0, weight: 0 };
-    let rest = [Feature::addr(&source.into()), Feature::addr(target), Feature::Tunnel(tunnel)];
-    write_message(&mut stream, &request(auth, rest)?, limit).await?;
+    let source = source(wanted.client, wanted.local);
+    let rest = [Feature::addr(&source.into()), Feature::addr(wanted.target), Feature::Tunnel(tunnel)];
+    write_message(&mut stream, &request(wanted.udp, auth, rest)?, limit).await?;
     let mut buf = BytesMut::new();
     let reply = read_message(&mut stream, &mut buf, limit, relay::Response::decode).await?;
     answer(reply.status, tunnel_advice(reply.status))?;
@@ -94,20 +105,24 @@ async fn tunnel(
 async fn relay(
     mut stream: BoxStream,
     auth: Option<&Auth>,
-    target: &HostPort,
+    wanted: Wanted<'_>,
     limit: Duration,
 ) -> Result<BoxStream, Failed> {
-    write_message(&mut stream, &request(auth, [Feature::addr(target)])?, limit).await?;
+    let request = request(wanted.udp, auth, [Feature::addr(wanted.target)])?;
+    write_message(&mut stream, &request, limit).await?;
     Ok(Box::new(Later::new(stream)))
 }
 
+/// A CONNECT, its features in the order in which GOST writes them (section 1.3).
 fn request(
+    udp: bool,
     auth: Option<&Auth>,
     rest: impl IntoIterator<Item = Feature>,
 ) -> Result<BytesMut, relay::EncodeError> {
-    let features = auth.map(Auth::feature).into_iter().chain(rest).collect();
+    let network = udp.then_some(Feature::UDP);
+    let features = network.into_iter().chain(auth.map(Auth::feature)).chain(rest).collect();
     let mut message = BytesMut::new();
-    relay::Request { command: Command::Connect, udp: false, features }.encode(&mut message)?;
+    relay::Request { command: Command::Connect, udp, features }.encode(&mut message)?;
     Ok(message)
 }
 

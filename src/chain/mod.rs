@@ -7,6 +7,7 @@
 mod connect;
 mod http;
 mod later;
+mod leg;
 mod socks5;
 #[cfg(test)]
 mod tests;
@@ -15,11 +16,13 @@ use crate::addr::HostPort;
 use crate::channel::tls::TlsError;
 use crate::channel::{self, ChannelError, Dialed, Dialer};
 use crate::mux;
-use crate::net::dial::{DialError, dial};
+use crate::net::dial::DialError;
+use crate::net::udp::BoxDatagrams;
 use crate::route::hop::{self, Tried};
 use crate::route::{Forwarder, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::wire::proxy;
+use leg::{Datagrams, Leg, Stream};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -173,7 +176,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) visitor: Option<(SocketAddr, SocketAddr)>,
 }
 
-type Reaching<'a> = Pin<Box<dyn Future<Output = Result<Dialed, ChainError>> + Send + 'a>>;
+type Reaching<'a, End> = Pin<Box<dyn Future<Output = Result<End, ChainError>> + Send + 'a>>;
 
 impl Chain {
     /// Reads the files that the dialers need. With each hop comes whom to ask which node, if anybody.
@@ -207,9 +210,21 @@ impl Chain {
     /// A connection to `target`.
     pub(crate) async fn connect(&self, target: &HostPort, ask: Ask<'_>) -> Result<Dialed, ChainError> {
         if self.is_straight() {
-            return Ok(dial(target, ask.connect_timeout).await?.into());
+            return Ok(Stream::straight(target, ask.connect_timeout).await?);
         }
-        self.through(&self.hops, target, ask).await
+        self.through::<Stream>(&self.hops, target, ask).await
+    }
+
+    /// A flow of datagrams to `target`.
+    pub(crate) async fn datagrams(
+        &self,
+        target: &HostPort,
+        ask: Ask<'_>,
+    ) -> Result<BoxDatagrams, ChainError> {
+        if self.is_straight() {
+            return Ok(Datagrams::straight(target, ask.connect_timeout).await?);
+        }
+        self.through::<Datagrams>(&self.hops, target, ask).await
     }
 
     /// The next server of the last hop that was not tried yet; `None`: all were.
@@ -239,16 +254,21 @@ impl Chain {
     }
 
     /// To `target` through these hops.
-    fn through<'a>(&'a self, hops: &'a [Hop], target: &'a HostPort, ask: Ask<'a>) -> Reaching<'a> {
+    fn through<'a, L: Leg>(
+        &'a self,
+        hops: &'a [Hop],
+        target: &'a HostPort,
+        ask: Ask<'a>,
+    ) -> Reaching<'a, L::End> {
         Box::pin(async move {
             let Some((hop, before)) = hops.split_last() else {
-                return Ok(dial(target, ask.connect_timeout).await?.into());
+                return Ok(L::straight(target, ask.connect_timeout).await?);
             };
             let (mut tried, mut failure) = (Tried::new(), None);
             while let Some((node, state)) = self.choose(hop, ask.request, &mut tried).await? {
                 let reached = match self.chosen(node, state) {
-                    None => self.through(before, target, ask).await,
-                    Some(chosen) => self.on_from(before, &chosen, target, ask).await,
+                    None => self.through::<L>(before, target, ask).await,
+                    Some(chosen) => self.on_from::<L>(before, &chosen, target, ask).await,
                 };
                 match reached {
                     Err(ChainError::Node(why)) => failure = failure.or(Some(ChainError::Way(why))),
@@ -264,19 +284,19 @@ impl Chain {
     }
 
     /// To `target` from a server that is reached through the hops before it.
-    async fn on_from(
+    async fn on_from<L: Leg>(
         &self,
         before: &[Hop],
         chosen: &Chosen<'_>,
         target: &HostPort,
         ask: Ask<'_>,
-    ) -> Result<Dialed, ChainError> {
+    ) -> Result<L::End, ChainError> {
         let Dialed { stream, local } = self.reach_through(before, chosen, ask).await?;
-        let connected = connect::connect(chosen.server, stream, ask.request.client, local, target).await;
-        match connected {
+        let wanted = connect::Wanted { client: ask.request.client, local, target, udp: L::UDP };
+        match connect::connect(chosen.server, stream, wanted).await {
             Ok(stream) => {
                 chosen.succeeded();
-                Ok(Dialed { stream, local })
+                Ok(L::behind(Dialed { stream, local }))
             }
             Err(connect::Failed::Refused(why)) => {
                 chosen.succeeded();
@@ -297,7 +317,7 @@ impl Chain {
     ) -> Result<Dialed, ChainError> {
         let addr = &chosen.server.addr;
         let below = async {
-            let mut dialed = self.through(before, addr, ask).await?;
+            let mut dialed = self.through::<Stream>(before, addr, ask).await?;
             if let Some(version) = chosen.server.proxy_protocol {
                 let ourselves = || (dialed.local, addr.socket_addr().unwrap_or(dialed.local));
                 let (from, to) = ask.visitor.unwrap_or_else(ourselves);

@@ -65,12 +65,22 @@ pub(crate) enum Purpose {
     Bind,
     /// To connect from its end: `handler.chain`.
     Connect,
+    /// To send datagrams from its end: `handler.chain` of `udp` and `rudp`.
+    Datagrams,
 }
 
 /// The name of the chain that a listener or a handler names.
 pub(crate) fn resolve(chains: &Named<'_, Chain>, field: &Field<'_>, purpose: Purpose) -> Option<String> {
     let (name, chain) = chains.find(field)?;
     let mut last = chain.hops.last().into_iter().flat_map(|hop| &hop.settings.nodes);
+    if purpose == Purpose::Datagrams
+        && let Some(node) = proxy(chain)
+    {
+        let message = format!("node {:?} at the end of chain {name:?} is a proxy for connections", node.name);
+        let help = "datagrams take connector: { type: tunnel } or { type: relay }";
+        field.error(message, help);
+        return None;
+    }
     if purpose == Purpose::Bind
         && let Some(node) = last.find(|node| !can_bind(node))
     {
@@ -86,6 +96,18 @@ pub(crate) fn resolve(chains: &Named<'_, Chain>, field: &Field<'_>, purpose: Pur
 fn can_bind(node: &Node) -> bool {
     let connector = node.server.as_ref().map(|server| &server.connector);
     matches!(connector, Some(Connector::Tunnel { .. } | Connector::Relay))
+}
+
+/// A node that datagrams would be sent from and cannot be. Where nobody is at a node, the hop before it is the end.
+fn proxy(chain: &Chain) -> Option<&Node> {
+    for hop in chain.hops.iter().rev() {
+        let nodes = &hop.settings.nodes;
+        let proxy = nodes.iter().find(|node| node.server.is_some() && !can_bind(node));
+        if proxy.is_some() || nodes.iter().all(|node| node.server.is_some()) {
+            return proxy;
+        }
+    }
+    None
 }
 
 /// `folder`: whether plugins can be taken from a folder by name.

@@ -41,8 +41,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) authers: Named<'a, Auther>,
     pub(crate) chains: Named<'a, Chain>,
     ingresses: Vec<Ingress>,
-    /// Addresses that are listened on, by UDP or by TCP, and where the file says so.
-    ports: RefCell<HashMap<(bool, HostPort), String>>,
+    /// Addresses that are listened on, and where the file says so.
+    ports: RefCell<HashMap<(&'static str, HostPort), String>>,
     /// Whether there is a plugin folder to take plugins from by name.
     pub(crate) folder: bool,
     /// `tls`: for listeners that say nothing else.
@@ -58,15 +58,11 @@ impl<'a> Scope<'a> {
 
     /// Reads an address to listen on by TCP; no two may be the same.
     pub(crate) fn port(&self, field: &Field<'_>) -> Option<HostPort> {
-        self.own(field, false)
+        self.port_of("tcp", field)
     }
 
-    /// The same for UDP, which has ports of its own.
-    pub(crate) fn udp_port(&self, field: &Field<'_>) -> Option<HostPort> {
-        self.own(field, true)
-    }
-
-    fn own(&self, field: &Field<'_>, udp: bool) -> Option<HostPort> {
+    /// The same of that network, `tcp` or `udp`: each has its own ports.
+    pub(crate) fn port_of(&self, network: &'static str, field: &Field<'_>) -> Option<HostPort> {
         let addr = field.address(None)?;
         let any = |ip: std::net::IpAddr| ip.is_unspecified();
         let host = if addr.host.is_empty() || addr.host.ip().is_some_and(any) {
@@ -76,7 +72,7 @@ impl<'a> Scope<'a> {
         };
         if addr.port != 0
             && let Some(first) =
-                self.ports.borrow_mut().insert((udp, HostPort::new(host, addr.port)), field.path.clone())
+                self.ports.borrow_mut().insert((network, HostPort::new(host, addr.port)), field.path.clone())
         {
             field.error(format!("address {addr} is taken by {first}"), "expected a port of its own");
         }

@@ -27,8 +27,16 @@ pub(crate) struct Nodes {
     pub(crate) plugin: Option<Plugin>,
 }
 
-/// `folder`: whether plugins can be taken from a folder by name.
-pub(crate) fn read(field: &Field<'_>, hops: &Hops<'_>, folder: bool) -> Option<Nodes> {
+/// How a forwarder is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// Whether plugins can be taken from a folder by name.
+    pub(crate) folder: bool,
+    /// Whether its nodes are sent datagrams.
+    pub(crate) udp: bool,
+}
+
+pub(crate) fn read(field: &Field<'_>, hops: &Hops<'_>, terms: Terms) -> Option<Nodes> {
     let map = field.map()?;
     let hop = map.filled(&["hop"]);
     let name = map.filled(&["name"]);
@@ -48,11 +56,11 @@ pub(crate) fn read(field: &Field<'_>, hops: &Hops<'_>, folder: bool) -> Option<N
     let settings = match named {
         Some(hop) => {
             map.without_effect(&["nodes", "selector", "plugin"], "beside a hop, which has its own");
-            named_hop(hop, folder)
+            named_hop(hop, terms)
         }
         None => {
             let no_hop = || name.is_some_and(|name| map.get(&["nodes"]).is_none() && no_hop(&name, hops));
-            nodes(&map, folder, no_hop)
+            nodes(&map, terms, no_hop)
         }
     };
     map.finish(&[], &["hopGroup"]);
@@ -65,17 +73,17 @@ fn no_hop(name: &Field<'_>, hops: &Hops<'_>) -> bool {
     true
 }
 
-fn named_hop(field: &Field<'_>, folder: bool) -> Option<Nodes> {
+fn named_hop(field: &Field<'_>, terms: Terms) -> Option<Nodes> {
     let map = field.map()?;
     map.get(&["name"]);
-    let settings = nodes(&map, folder, || false);
+    let settings = nodes(&map, terms, || false);
     map.finish(LATER_HOP, NEEDED_HOP);
     settings
 }
 
 /// `nodes`, `selector` and `plugin` of a forwarder or a hop; `explained` says what is wrong where there are no nodes, if it can.
-fn nodes(map: &Map<'_>, folder: bool, explained: impl FnOnce() -> bool) -> Option<Nodes> {
-    let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, folder, &["wasm"]));
+fn nodes(map: &Map<'_>, terms: Terms, explained: impl FnOnce() -> bool) -> Option<Nodes> {
+    let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, terms.folder, &["wasm"]));
     let choice = Choice::read(map);
     let field = map.get(&["nodes"]);
     let list = field.as_ref().map(Field::list).unwrap_or_default();
@@ -84,12 +92,17 @@ fn nodes(map: &Map<'_>, folder: bool, explained: impl FnOnce() -> bool) -> Optio
         let help = "expected nodes: [{ name: node-0, addr: 127.0.0.1:8080 }]";
         map.error("no nodes".to_owned(), help);
     }
-    let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &choice)).collect();
+    let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &choice, terms.udp)).collect();
     let (nodes, treatments) = nodes.into_iter().collect::<Option<(Vec<_>, Vec<_>)>>()?;
     Some(Nodes { hop: HopSettings { nodes, strategy: choice.strategy }, treatments, plugin })
 }
 
-fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<(NodeSettings, forward::NodeSettings)> {
+fn target(
+    index: usize,
+    field: &Field<'_>,
+    choice: &Choice,
+    udp: bool,
+) -> Option<(NodeSettings, forward::NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).map_or_else(|| format!("node-{index}"), str::to_owned);
     let (mut node, proxy_protocol) = choice.node(name, map.section("metadata"));
@@ -105,9 +118,12 @@ fn target(index: usize, field: &Field<'_>, choice: &Choice) -> Option<(NodeSetti
         read_matcher(matcher, &mut node);
     }
     if let Some(network) = map.filled(&["network"]) {
-        word(&network, &["tcp"]);
+        word(&network, if udp { &["udp"] } else { &["tcp"] });
     }
     let treatment = forward::NodeSettings { proxy_protocol, ..node::read(&map) };
+    if udp && let Some(tls) = map.filled(&["tls"]) {
+        tls.error("tls at a node that is sent datagrams".to_owned(), "remove it: QUIC brings its own");
+    }
     map.finish(LATER_NODE, NEEDED_NODE);
     Some((node, treatment))
 }
@@ -123,7 +139,7 @@ fn read_filter(map: &Map<'_>, node: &mut NodeSettings) {
         }
     }
     if let Some(field) = map.filled(&["protocol"]) {
-        node.protocol = word(&field, &["http", "tls", "ssh", "redis"]).unwrap_or_default().to_owned();
+        node.protocol = word(&field, &["http", "tls", "ssh", "quic", "redis"]).unwrap_or_default().to_owned();
         if node.protocol == "redis" {
             let message = "redis is not recognised yet: this node gets no traffic".to_owned();
             field.warn(message, "leave protocol out, and the node is one for what is not recognised");

@@ -1,8 +1,8 @@
-//! `handler` of a service: `tcp`, `rtcp`, `relay` and `whoami` here, `tunnel` in its own module.
+//! `handler` of a service: `tcp`, `rtcp`, `udp`, `rudp`, `relay` and `whoami` here, `tunnel` in its own module.
 
 use super::chain::{self, Purpose};
 use super::check::Scope;
-use super::forwarder::Nodes;
+use super::forwarder::{Nodes, Terms};
 use super::reader::{Field, Map};
 use super::service::Bounds;
 use super::settings::{
@@ -11,12 +11,14 @@ use super::settings::{
 };
 use super::{Handler, Listener, Targets, auth, forwarder, termination, tunnel};
 use crate::addr::{Host, HostPort};
+use crate::net::udp::flows;
 use crate::route::hop::{HopSettings, NodeSettings, Strategy};
 use crate::route::hosts::HostPattern;
-use crate::{forward, http, mux, tunnel::relay};
+use crate::{forward, http, mux, terminate, tunnel::relay};
 use std::time::Duration;
 
-pub(crate) const HANDLERS: &str = "expected handler: { type: tcp | rtcp | tunnel | relay | whoami }";
+pub(crate) const HANDLERS: &str =
+    "expected handler: { type: tcp | rtcp | udp | rudp | tunnel | relay | whoami }";
 
 const LATER_METADATA: &[&str] = &[
     "sniffing.websocket",
@@ -59,6 +61,9 @@ const OTHERS_METADATA: &[&str] = &[
     "idleTimeout",
 ];
 
+/// How long the handler `relay` knows a peer of a UDP port that it opened for a client.
+const PEER_TTL: Duration = Duration::from_secs(60);
+
 /// What a handler needs of its service.
 pub(crate) struct Part<'s, 'a> {
     pub(crate) service: &'s Map<'a>,
@@ -72,7 +77,7 @@ pub(crate) struct Part<'s, 'a> {
 pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let written = map.filled(&["type"]);
     let kind = match &written {
-        Some(field) => word(field, &["tcp", "rtcp", "tunnel", "relay", "whoami"]),
+        Some(field) => word(field, &["tcp", "rtcp", "udp", "rudp", "tunnel", "relay", "whoami"]),
         None => {
             map.error("handler without a type".to_owned(), HANDLERS);
             None
@@ -81,6 +86,7 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let metadata = map.section("metadata")?;
     let handler = match kind {
         Some("tcp" | "rtcp") => forward(&map, &metadata, part),
+        Some("udp" | "rudp") => datagrams(&map, &metadata, part),
         Some("tunnel") => tunnel::read(&map, &metadata, part),
         Some("relay") => relay(&map, &metadata, part),
         Some("whoami") => Some(Handler::Whoami(read_http(&metadata, &["http.keepalive"]))),
@@ -99,12 +105,14 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
         if matches!(kind, "tunnel" | "whoami") {
             no_forwarder(kind, part.forwarder);
         }
-        if matches!((kind, part.listener), ("tunnel" | "relay", Some(Listener::Rtcp { .. }))) {
+        if matches!((kind, part.listener), ("tunnel" | "relay", Some(l @ Listener::Rtcp { .. })) if !l.is_udp())
+        {
             map.error(
                 format!("handler {kind} on a listener of type rtcp"),
                 "expected listener: { type: tcp }, or another that opens a port",
             );
         }
+        check_network(&map, kind, part.listener);
         metadata.without_effect(OTHERS_METADATA, &format!("with handler {kind}"));
         map.without_effect(&["chain"], &format!("with handler {kind}"));
         metadata.finish(LATER_METADATA, NEEDED_METADATA);
@@ -139,6 +147,22 @@ fn is_guarded(part: &Part<'_, '_>) -> bool {
     certificates || part.service.get(&["admission"]).or_else(|| part.service.get(&["admissions"])).is_some()
 }
 
+/// Datagrams and connections do not go together.
+fn check_network(map: &Map<'_>, kind: &str, listener: Option<&Listener>) {
+    let Some(listener) = listener else { return };
+    match (matches!(kind, "udp" | "rudp"), listener.is_udp()) {
+        (true, false) => map.error(
+            format!("handler {kind} on a listener for connections"),
+            "expected listener: { type: udp }, or { type: rudp } with a chain",
+        ),
+        (false, true) => map.error(
+            format!("handler {kind} on a listener for datagrams"),
+            "expected handler: { type: udp } or { type: rudp }",
+        ),
+        _ => {}
+    }
+}
+
 fn no_forwarder(kind: &str, forwarder: Option<&Field<'_>>) {
     if let Some(forwarder) = forwarder {
         let help = "remove it, or expected handler type tcp, rtcp or relay";
@@ -163,8 +187,8 @@ fn forward_settings(metadata: &Map<'_>) -> forward::Settings {
 }
 
 /// `chain`: the way to the nodes.
-fn way(map: &Map<'_>, part: &Part<'_, '_>) -> Option<String> {
-    chain::resolve(&part.scope.chains, &map.filled(&["chain"])?, Purpose::Connect)
+fn way(map: &Map<'_>, part: &Part<'_, '_>, purpose: Purpose) -> Option<String> {
+    chain::resolve(&part.scope.chains, &map.filled(&["chain"])?, purpose)
 }
 
 fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
@@ -174,23 +198,12 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
         let help = "expected metadata: { sniffing: true }, by which it is seen who is asked for";
         map.error("tls without sniffing".to_owned(), help);
     }
-    let chained = map.filled(&["chain"]).is_some();
-    let chain = way(map, part);
+    let chain = way(map, part, Purpose::Connect);
     let Some(field) = part.forwarder else {
-        if chained && settings.sniff.is_some() {
-            let hop = host_asked_for();
-            let targets = Targets { settings, tls, hop, nodes: Vec::new(), plugin: None, chain };
-            return Some(Handler::Forward(Box::new(targets)));
-        }
-        let help = if chained {
-            "expected forwarder: { nodes: [{ addr: HOST }] }, or metadata: { sniffing: true } for the host that is asked for"
-        } else {
-            "expected forwarder: { nodes: [{ name: node-0, addr: 127.0.0.1:8080 }] }"
-        };
-        part.service.error("handler without a forwarder".to_owned(), help);
-        return None;
+        return to_the_host_asked_for(map, part, settings, tls, chain);
     };
-    let Nodes { hop, treatments, plugin } = forwarder::read(field, &part.scope.hops, part.scope.folder)?;
+    let terms = Terms { folder: part.scope.folder, udp: false };
+    let Nodes { hop, treatments, plugin } = forwarder::read(field, &part.scope.hops, terms)?;
     if metadata.filled(&["sniffing"]).is_none()
         && matches!(part.listener, Some(Listener::Port { .. }))
         && hop.nodes.iter().all(is_filtered)
@@ -199,6 +212,51 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
         field.warn(message, "expected handler: { metadata: { sniffing: true } }");
     }
     Some(Handler::Forward(Box::new(Targets { settings, tls, hop, nodes: treatments, plugin, chain })))
+}
+
+/// Handlers `udp` and `rudp`.
+fn datagrams(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
+    let sniffing = flag(metadata, &["sniffing"]).unwrap_or(false);
+    let sniff = read_sniff(metadata);
+    let mut settings = forward::Settings {
+        sniff: sniffing.then_some(sniff),
+        http: http::Settings::default(),
+        connect_timeout: CONNECT_TIMEOUT,
+        half_close_timeout: HALF_CLOSE_TIMEOUT,
+        idle_timeout: read_idle(metadata),
+        proxy_protocol: None,
+    };
+    read_wait(metadata, &["connectTimeout"], &mut settings.connect_timeout);
+    let chain = way(map, part, Purpose::Datagrams);
+    let Some(field) = part.forwarder else {
+        return to_the_host_asked_for(map, part, settings, None, chain);
+    };
+    let terms = Terms { folder: part.scope.folder, udp: true };
+    let Nodes { hop, treatments: nodes, plugin } = forwarder::read(field, &part.scope.hops, terms)?;
+    Some(Handler::Forward(Box::new(Targets { settings, tls: None, hop, nodes, plugin, chain })))
+}
+
+/// A handler without a forwarder: with a chain, and where it is looked for who is asked for.
+fn to_the_host_asked_for(
+    map: &Map<'_>,
+    part: &Part<'_, '_>,
+    settings: forward::Settings,
+    tls: Option<terminate::Settings>,
+    chain: Option<String>,
+) -> Option<Handler> {
+    let chained = map.filled(&["chain"]).is_some();
+    if chained && settings.sniff.is_some() {
+        let hop = host_asked_for();
+        let targets = Targets { settings, tls, hop, nodes: Vec::new(), plugin: None, chain };
+        return Some(Handler::Forward(Box::new(targets)));
+    }
+    let help = if chained {
+        "expected forwarder: { nodes: [{ addr: HOST }] }, or metadata: { sniffing: true } for the host that is asked for"
+    } else {
+        "expected forwarder: { nodes: [{ name: node-0, addr: 127.0.0.1:8080 }] }"
+    };
+    part.service.error("handler without a forwarder".to_owned(), help);
+    None
 }
 
 /// Without a forwarder connections go to whatever host is asked for.
@@ -218,11 +276,13 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
         bind: flag(metadata, &["bind"]).unwrap_or(false),
         handshake_timeout: HANDSHAKE_TIMEOUT,
         listen: part.bounds.of(HostPort::new(Host::empty(), 0)),
+        flows: flows::Settings { ttl: PEER_TTL, ..part.bounds.flows() },
         half_close_timeout: HALF_CLOSE_TIMEOUT,
         idle_timeout: read_idle(metadata),
         mux: read_mux(metadata, mux::Settings::relay()),
     };
     read_wait(metadata, &["handshakeTimeout", "readTimeout"], &mut settings.handshake_timeout);
+    read_wait(metadata, &["ttl"], &mut settings.flows.ttl);
     read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);
     let mut forward = forward::Settings {
         sniff: None,
@@ -233,10 +293,12 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
         proxy_protocol: proxy_protocol(metadata, "proxyProtocol"),
     };
     read_wait(metadata, &["connectTimeout"], &mut forward.connect_timeout);
-    let chain = way(map, part);
+    let chain = way(map, part, Purpose::Connect);
     let auth = auth::read(map, metadata, &part.scope.authers);
     let Nodes { hop, treatments: nodes, plugin } = match part.forwarder {
-        Some(field) => forwarder::read(field, &part.scope.hops, part.scope.folder)?,
+        Some(field) => {
+            forwarder::read(field, &part.scope.hops, Terms { folder: part.scope.folder, udp: false })?
+        }
         None => Nodes { hop: host_asked_for(), treatments: Vec::new(), plugin: None },
     };
     let targets = Box::new(Targets { settings: forward, tls: None, hop, nodes, plugin, chain });

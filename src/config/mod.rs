@@ -32,8 +32,10 @@ pub use plugins::{Plugin, PluginFile, Plugins};
 pub use problem::{MAX_FILE_SIZE, Problem, Severity, Source};
 pub use shorthand::Shorthand;
 
+use crate::addr::HostPort;
 use crate::chain::HopSettings as ChainHopSettings;
 use crate::net::listen;
+use crate::net::udp::flows;
 use crate::route::Pairs;
 use crate::route::hop::HopSettings;
 use crate::route::ingress::Rule;
@@ -90,19 +92,33 @@ pub enum Listener {
         /// What lies on TCP.
         channel: Box<channel::ServerSettings>,
     },
-    /// `rtcp`: a session with the server at the end of a chain.
+    /// `rtcp` and `rudp`: a session with the server at the end of a chain.
     Rtcp {
         /// The session.
         client: client::Settings,
         /// `chain`, one of [`Config::chains`].
         chain: String,
     },
+    /// `udp`: a port for datagrams.
+    Udp {
+        /// Where.
+        addr: HostPort,
+        /// How many, and how long they live.
+        flows: flows::Settings,
+    },
+}
+
+impl Listener {
+    /// Whether its visitors come by datagrams.
+    pub fn is_udp(&self) -> bool {
+        matches!(self, Self::Udp { .. } | Self::Rtcp { client: client::Settings { udp: Some(_), .. }, .. })
+    }
 }
 
 /// `handler.type`.
 #[derive(Debug, Clone)]
 pub enum Handler {
-    /// `tcp` and `rtcp`.
+    /// `tcp` and `rtcp`; `udp` and `rudp`, where the listener takes datagrams.
     Forward(Box<Targets>),
     /// `tunnel`.
     Tunnel {

@@ -4,12 +4,13 @@ use super::chain::{self, Purpose};
 use super::check::Scope;
 use super::reader::{Field, Map};
 use super::settings::{
-    CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, is_of_gost, proxy_protocol, read_size, read_wait, word,
+    CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, flag, is_of_gost, proxy_protocol, read_size, read_wait, word,
 };
 use super::{Listener, Service, channels, handler};
 use crate::addr::HostPort;
 use crate::channel::{Framing, Kind};
 use crate::net::listen;
+use crate::net::udp::flows;
 use crate::tunnel::client::Settings;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ const NEEDED_METADATA: &[&str] =
 
 const NEEDED_LISTENER: &[&str] = &["tls", "auth", "auther", "authers", "chainGroup"];
 const PORT: &str = "with a listener that opens a port";
+/// What only listeners of datagrams read.
+const FLOWS: &[&str] = &["keepalive.ttl", "readQueueSize", "recvQueueSize"];
+/// What GOST's listeners of datagrams have, and the size of a buffer alone depends on: here datagrams have any size.
+const LATER_LISTENER: &[&str] = &["udp.bufferSize"];
 
 /// The bounds that a service sets for each of its ports.
 #[derive(Debug)]
@@ -46,6 +51,11 @@ impl Bounds {
         read_size(metadata, &["maxHandshakes"], 1, &mut settings.max_handshakes);
         settings.proxy_protocol = proxy_protocol(metadata, "proxyProtocol").is_some();
         Self(settings)
+    }
+
+    /// The flows of a port with these bounds.
+    pub(crate) fn flows(&self) -> flows::Settings {
+        flows::Settings { max_flows: self.0.max_connections, ..flows::Settings::default() }
     }
 
     /// A port with these bounds.
@@ -101,28 +111,43 @@ fn listener(
     }
     let map = service.section("listener")?;
     let written = map.filled(&["type"]);
-    let known: Vec<_> = channels::names().into_iter().chain(["rtcp"]).collect();
+    let known: Vec<_> = channels::names().into_iter().chain(["rtcp", "rudp", "udp"]).collect();
     let kind = written.as_ref().map_or(Some("tcp"), |f| word(f, &known));
     let chain = map.filled(&["chain"]);
     let metadata = map.section("metadata")?;
     let listener = match (kind, chain) {
-        (Some("rtcp"), Some(chain)) => {
+        (Some(kind @ ("rtcp" | "rudp")), Some(chain)) => {
             let addr = addr.and_then(|addr| addr.address(None));
-            rtcp(addr, &chain, scope, [&metadata, service_metadata])
+            let udp = (kind == "rudp").then(|| read_flows(&metadata, bounds.flows()));
+            rtcp(addr, udp, &chain, scope, [&metadata, service_metadata])
         }
-        (Some("rtcp"), None) => {
-            let help = "expected listener: { type: rtcp, chain: NAME }, and under chains: one of that name";
-            map.error("listener rtcp without a chain".to_owned(), help);
+        (Some(kind @ ("rtcp" | "rudp")), None) => {
+            let help = format!(
+                "expected listener: {{ type: {kind}, chain: NAME }}, and under chains: one of that name"
+            );
+            map.error(format!("listener {kind} without a chain"), help);
             None
         }
-        (Some(_), Some(chain)) => {
-            chain.error("a chain on a listener that opens a port".to_owned(), "expected listener type rtcp");
+        (Some(kind), Some(chain)) => {
+            let help =
+                if kind == "udp" { "expected listener type rudp" } else { "expected listener type rtcp" };
+            chain.error("a chain on a listener that opens a port".to_owned(), help);
             None
+        }
+        (Some("udp"), None) => {
+            if let Some(field) = service_metadata.get(&["proxyProtocol"]).filter(|_| bounds.0.proxy_protocol)
+            {
+                let help = "remove it: datagrams have nothing in front that says who their sender is";
+                field.error("proxyProtocol with listener udp".to_owned(), help);
+            }
+            let flows = read_flows(&metadata, bounds.flows());
+            addr.and_then(|a| scope.port_of("udp", &a)).map(|addr| Listener::Udp { addr, flows })
         }
         (Some(name), None) => {
             let kind = Kind::of(name);
             let datagrams = kind.is_some_and(|kind| kind.framing == Framing::Quic);
-            let port = |addr: Field<'_>| if datagrams { scope.udp_port(&addr) } else { scope.port(&addr) };
+            let port =
+                |addr: Field<'_>| if datagrams { scope.port_of("udp", &addr) } else { scope.port(&addr) };
             let listen = addr.and_then(port).map(|addr| bounds.of(addr));
             if datagrams && bounds.0.proxy_protocol {
                 let help = "expected no proxyProtocol, or a listener on TCP";
@@ -146,21 +171,31 @@ fn listener(
         }
     };
     metadata.without_effect(&["connectTimeout", "dialTimeout", "handshakeTimeout"], PORT);
-    metadata.finish(channels::LATER_METADATA, channels::NEEDED_METADATA);
+    metadata.without_effect(FLOWS, "with a listener of this type");
+    metadata.finish(&[channels::LATER_METADATA, LATER_LISTENER].concat(), channels::NEEDED_METADATA);
     service_metadata.without_effect(&["dialTimeout"], PORT);
     map.finish(&[], NEEDED_LISTENER);
     listener
 }
 
+/// `ttl`, `keepalive` and `readQueueSize`.
+fn read_flows(metadata: &Map<'_>, mut flows: flows::Settings) -> flows::Settings {
+    read_wait(metadata, &["ttl", "keepalive.ttl"], &mut flows.ttl);
+    flows.keepalive = flag(metadata, &["keepalive"]).unwrap_or(flows.keepalive);
+    read_size(metadata, &["readQueueSize", "recvQueueSize"], 1, &mut flows.queue);
+    flows
+}
+
 fn rtcp(
     addr: Option<HostPort>,
+    udp: Option<flows::Settings>,
     chain: &Field<'_>,
     scope: &Scope<'_>,
     metadata: [&Map<'_>; 2],
 ) -> Option<Listener> {
     let (handshake_timeout, connect_timeout) = waits(metadata);
     let chain = chain::resolve(&scope.chains, chain, Purpose::Bind)?;
-    let client = Settings { bind: addr?, handshake_timeout, connect_timeout };
+    let client = Settings { bind: addr?, handshake_timeout, connect_timeout, udp };
     Some(Listener::Rtcp { client, chain })
 }
 

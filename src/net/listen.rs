@@ -65,6 +65,12 @@ pub struct BindError {
     source: io::Error,
 }
 
+impl BindError {
+    pub(super) fn new(addr: &HostPort, source: io::Error) -> Self {
+        Self { addr: addr.clone(), source }
+    }
+}
+
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another program has this port",
@@ -134,7 +140,7 @@ pub struct Listener {
 impl Listener {
     /// Opens the port.
     pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
-        let error = |source| BindError { addr: settings.addr.clone(), source };
+        let error = |source| BindError::new(&settings.addr, source);
         let socket = bind(&settings.addr, listen).await.map_err(error)?;
         let mut listener = Self {
             local: socket.local_addr().map_err(error)?,
@@ -233,7 +239,7 @@ pub(super) fn tune(stream: &TcpStream) {
     drop(socket.set_tcp_keepalive(&keepalive));
 }
 
-/// An IPv4 address as such, and not as the one of IPv6 that a port of both families sees.
+/// An IPv4 address as such, where a socket for both families gives it as one of IPv6.
 pub(crate) fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
@@ -241,7 +247,7 @@ pub(crate) fn canonical(peer: SocketAddr) -> SocketAddr {
 /// Binds a UDP port.
 pub(crate) async fn bind_udp(addr: &HostPort) -> Result<std::net::UdpSocket, BindError> {
     let bound = bind(addr, |addr| Ok(socket(addr, Type::DGRAM)?.into())).await;
-    bound.map_err(|source| BindError { addr: addr.clone(), source })
+    bound.map_err(|source| BindError::new(addr, source))
 }
 
 async fn bind<T>(addr: &HostPort, listen: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {

@@ -262,6 +262,8 @@ fn question<'a>(request: &'a Request<'_>, client: &'a str) -> types::Request<'a>
             Protocol::Tls => types::Protocol::Tls,
             Protocol::Ssh => types::Protocol::Ssh,
             Protocol::Tcp => types::Protocol::Tcp,
+            Protocol::Quic => types::Protocol::Quic,
+            Protocol::Udp => types::Protocol::Udp,
         },
         client,
         client_port: request.client.port(),

@@ -40,16 +40,29 @@ pub enum Protocol {
     Ssh,
     /// A TCP connection that was not looked into.
     Tcp,
+    /// A QUIC Initial packet with a ClientHello.
+    Quic,
+    /// A UDP flow that was not looked into, or in which nothing was recognised.
+    Udp,
 }
 
 impl Protocol {
-    /// The word used by `filter.protocol` and in logs: `http` for both HTTP versions, `tls`, `ssh`, or empty.
+    /// The word used by `filter.protocol` and in logs: `http` for both HTTP versions, `tls`, `ssh`, `quic`, or empty.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Unknown | Self::Tcp => "",
+            Self::Unknown | Self::Tcp | Self::Udp => "",
             Self::Http1 | Self::Http2 => "http",
             Self::Tls => "tls",
             Self::Ssh => "ssh",
+            Self::Quic => "quic",
+        }
+    }
+
+    /// The network that it was met on: `tcp` or `udp`.
+    pub fn network(self) -> &'static str {
+        match self {
+            Self::Quic | Self::Udp => "udp",
+            _ => "tcp",
         }
     }
 }

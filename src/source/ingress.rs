@@ -117,7 +117,7 @@ impl Inner {
 fn asked(request: &Request<'_>) -> String {
     let port = match (request.extra.port, request.protocol) {
         (0, Protocol::Http1 | Protocol::Http2) => 80,
-        (0, Protocol::Tls) => 443,
+        (0, Protocol::Tls | Protocol::Quic) => 443,
         (port, _) => port,
     };
     match port {

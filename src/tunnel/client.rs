@@ -1,8 +1,10 @@
-//! The listener `rtcp`: one session with a tunnel or relay server, kept alive for ever, whose streams are connections.
+//! The listeners `rtcp` and `rudp`: one session with a tunnel or relay server, kept alive for ever, whose streams are
+//! connections or flows of datagrams.
 //!
 //! A stream that is bad (no header in time, a status that is no success) ends alone; the session and the other streams
 //! go on. What is done with a connection is the handler's business.
 
+mod association;
 mod backoff;
 #[cfg(test)]
 mod tests;
@@ -12,6 +14,7 @@ use crate::chain::{Ask, Auth, Chain, ChainError, Chosen, Connector, Server};
 use crate::channel::Dialed;
 use crate::handshake::{HandshakeError, read_message, write_message};
 use crate::mux;
+use crate::net::udp::{Flow, flows};
 use crate::net::{BoxStream, Conn, Via};
 use crate::route::hop::Tried;
 use crate::route::{Extra, Protocol, Request};
@@ -27,7 +30,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-/// A listener of type `rtcp`: a session with a tunnel or relay server that hands us streams.
+/// A listener of type `rtcp` or `rudp`: a session with a tunnel or relay server that hands us streams, or datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The service's `addr`: the bind address that is asked for.
@@ -36,6 +39,15 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// `connectTimeout` for the server.
     pub connect_timeout: Duration,
+    /// `rudp`: the flows of a port that a relay server opens.
+    pub udp: Option<flows::Settings>,
+}
+
+/// What comes by a session: one kind for `rtcp`, the other for `rudp`.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Conn(Conn),
+    Flow(Flow),
 }
 
 /// Why there is no session.
@@ -96,7 +108,7 @@ impl Client {
     /// Keeps a session up until the process stops, and gives each of its streams to `serve`.
     pub(crate) async fn run<S, F>(&self, serve: S)
     where
-        S: Fn(Conn) -> F + Clone + Send + 'static,
+        S: Fn(Accepted) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send,
     {
         let Self { service, shutdown, .. } = self;
@@ -127,7 +139,7 @@ impl Client {
     /// Tries one server after the other without a wait between them, until a session has lasted.
     async fn try_servers<S, F>(&self, request: &Request<'_>, serve: &S) -> Round
     where
-        S: Fn(Conn) -> F + Clone + Send + 'static,
+        S: Fn(Accepted) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send,
     {
         let Self { service, settings, shutdown, .. } = self;
@@ -229,17 +241,18 @@ fn request(settings: &Settings, server: &Server, local: SocketAddr) -> relay::Re
     if bind.host.is_empty() {
         bind.host = Host::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     }
-    let rest = match server.connector {
-        Connector::Tunnel { id, weight } => vec![
-            Feature::addr(&local.into()),
-            Feature::addr(&bind),
-            Feature::Tunnel(TunnelFeature { id, flags: 0, weight }),
-        ],
+    let udp = settings.udp.is_some();
+    let auth = server.auth.as_ref().map(Auth::feature).into_iter();
+    let features = match server.connector {
+        Connector::Tunnel { id, weight } => {
+            let tunnel = Feature::Tunnel(TunnelFeature { id, flags: 0, weight });
+            let rest = [Feature::addr(&local.into()), Feature::addr(&bind), tunnel];
+            udp.then_some(Feature::UDP).into_iter().chain(auth).chain(rest).collect()
+        }
         // The configuration lets no other connector stand here.
-        _ => vec![Feature::Network(0), Feature::addr(&bind)],
+        _ => auth.chain([Feature::Network(udp.into()), Feature::addr(&bind)]).collect(),
     };
-    let auth = server.auth.as_ref().map(Auth::feature);
-    relay::Request { command: Command::Bind, udp: false, features: auth.into_iter().chain(rest).collect() }
+    relay::Request { command: Command::Bind, udp, features }
 }
 
 async fn session<S, F>(
@@ -250,7 +263,7 @@ async fn session<S, F>(
     shutdown: &Shutdown,
     serve: &S,
 ) where
-    S: Fn(Conn) -> F + Clone + Send + 'static,
+    S: Fn(Accepted) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let Bound { stream, received, local, tunnel, connector, endpoint } = bound;
@@ -263,6 +276,27 @@ async fn session<S, F>(
         "connected"
     );
     let since = Instant::now();
+    let bound = Bound { stream, received, local, tunnel, connector, endpoint: None };
+    let reason = match (&settings.udp, &chosen.server.connector) {
+        (Some(flows), Connector::Relay) => association::run(bound, flows, shutdown, serve).await,
+        _ => streams(settings, chosen, bound, shutdown, serve).await,
+    };
+    info!(service, node = chosen.name, elapsed = crate::record::seconds(since.elapsed()), %reason, "disconnected");
+}
+
+/// Serves the streams of a session until it ends, and says why.
+async fn streams<S, F>(
+    settings: &Settings,
+    chosen: &Chosen<'_>,
+    bound: Bound,
+    shutdown: &Shutdown,
+    serve: &S,
+) -> String
+where
+    S: Fn(Accepted) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let Bound { stream, received, local, tunnel, connector, .. } = bound;
     let (session, mut incoming, driver) = mux::start(stream, received, mux::Role::Server, &chosen.server.mux);
     let accept = async {
         while let Some(stream) = incoming.accept().await {
@@ -270,18 +304,18 @@ async fn session<S, F>(
                 continue;
             }
             let conn = conn(Box::new(stream), local, tunnel, connector, settings.handshake_timeout);
-            let serve = serve.clone();
+            let (serve, udp) = (serve.clone(), settings.udp.is_some());
             shutdown.spawn_connection(async move {
                 match conn.await {
-                    Ok(conn) => serve(conn).await,
+                    Ok(conn) if udp => serve(Accepted::Flow(conn.into())).await,
+                    Ok(conn) => serve(Accepted::Conn(conn)).await,
                     Err(error) => debug!(%error, "stream"),
                 }
             });
         }
     };
     tokio::join!(driver, accept, session.drain(shutdown));
-    let reason = session.closed().await;
-    info!(service, node = chosen.name, elapsed = crate::record::seconds(since.elapsed()), %reason, "disconnected");
+    session.closed().await.to_string()
 }
 
 /// Reads a stream's header (section 2.3) and makes a connection of it.

@@ -1,5 +1,7 @@
 //! The handler `relay` (section 5): connects clients on, and opens a port for each that asks, whose visitors are handed over as
-//! streams.
+//! streams, or as datagrams.
+
+mod association;
 
 use super::gate::{Gate, auth, in_time, while_allowed};
 use super::server::{encode, pipe_limits, reply};
@@ -10,12 +12,15 @@ use crate::handshake::read_message;
 use crate::http::failure::Failure;
 use crate::mux;
 use crate::net::listen::{self, Listener, Permit};
-use crate::net::{Conn, pipe};
+use crate::net::udp::framed::Framed;
+use crate::net::udp::{BoxDatagrams, flows, port};
+use crate::net::{BoxStream, Conn, pipe};
 use crate::record::Record;
 use crate::route::hop::Active;
 use crate::route::{self, Protocol};
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{Command, Feature, Request, Status};
+use association::Association;
 use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -32,6 +37,8 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Bounds of each port that a client opens (its address comes from the request).
     pub listen: listen::Settings,
+    /// `ttl` and bounds of each UDP port that a client opens.
+    pub flows: flows::Settings,
     /// One side ended, the other silent.
     pub half_close_timeout: Duration,
     /// Both sides silent; `None`: no limit.
@@ -79,19 +86,21 @@ impl Server {
             }
         };
         let refused = match request.command {
-            Command::Bind if self.settings.bind && !request.udp && !request.is_udp_network() => {
-                match request.address().and_then(|addr| addr.to_bind()) {
-                    Some(addr) => {
-                        record.discard();
-                        return self.bind(conn, addr, login).await;
-                    }
-                    None => Status::BadRequest,
+            Command::Bind if self.settings.bind => match request.address().and_then(|addr| addr.to_bind()) {
+                Some(addr) if request.is_udp() => {
+                    record.discard();
+                    return self.bind_udp(conn, addr, login).await;
                 }
-            }
-            Command::Connect if !request.udp && !request.is_udp_network() => {
+                Some(addr) => {
+                    record.discard();
+                    return self.bind(conn, addr, login).await;
+                }
+                None => Status::BadRequest,
+            },
+            Command::Connect => {
                 return while_allowed(login.as_ref(), self.connect(conn, &request, record)).await;
             }
-            Command::Bind | Command::Connect => Status::Forbidden,
+            Command::Bind => Status::Forbidden,
             Command::Other(_) => Status::BadRequest,
         };
         record.failed("refused", format_args!("{:?}: {refused:?}", request.command)).connection();
@@ -109,17 +118,22 @@ impl Server {
                 return self.tell(&mut conn, Status::BadRequest).await;
             }
         };
-        let record = record.host(&hostname);
+        let protocol = if asked.is_udp() { Protocol::Udp } else { Protocol::Tcp };
+        let record = record.host(&hostname).protocol(protocol);
         let request = route::Request {
             hostname,
-            protocol: Protocol::Tcp,
+            protocol,
             client: conn.client,
             service: &self.service,
             http: None,
             extra: forward.extra(None),
         };
         let mut node = None;
-        let reached = forward.reach_once(&request, port, conn.local, &mut node).await;
+        let reached = if asked.is_udp() {
+            forward.reach_datagrams(&request, port, &mut node).await.map(End::Datagrams)
+        } else {
+            forward.reach_once(&request, port, conn.local, &mut node).await.map(End::Stream)
+        };
         let record = record.route(route_of(node.as_deref(), None));
         let target = match reached {
             Ok(target) => target,
@@ -131,9 +145,18 @@ impl Server {
         if let Err(error) = reply(&mut conn, Status::Ok, Vec::new(), limit).await {
             return record.failed("visitor_failed", &error).connection();
         }
-        let _active = node.as_ref().map(Active::new);
-        let visitor = pipe::Side::new(conn.stream, conn.prefix);
-        record.pipe(visitor, target.into(), forward.pipe_limits(), 0).await;
+        match target {
+            End::Stream(target) => {
+                let _active = node.as_ref().map(Active::new);
+                let visitor = pipe::Side::new(conn.stream, conn.prefix);
+                record.pipe(visitor, target.into(), forward.pipe_limits(), 0).await;
+            }
+            End::Datagrams(target) => {
+                let visitor = Box::new(Framed::new(conn.stream, conn.prefix));
+                let silence = forward.silence(None, protocol);
+                forward.judge(node.as_ref(), record.exchange(visitor, target, Vec::new(), silence)).await;
+            }
+        }
     }
 
     async fn tell(&self, conn: &mut Conn, status: Status) {
@@ -176,6 +199,30 @@ impl Server {
         info!(service = self.service, client = %conn.client, %addr, "port closed");
     }
 
+    /// A UDP port, the connection its only way in and out. A client whose targets others choose, or the way to them, gets no way
+    /// around these: it answers those that have sent something.
+    async fn bind_udp(&self, mut conn: Conn, addr: HostPort, login: Option<Login>) {
+        let limit = self.settings.handshake_timeout;
+        let opened = port::bind(&addr).await.and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (addr, socket) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                info!(service = self.service, client = %conn.client, %addr, %error, "bind refused");
+                return drop(reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await);
+            }
+        };
+        if let Err(error) = reply(&mut conn, Status::Ok, vec![Feature::addr(&addr.into())], limit).await {
+            return debug!(service = self.service, %error, "handshake");
+        }
+        let (user, client) = (login.as_ref().map(|login| &*login.user), conn.client);
+        info!(service = self.service, %client, %addr, user, network = "udp", "port opened");
+        let everywhere = !self.targets.fixed && self.targets.forward.chain.is_straight();
+        let association =
+            Association::new(&self.service, &self.settings.flows, socket, everywhere, &self.shutdown);
+        while_allowed(login.as_ref(), association.run(conn)).await;
+        info!(service = self.service, %client, %addr, network = "udp", "port closed");
+    }
+
     async fn accept(&self, mut listener: Listener, session: &mux::Session) {
         loop {
             let (stream, peer, mut permit) = listener.accept().await;
@@ -188,6 +235,12 @@ impl Server {
             });
         }
     }
+}
+
+/// What a client was connected to.
+enum End {
+    Stream(BoxStream),
+    Datagrams(BoxDatagrams),
 }
 
 impl Targets {

@@ -5,6 +5,7 @@
 pub mod grpc;
 pub mod http;
 pub mod proxy;
+pub mod quic;
 pub mod relay;
 pub mod resp;
 pub mod smux;

@@ -4,6 +4,8 @@
 //! skips feature types it does not know, and never allocates more than the message itself holds. What a message means to
 //! a tunnel or relay handler is decided in `tunnel`.
 
+pub mod datagram;
+
 use super::Malformed;
 use crate::addr::{Host, HostPort};
 use bytes::{BufMut, BytesMut};
@@ -247,6 +249,11 @@ pub struct Response {
 pub struct EncodeError(&'static str);
 
 impl Request {
+    /// A request for UDP, which both the flag and the Network feature say: which of them is looked at differs (section 1.3).
+    pub fn is_udp(&self) -> bool {
+        self.udp || self.is_udp_network()
+    }
+
     /// Takes one message off the front of `buf`, with its length.
     pub fn decode(buf: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
         let Some((byte, features, len)) = decode(buf)? else { return Ok(None) };

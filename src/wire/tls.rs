@@ -92,6 +92,17 @@ impl ClientHelloReader {
     }
 }
 
+/// The ClientHello at the beginning of handshake bytes that came in no records, which only ever grow; `None` while it is
+/// incomplete.
+pub fn handshake(bytes: &[u8]) -> Result<Option<ClientHello>, Malformed> {
+    let reader = ClientHelloReader {
+        used: 0,
+        handshake: bytes.get(..HANDSHAKE_HEADER + MAX_HELLO).unwrap_or(bytes).to_vec(),
+    };
+    reader.check_length(&[])?;
+    reader.complete()?.map(parse).transpose()
+}
+
 /// The body of a ClientHello.
 fn parse(hello: &[u8]) -> Result<ClientHello, Malformed> {
     let mut rest = hello;

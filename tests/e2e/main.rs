@@ -33,6 +33,7 @@ mod sources;
 mod storm;
 mod tls;
 mod tunnel;
+mod udp;
 mod users;
 mod vectors;
 mod weak_points;

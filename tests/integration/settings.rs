@@ -19,6 +19,9 @@ const PROBES: &[&str] = &[
     "services: [{addr: ':1', handler: {type: relay, metadata: {@}}}]",
     "services: [{addr: ':1', handler: {type: tcp, metadata: {sniffing: true}, tls: {@, certificates: [{@}], acme: {@}, options: {@}}}}]",
     "services: [{addr: ':1', handler: {type: whoami, metadata: {@}}}]",
+    "services: [{addr: ':1', listener: {type: udp, metadata: {@}}, handler: {type: udp, metadata: {@}}, forwarder: {nodes: [{@, addr: 'a:1'}]}},\
+     {addr: ':0', listener: {type: rudp, chain: c, metadata: {@}}, handler: {type: rudp, metadata: {@}}, forwarder: {nodes: [{@, addr: 'a:1'}]}}]\n\
+     chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay}}]}]}]",
     "services: [{addr: ':0', listener: {type: rtcp, chain: c, metadata: {@}}, handler: {type: whoami}, metadata: {@}}]\n\
      chains: [{name: c, hops: [{nodes: [{addr: 'a:1', connector: {type: relay, metadata: {@}}}]}]}]",
     "services: [{addr: ':1', handler: {type: tcp, chain: c}, forwarder: {nodes: [{addr: 'a:1'}]}}]\n\

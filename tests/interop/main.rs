@@ -20,6 +20,7 @@ mod command_line;
 mod nginx;
 mod peers;
 mod rewriting;
+mod udp;
 
 use support::Program::{Gost, Ours};
 use support::matrix::{self, Kind};

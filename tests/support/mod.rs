@@ -10,6 +10,7 @@ pub(crate) mod netns;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod source;
+pub(crate) mod udp;
 pub(crate) mod vectors;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -168,8 +168,12 @@ impl Asked {
             Some("tls") => Ok(Protocol::Tls),
             Some("ssh") => Ok(Protocol::Ssh),
             Some("tcp") => Ok(Protocol::Tcp),
+            Some("quic") => Ok(Protocol::Quic),
+            Some("udp") => Ok(Protocol::Udp),
             Some("unknown") => Ok(Protocol::Unknown),
-            Some(other) => Err(format!("protocol {other:?} is none of http1, http2, tls, ssh, tcp, unknown")),
+            Some(other) => {
+                Err(format!("protocol {other:?} is none of http1, http2, tls, ssh, tcp, quic, udp, unknown"))
+            }
         }
     }
 

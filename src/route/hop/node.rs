@@ -56,9 +56,9 @@ impl Node {
         let host = host.filter(|host| !host.is_empty()).unwrap_or(&request.hostname);
         let port = match (port, request.protocol) {
             (0, Protocol::Http1 | Protocol::Http2) => 80,
-            (0, Protocol::Tls) => 443,
+            (0, Protocol::Tls | Protocol::Quic) => 443,
             (0, Protocol::Ssh) => 22,
-            (0, Protocol::Unknown | Protocol::Tcp) => return None,
+            (0, Protocol::Unknown | Protocol::Tcp | Protocol::Udp) => return None,
             (port, _) => port,
         };
         if host.is_empty() { None } else { Some(HostPort::new(host.clone(), port)) }

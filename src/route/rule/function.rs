@@ -54,8 +54,7 @@ impl Function {
             Self::Header(name, want) => request.http.is_some_and(|http| header(http, name, want)),
             Self::ClientIp(network) => network.contains(request.client.ip()),
             Self::Proto(protocol) => request.protocol.as_str() == &**protocol,
-            // Streams are all that is routed here.
-            Self::Network(prefix) => "tcp".starts_with(&**prefix),
+            Self::Network(prefix) => request.protocol.network().starts_with(&**prefix),
         }
     }
 }

@@ -102,6 +102,7 @@ fn client(servers: Vec<Server>) -> (JoinHandle<()>, Shutdown) {
         bind: HostPort::new(Host::empty(), 0),
         handshake_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(5),
+        udp: None,
     };
     let choice = hop::HopSettings { nodes: servers.iter().map(node).collect(), strategy: Strategy::Fifo };
     let node = |server| chain::Node { name: "fake".to_owned(), server: Some(server) };
@@ -113,7 +114,8 @@ fn client(servers: Vec<Server>) -> (JoinHandle<()>, Shutdown) {
     (task, shutdown)
 }
 
-async fn echo(mut conn: Conn) {
+async fn echo(accepted: Accepted) {
+    let Accepted::Conn(mut conn) = accepted else { panic!("{accepted:?}") };
     conn.stream.write_all(&conn.prefix).await.unwrap();
     let (mut read, mut write) = tokio::io::split(conn.stream);
     // The end of the stream may come as an error of either side.

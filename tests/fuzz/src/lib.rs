@@ -6,7 +6,8 @@ mod mux;
 
 use bytes::{Bytes, BytesMut};
 use pointsman::config::{self, Source};
-use pointsman::wire::relay::{Request, Response};
+use pointsman::wire::quic::InitialReader;
+use pointsman::wire::relay::{Request, Response, datagram};
 use pointsman::wire::resp::Reader;
 use pointsman::wire::smux::{Decoder, Version};
 use pointsman::wire::tls::ClientHelloReader;
@@ -16,7 +17,7 @@ use pointsman::wire::{grpc, proxy, unary};
 pub type Target = fn(&[u8]);
 
 /// Every parser that reads what strangers send, and the mux session, by the name of its target.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("relay", relay),
     ("smux", smux),
     ("mux", mux::mux),
@@ -27,6 +28,8 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("proxy", proxy),
     ("resp", resp),
     ("unary", unary),
+    ("datagram", datagram),
+    ("quic", quic),
     ("config", config),
 ];
 
@@ -113,6 +116,38 @@ fn unary(data: &[u8]) {
                 assert!(fields.text(number).is_err());
             }
         }
+    }
+}
+
+/// Datagrams are the same from a whole stream and byte by byte, up to the first mistake.
+fn datagram(data: &[u8]) {
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut buf, mut found) = (BytesMut::new(), Vec::new());
+        for piece in pieces {
+            buf.extend_from_slice(piece);
+            loop {
+                match datagram::take_addressed(&mut buf) {
+                    Ok(Some(datagram)) => found.push(datagram),
+                    Ok(None) => break,
+                    Err(_) => return (found, true),
+                }
+            }
+        }
+        (found, false)
+    };
+    assert_eq!(read(&mut std::iter::once(data)), read(&mut data.chunks(1)));
+    let mut buf = BytesMut::from(data);
+    while let Some(datagram) = datagram::take(&mut buf) {
+        assert!(datagram.len() <= data.len());
+    }
+}
+
+/// A hello that one datagram tells is the same when it comes once more.
+fn quic(data: &[u8]) {
+    let Some(mut reader) = InitialReader::begin(data) else { return };
+    let first = reader.read(data);
+    if first.is_ok() {
+        assert_eq!(reader.read(data), first);
     }
 }
 
