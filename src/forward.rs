@@ -5,6 +5,7 @@
 //! sniffing) by the host that the stream's header names, if it came through a tunnel.
 
 mod flow;
+mod reach;
 mod treatment;
 
 pub use treatment::NodeSettings;
@@ -26,12 +27,12 @@ use crate::sniff::{self, SniffError, Sniffed};
 use crate::terminate::Terminator;
 use crate::wire::proxy;
 use bytes::Bytes;
+use reach::nowhere;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
-use tracing::warn;
 pub(crate) use treatment::Treatments;
 
 /// Times and bounds of handlers `tcp` and `rtcp`.
@@ -277,23 +278,6 @@ impl Forward {
         }
     }
 
-    /// Marks a node that was not reached, if it is to blame; `Err`: another one would fare no better.
-    fn failed(&self, node: &Node, error: ChainError) -> Result<Failure, Failure> {
-        match error {
-            ChainError::Exhausted(error) => Err(Failure::Exhausted(error)),
-            // No other node is nearer.
-            ChainError::Way(error) | ChainError::Node(error) => {
-                warn!(service = self.service, %error, "no way to the nodes");
-                Err(Failure::Down(error))
-            }
-            ChainError::Target(error) => {
-                node.health.failed(self.since.elapsed());
-                warn!(service = self.service, node = &*node.name, %error, "node failed");
-                Ok(Failure::Down(error))
-            }
-        }
-    }
-
     /// A connection to a node that begins with `announce`, ready for what the visitor sends.
     async fn connect(
         &self,
@@ -414,11 +398,6 @@ impl http::Router for Visitor<'_> {
         let treatment = choice.node.as_ref().and_then(|node| self.forward.treatments.of(node));
         Changes { fields, rewrite: treatment.map(|treatment| &treatment.rewrite) }
     }
-}
-
-/// A node without a place of its own, for a request without one.
-fn nowhere(node: &Node) -> Failure {
-    Failure::Down(format!("node {:?} names no host and port, and neither does the request", node.name))
 }
 
 /// The node, and what the tunnel server told about the stream.

@@ -3,16 +3,17 @@
 //! One flow is one choice of a node: of QUIC, by the server name in its ClientHello. A node is known to be down when its system says so, which ends the flow: the next
 //! datagram of its visitor begins another one, at another node.
 
-use super::{Forward, nowhere, route_of};
+use super::{Forward, route_of};
 use crate::addr::Host;
-use crate::chain::Ask;
-use crate::http::failure::Failure;
-use crate::net::udp::{BoxDatagrams, Flow};
+use crate::net::Via;
+use crate::net::udp::{Datagrams, Flow};
 use crate::record::Record;
-use crate::route::hop::{Active, Tried};
+use crate::route::hop::Active;
 use crate::route::{Node, Protocol, Request};
-use crate::sniff;
 use crate::sniff::flow::Begun;
+use crate::sniff::{self, SniffError};
+use crate::wire::tls::ClientHello;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -28,39 +29,22 @@ const QUIC_SILENCE: Duration = Duration::from_secs(60);
 impl Forward {
     /// Serves one flow.
     pub(crate) async fn serve_flow(&self, flow: Flow) {
-        let record = Record::new(&self.service, flow.client, Instant::now());
+        let record = Record::new(&self.service, flow.client, Instant::now()).protocol(Protocol::Udp);
         let Flow { mut datagrams, client, via, ttl, .. } = flow;
-        let destination = via.as_ref().and_then(|via| via.destination.as_ref());
-        let (asked, port) = destination.map_or((Host::empty(), 0), |d| (d.host.clone(), d.port));
-        let record = record.host(&asked).protocol(Protocol::Udp);
-        let sniffed = match &self.settings.sniff {
-            Some(settings) => sniff::flow::sniff(&mut *datagrams, settings).await,
-            None => Ok(Begun::default()),
-        };
-        let Begun { hello, held } = match sniffed {
+        let (via, begun) = (via.as_deref(), self.begun(&mut *datagrams).await);
+        let Begun { hello, held } = match begun {
             Ok(begun) => begun,
             Err(error) => {
-                let record = record.route(route_of(None, via.as_deref()));
+                let record = record.route(route_of(None, via));
                 return record.failed(error.outcome(), &error).connection();
             }
         };
-        let mut request = Request {
-            hostname: asked,
-            protocol: Protocol::Udp,
-            client,
-            service: &self.service,
-            http: None,
-            extra: self.extra(via.as_deref()),
-        };
-        if let Some(hello) = hello {
-            request.protocol = Protocol::Quic;
-            request.extra.alpn = Some(hello.alpn.into());
-            request.hostname = hello.server_name.unwrap_or(request.hostname);
-        }
+        let request = self.flow_request(client, via, hello);
         let record = record.host(&request.hostname).protocol(request.protocol);
+        let port = via.and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
         let mut node = None;
         let reached = self.reach_datagrams(&request, port, &mut node).await;
-        let record = record.route(route_of(node.as_deref(), via.as_deref()));
+        let record = record.route(route_of(node.as_deref(), via));
         match reached {
             Ok(target) => {
                 let silence = self.silence(ttl, request.protocol);
@@ -69,6 +53,32 @@ impl Forward {
             }
             Err(failure) => record.failed(failure.outcome(), &failure).connection(),
         }
+    }
+
+    async fn begun(&self, datagrams: &mut dyn Datagrams) -> Result<Begun, SniffError> {
+        match &self.settings.sniff {
+            Some(settings) => sniff::flow::sniff(datagrams, settings).await,
+            None => Ok(Begun::default()),
+        }
+    }
+
+    /// The host is the one that the hello names, else the one that the stream's header names, if it came through a tunnel.
+    fn flow_request(&self, client: SocketAddr, via: Option<&Via>, hello: Option<ClientHello>) -> Request<'_> {
+        let asked = via.and_then(|via| via.destination.as_ref());
+        let mut request = Request {
+            hostname: asked.map_or_else(Host::empty, |asked| asked.host.clone()),
+            protocol: Protocol::Udp,
+            client,
+            service: &self.service,
+            http: None,
+            extra: self.extra(via),
+        };
+        if let Some(hello) = hello {
+            request.protocol = Protocol::Quic;
+            request.extra.alpn = Some(hello.alpn.into());
+            request.hostname = hello.server_name.unwrap_or(request.hostname);
+        }
+        request
     }
 
     /// Runs a flow, and marks its node by whether it is there.
@@ -87,33 +97,5 @@ impl Forward {
     pub(crate) fn silence(&self, ttl: Option<Duration>, protocol: Protocol) -> Duration {
         let ttl = ttl.map(|ttl| if protocol == Protocol::Quic { ttl.max(QUIC_SILENCE) } else { ttl });
         [ttl, self.settings.idle_timeout].into_iter().flatten().min().unwrap_or(SILENCE)
-    }
-
-    /// Chooses a node and asks for a flow to it until one can be had; `last` becomes the node that was chosen last.
-    pub(crate) async fn reach_datagrams(
-        &self,
-        request: &Request<'_>,
-        port: u16,
-        last: &mut Option<Arc<Node>>,
-    ) -> Result<BoxDatagrams, Failure> {
-        let (mut tried, mut failure) = (Tried::new(), None);
-        loop {
-            let Some(node) = self.choose(request, &mut tried).await? else {
-                return Err(failure.unwrap_or_else(|| Failure::NoRoute(request.hostname.to_string())));
-            };
-            *last = Some(Arc::clone(&node));
-            if let Some(treatment) = self.treatments.of(&node) {
-                treatment.admit(request).await?;
-            }
-            let Some(target) = self.target(&node, request, port) else {
-                failure = Some(nowhere(&node));
-                continue;
-            };
-            let ask = Ask { request, connect_timeout: self.settings.connect_timeout, visitor: None };
-            match self.chain.datagrams(&target, ask).await {
-                Ok(datagrams) => return Ok(datagrams),
-                Err(error) => failure = Some(self.failed(&node, error)?),
-            }
-        }
     }
 }

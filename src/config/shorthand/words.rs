@@ -117,6 +117,9 @@ mod tests {
         let handlers = handlers.trim_end_matches(" }").split(" | ");
         handlers.for_each(|word| assert!(SERVICE.speaker.words.contains(&word), "{word}"));
         chain::CONNECTORS.iter().for_each(|word| assert!(NODE.speaker.words.contains(word), "{word}"));
+        ["rtcp", "rudp", "udp"]
+            .iter()
+            .for_each(|word| assert!(SERVICE.carrier.words.contains(word), "{word}"));
         for word in channels::names() {
             assert!(SERVICE.carrier.words.contains(&word) && NODE.carrier.words.contains(&word), "{word}");
         }

@@ -64,12 +64,10 @@ impl Port {
 
     async fn read(&mut self, new: bool) -> Option<Flow> {
         let socket = &self.socket;
-        let (datagram, from) = match poll_fn(|cx| poll_read(|buf| socket.poll_recv_from(cx, buf))).await {
-            Ok(read) => read,
-            Err(_) => {
-                sleep(BACKOFF).await;
-                return None;
-            }
+        let read = poll_fn(|cx| poll_read(|buf| socket.poll_recv_from(cx, buf))).await;
+        let Ok((datagram, from)) = read else {
+            sleep(BACKOFF).await;
+            return None;
         };
         let sink = || Sink::Socket(Arc::clone(socket));
         let flow = self.flows.deliver(from, datagram, new, sink)?;

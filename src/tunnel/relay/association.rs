@@ -78,8 +78,8 @@ impl<'a> Association<'a> {
         let client = conn.client;
         let (read, write) = tokio::io::split(conn.stream);
         let end = tokio::select! {
-            end = self.from_peers(write) => end,
-            end = self.from_client(read, conn.prefix) => end,
+            end = self.to_client(write) => end,
+            end = self.to_peers(read, conn.prefix) => end,
             () = self.expire() => Ok(()),
         };
         if let Err(error) = end {
@@ -90,7 +90,7 @@ impl<'a> Association<'a> {
     }
 
     /// What peers send, to the client.
-    async fn from_peers(&self, mut client: impl AsyncWrite + Unpin) -> io::Result<()> {
+    async fn to_client(&self, mut client: impl AsyncWrite + Unpin) -> io::Result<()> {
         let (mut buf, mut frame) = (vec![0; MAX_DATAGRAM], BytesMut::new());
         loop {
             let Ok((len, from)) = self.socket.recv_from(&mut buf).await else {
@@ -112,7 +112,7 @@ impl<'a> Association<'a> {
     }
 
     /// What the client sends, to peers.
-    async fn from_client(&self, mut client: impl AsyncRead + Unpin, prefix: Bytes) -> io::Result<()> {
+    async fn to_peers(&self, mut client: impl AsyncRead + Unpin, prefix: Bytes) -> io::Result<()> {
         let mut names = Names::default();
         let mut buf = BytesMut::from(prefix);
         loop {

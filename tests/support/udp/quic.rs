@@ -77,7 +77,7 @@ impl Server {
     pub(crate) async fn is_reached(&self, port: u16, host: &str) {
         let tries = async {
             while let Err(error) = self.echoes(port, host).await {
-                println!("{host} at {port}: {error}");
+                eprintln!("{host} at {port}: {error}");
             }
         };
         timeout(PATIENCE, tries)
