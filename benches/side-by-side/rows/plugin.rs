@@ -1,0 +1,50 @@
+//! Row 18: what a decision by plugin adds to the CPU time of a request through a tunnel.
+//!
+//! pointsman asks a WebAssembly plugin, `plugins/yaml-ingress`, and no answer is used twice; GOST asks a process over HTTP,
+//! which is the benchmark's own and is not counted.
+
+use super::Bench;
+use super::requests::kept;
+use crate::rounds::{Head, Line, Sample, Subject, interleaved};
+use crate::stage::{Shape, Stage};
+use anyhow::Result;
+use std::time::Duration;
+
+const ROUNDS: usize = 5;
+const TIME: Duration = Duration::from_millis(1200);
+
+pub(super) async fn added(bench: &Bench) -> Vec<Line> {
+    let heads = [
+        Head::less(
+            18,
+            "routing by 1000 rules (tunnel, keep-alive, server + client)",
+            "us of CPU per request",
+        ),
+        Head::less(18, "routing by plugin, the same", "us of CPU per request"),
+        Head::less(18, "added by the plugin", "us of CPU per request"),
+    ];
+    let shape = Shape { hosts: 1000, ..Shape::default() };
+    let mut subjects = Vec::new();
+    for contender in bench.tunnels() {
+        let both = async {
+            let rules = Stage::tunnel(contender, shape).await?;
+            anyhow::Ok([rules, Stage::tunnel(contender, Shape { plugin: true, ..shape }).await?])
+        };
+        let state = both.await;
+        if let Ok(stages) = &state {
+            for stage in stages {
+                // What is made at first use has been made then; a failure shows in the rounds.
+                drop(kept(stage, TIME / 5).await);
+            }
+        }
+        subjects.push(Subject { name: contender.name(), state });
+    }
+    interleaved(bench.rounds(ROUNDS), &heads, subjects, async |both: &mut [Stage; 2]| measure(both).await)
+        .await
+}
+
+async fn measure([rules, plugin]: &[Stage; 2]) -> Result<Sample> {
+    let (by_rules, first) = kept(rules, TIME).await?;
+    let (by_plugin, second) = kept(plugin, TIME).await?;
+    Ok(Sample::new(&[by_rules, by_plugin, by_plugin - by_rules]).and(first).and(second))
+}
