@@ -12,6 +12,7 @@ use crate::pattern;
 use anyhow::{Context, Result};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +30,7 @@ const PACE: Duration = Duration::from_millis(5);
 pub(crate) struct Backend {
     /// At 127.0.0.1.
     pub(crate) port: u16,
+    asked: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
 }
 
@@ -44,35 +46,48 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("a port for a target")?;
         let port = listener.local_addr()?.port();
         let acceptor = identity.map(|identity| identity.acceptor.clone());
+        let asked = Arc::<AtomicU64>::default();
+        let counter = Arc::clone(&asked);
         let accepting = tokio::spawn(async move {
             // An error is a connection that has ended before it was taken.
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                tokio::spawn(connection(stream, acceptor.clone(), name));
+                tokio::spawn(connection(stream, acceptor.clone(), name, Arc::clone(&counter)));
             }
         });
-        Ok(Self { port, accepting })
+        Ok(Self { port, asked, accepting })
+    }
+
+    /// How many requests have come so far.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, name: &'static str) {
+async fn connection(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    name: &'static str,
+    asked: Arc<AtomicU64>,
+) {
     drop(stream.set_nodelay(true));
     // Whoever goes away in the middle is counted at the other end.
     match acceptor {
-        None => drop(serve(stream, name).await),
+        None => drop(serve(stream, name, &asked).await),
         Some(acceptor) => {
             if let Ok(stream) = acceptor.accept(stream).await {
-                drop(serve(stream, name).await);
+                drop(serve(stream, name, &asked).await);
             }
         }
     }
 }
 
 /// Request after request, until the peer ends or asks for the end.
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str) -> Result<()> {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, name: &str, asked: &AtomicU64) -> Result<()> {
     let mut buf = Vec::with_capacity(1 << 10);
     loop {
         let Some(head) = pattern::head(&mut stream, &mut buf, HEAD_LIMIT).await? else { return Ok(()) };
+        asked.fetch_add(1, Ordering::Relaxed);
         let text = String::from_utf8_lossy(&buf[..head]).to_ascii_lowercase();
         let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
         let close = text.contains("\r\nconnection: close\r\n");

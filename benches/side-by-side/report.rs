@@ -56,7 +56,7 @@ impl Line {
                 "| | {} | {} | {} | {} | {} |\n",
                 cell.contender,
                 Spread::of(cell.values.iter().copied().flatten())
-                    .map_or("-".to_owned(), |spread| spread.to_string()),
+                    .map_or_else(|| "-".to_owned(), |spread| spread.to_string()),
                 ratio.unwrap_or_default(),
                 cell.errors,
                 remarks(cell)
@@ -67,10 +67,17 @@ impl Line {
 
     /// Round by round, as two of the same round have met the same machine.
     fn ratio(&self, ours: &Cell, other: &Cell) -> String {
-        let pairs = ours.values.iter().zip(&other.values);
-        let ratios = pairs.filter_map(|(ours, other)| Some(ours.as_ref()? / other.as_ref()?));
-        let Some(spread) = Spread::of(ratios.filter(|ratio| ratio.is_finite())) else { return String::new() };
-        format!("{spread} {}", self.verdict(&spread))
+        let pairs =
+            ours.values.iter().zip(&other.values).filter_map(|(ours, other)| Some(((*ours)?, (*other)?)));
+        let pairs: Vec<_> = pairs.collect();
+        // A difference that is lost in noise has no ratio.
+        if pairs.iter().any(|(ours, other)| ours.min(*other) < 0.0) {
+            return "open".to_owned();
+        }
+        let ratios = pairs.iter().map(|(ours, other)| if ours == other { 1.0 } else { ours / other });
+        let Some(spread) = Spread::of(ratios) else { return String::new() };
+        let verdict = if other.contender.starts_with('(') { "" } else { self.verdict(&spread) };
+        format!("{spread} {verdict}").trim_end().to_owned()
     }
 
     /// A range that has 1 in it decides nothing.

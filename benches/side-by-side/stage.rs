@@ -27,7 +27,8 @@ pub(crate) struct Stage {
     pub(crate) port: u16,
     /// From the start of the first program until its port took connections.
     pub(crate) start: Duration,
-    _backends: Vec<Backend>,
+    /// The targets; behind those of a tunnel the process that answers for a plugin.
+    pub(crate) backends: Vec<Backend>,
     _line: Option<Line>,
     _dir: Option<tempfile::TempDir>,
 }
@@ -77,7 +78,7 @@ impl Stage {
             doors: hosts.into_iter().zip(names).map(door).collect(),
             port: task.port,
             start: Duration::ZERO,
-            _backends: backends,
+            backends,
             _line: None,
             _dir: None,
         };
@@ -117,8 +118,7 @@ impl Stage {
         backends.push(plugin);
         let doors = doors(contender, &task, names);
         let (port, start) = (task.port, Duration::ZERO);
-        let stage =
-            Self { processes: Vec::new(), doors, port, start, _backends: backends, _line: line, _dir: None };
+        let stage = Self { processes: Vec::new(), doors, port, start, backends, _line: line, _dir: None };
         stage.joined(contender, &task).await
     }
 
@@ -151,7 +151,7 @@ impl Stage {
             doors: vec![door],
             port,
             start: Duration::ZERO,
-            _backends: vec![backend],
+            backends: vec![backend],
             _line: line,
             _dir: None,
         })

@@ -120,13 +120,14 @@ fn installed(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("is not here (no {name} in PATH; `make bench` installs it)"))
 }
 
-/// The first line that a program prints when asked for its version.
+/// The first line that a program prints when asked for its version, without the program itself.
 fn first_line(program: &Path, argument: &str) -> Result<String> {
     let output =
-        Command::new(program).arg(argument).output().with_context(|| format!("{}", program.display()))?;
+        Command::new(program).arg(argument).output().with_context(|| program.display().to_string())?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned())
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    Ok(line.replace(&*program.to_string_lossy(), "").trim().to_owned())
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {

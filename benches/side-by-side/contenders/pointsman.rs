@@ -14,7 +14,8 @@ impl Contender for Pointsman {
     }
 
     fn version(&self) -> Result<String> {
-        first_line(&program(), "--version")
+        let revision = std::env::var("REVISION").unwrap_or_default();
+        Ok(format!("{} {revision}", first_line(&program(), "--version")?))
     }
 
     fn proxy(&self, task: &Proxy, dir: &Path) -> Result<Vec<Part>> {

@@ -17,12 +17,7 @@ impl Contender for Rathole {
     }
 
     fn version(&self) -> Result<String> {
-        let program = named("RATHOLE")?;
-        Ok(format!(
-            "{} {}",
-            first_line(&program, "--version")?,
-            std::env::var("RATHOLE_VERSION").unwrap_or_default()
-        ))
+        first_line(&named("RATHOLE")?, "--version")
     }
 
     fn tunnel(&self, task: &Tunnel, dir: &Path) -> Result<Vec<Part>> {

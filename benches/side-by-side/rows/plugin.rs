@@ -7,7 +7,7 @@ use super::Bench;
 use super::requests::kept;
 use crate::rounds::{Head, Line, Sample, Subject, interleaved};
 use crate::stage::{Shape, Stage};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::time::Duration;
 
 const ROUNDS: usize = 5;
@@ -45,6 +45,15 @@ pub(super) async fn added(bench: &Bench) -> Vec<Line> {
 
 async fn measure([rules, plugin]: &[Stage; 2]) -> Result<Sample> {
     let (by_rules, first) = kept(rules, TIME).await?;
+    let [target, .., process] = &plugin.backends[..] else { bail!("there is no process for the plugin") };
+    let before = (target.asked(), process.asked());
     let (by_plugin, second) = kept(plugin, TIME).await?;
-    Ok(Sample::new(&[by_rules, by_plugin, by_plugin - by_rules]).and(first).and(second))
+    let sample = Sample::new(&[by_rules, by_plugin, by_plugin - by_rules]).and(first).and(second);
+    let (requests, questions) = (target.asked() - before.0, process.asked() - before.1);
+    if questions == 0 {
+        return Ok(sample);
+    }
+    // Not every contender asks about every request.
+    let share = questions as f64 / requests as f64;
+    Ok(sample.remark(format!("its process was asked {share:.2} times per request")))
 }

@@ -20,8 +20,8 @@ const VISIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Row 16.
-const RATE: u32 = 20;
-const WATCH: Duration = Duration::from_secs(20);
+const RATE: u32 = 10;
+const WATCH: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn restarted(bench: &Bench) -> Vec<Line> {
@@ -48,7 +48,7 @@ pub(super) async fn restarted(bench: &Bench) -> Vec<Line> {
 pub(super) async fn stopped(bench: &Bench) -> Vec<Line> {
     let heads = [
         Head::less(16, "two clients on one tunnel, one SIGSTOPped: until requests no longer fail", "s"),
-        Head::less(16, "the same: requests, of 400 in 20 s, without a reply in 2 s", "requests"),
+        Head::less(16, "the same: requests, of 400 in 40 s, without a reply in 2 s", "requests"),
     ];
     let measure = async |one: &mut One| {
         let stage = Stage::tunnel(*one, Shape { clients: 2, ..Shape::default() }).await?;
@@ -59,7 +59,7 @@ pub(super) async fn stopped(bench: &Bench) -> Vec<Line> {
         let last = failed.clone().map(|visit| visit.due + visit.took).max().unwrap_or_default();
         let values = [last.as_secs_f64(), failed.count() as f64];
         let sample = Sample::new(&values).used(stage.cpu().since(Cpu::default()));
-        Ok(if last > WATCH { sample.remark("requests fail to the end of the 20 s") } else { sample })
+        Ok(if last > WATCH { sample.remark("requests fail to the end") } else { sample })
     };
     interleaved(bench.rounds(2), &heads, fresh(bench.tunnels()), measure).await
 }
