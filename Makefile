@@ -55,7 +55,7 @@ bench: $(GOST_PEER) $(RATHOLE)/bin/rathole $(ENVOY)/envoy/_bin/envoy | bench-too
 	  cargo bench --bench side-by-side
 
 bench-tools: | tools
-	command -v haproxy /usr/sbin/haproxy >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y haproxy; }
+	test -x /usr/sbin/haproxy || command -v haproxy >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y haproxy; }
 	test -e /usr/lib/nginx/modules/ngx_stream_module.so || PATH=$$PATH:/usr/sbin nginx -V 2>&1 | grep -qE 'with-stream( |$$)' || { $(SUDO) apt-get update && $(SUDO) apt-get install -y libnginx-mod-stream; }
 	python3 -m pip --version >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y python3-pip; }
 	command -v openssl >/dev/null && pkg-config --exists openssl || { $(SUDO) apt-get update && $(SUDO) apt-get install -y openssl libssl-dev pkg-config; }

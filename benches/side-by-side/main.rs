@@ -19,17 +19,28 @@ mod rows;
 mod stage;
 mod visitor;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use contenders::{PROXIES, TUNNELS};
 use options::Options;
 use report::{COLUMNS, Report};
 use rows::Bench;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match bounded().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bounded() -> Result<()> {
     let bench = Bench { options: Options::read()? };
     // A thousand connections have two ends here, and two at a contender.
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -38,8 +49,8 @@ async fn main() -> Result<()> {
     // Whichever ends first, what was started is ended with it.
     tokio::select! {
         result = run(&bench) => result,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        _ = terminate.recv() => anyhow::bail!("terminated"),
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
     }
 }
 
