@@ -157,7 +157,7 @@ impl Cell {
             }
             Err(error) => {
                 self.values.push(None);
-                Some(format!("failed: {error:#}"))
+                Some(format!("{error:#}"))
             }
         };
         self.remarks.extend(remark.filter(|_| self.remarks.len() < REMARKS));

@@ -122,12 +122,16 @@ fn installed(name: &str) -> Result<PathBuf> {
 
 /// The first line that a program prints when asked for its version, without the program itself.
 fn first_line(program: &Path, argument: &str) -> Result<String> {
-    let output =
-        Command::new(program).arg(argument).output().with_context(|| program.display().to_string())?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
+    let text = printed(program, argument)?;
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     Ok(line.replace(&*program.to_string_lossy(), "").trim().to_owned())
+}
+
+/// What a program prints, to either output.
+fn printed(program: &Path, argument: &str) -> Result<String> {
+    let output =
+        Command::new(program).arg(argument).output().with_context(|| program.display().to_string())?;
+    Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {

@@ -1,6 +1,6 @@
 //! rathole: a port at the server for each service; it does not look at what passes.
 
-use super::{Channel, Contender, Routing, Tunnel, first_line, named, part, write};
+use super::{Channel, Contender, Routing, Tunnel, named, part, printed, write};
 use crate::process::Part;
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
@@ -17,7 +17,9 @@ impl Contender for Rathole {
     }
 
     fn version(&self) -> Result<String> {
-        first_line(&named("RATHOLE")?, "--version")
+        let text = printed(&named("RATHOLE")?, "--version")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Build Version:"));
+        Ok(format!("rathole {}", line.unwrap_or_default().trim()))
     }
 
     fn tunnel(&self, task: &Tunnel, dir: &Path) -> Result<Vec<Part>> {
