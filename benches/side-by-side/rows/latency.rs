@@ -100,7 +100,7 @@ pub(super) async fn beside_stopped(bench: &Bench) -> Vec<Line> {
         }
         Ok(sample.used(stage.cpu().since(before)))
     };
-    interleaved(bench.rounds(2), &heads, subjects, measure).await
+    interleaved(bench.rounds(ROUNDS), &heads, subjects, measure).await
 }
 
 /// A download that stands still in the middle.

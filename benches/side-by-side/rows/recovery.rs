@@ -13,13 +13,15 @@ use tokio::time::{Instant, sleep};
 
 type One = &'static dyn Contender;
 
-/// Row 15: how long the server is away, how long its return is waited for, and how long one request may take meanwhile.
+/// Row 15: its rounds; how long the server is away, its return is waited for, and one request may take meanwhile.
+const ROUNDS: usize = 5;
 const AWAY: Duration = Duration::from_secs(1);
 const RETURN: Duration = Duration::from_secs(40);
 const VISIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Row 16.
+/// Row 16, which takes long.
+const STOPPED_ROUNDS: usize = 3;
 const RATE: u32 = 10;
 const WATCH: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,7 +44,7 @@ pub(super) async fn restarted(bench: &Bench) -> Vec<Line> {
         }
         Ok(Sample::new(&[up.elapsed().as_secs_f64() * 1e3]).used(stage.cpu().since(Cpu::default())))
     };
-    interleaved(bench.rounds(5), &heads, fresh(bench.tunnels()), measure).await
+    interleaved(bench.rounds(ROUNDS), &heads, fresh(bench.tunnels()), measure).await
 }
 
 pub(super) async fn stopped(bench: &Bench) -> Vec<Line> {
@@ -61,5 +63,5 @@ pub(super) async fn stopped(bench: &Bench) -> Vec<Line> {
         let sample = Sample::new(&values).used(stage.cpu().since(Cpu::default()));
         Ok(if last > WATCH { sample.remark("requests fail to the end") } else { sample })
     };
-    interleaved(bench.rounds(2), &heads, fresh(bench.tunnels()), measure).await
+    interleaved(bench.rounds(STOPPED_ROUNDS), &heads, fresh(bench.tunnels()), measure).await
 }
