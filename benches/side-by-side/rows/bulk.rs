@@ -1,0 +1,51 @@
+//! Rows 4, 5 and 9: CPU time of downloads.
+
+use super::Bench;
+use crate::contenders::Channel;
+use crate::load::bulk;
+use crate::rounds::{Head, Line, Sample, interleaved};
+use crate::stage::{Shape, Stage};
+use anyhow::{Result, ensure};
+
+const ROUNDS: usize = 5;
+/// Bytes of all downloads of a round together.
+const BYTES: u64 = 512 << 20;
+
+pub(super) async fn proxies(bench: &Bench, row: u8) -> Vec<Line> {
+    let title = if row == 4 { "TLS by SNI, 8 bulk downloads" } else { "HTTP, 8 bulk downloads" };
+    let subjects = bench.running_proxies(row == 4).await;
+    let heads = [Head::less(row, title, "s of CPU per GB")];
+    interleaved(bench.rounds(ROUNDS), &heads, subjects, async |stage: &mut Stage| {
+        per_gigabyte(stage, 8).await
+    })
+    .await
+}
+
+pub(super) async fn tunnels(bench: &Bench) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for (channel, word) in [(Channel::Tcp, "tcp"), (Channel::Tls, "tls")] {
+        for downloads in [1, 8] {
+            let subjects = bench.running_tunnels(Shape { channel, ..Shape::default() }).await;
+            let title = format!("tunnel over {word}, bulk downloads at once: {downloads} (server + client)");
+            let heads = [Head::less(9, title, "s of CPU per GB")];
+            let measure = async |stage: &mut Stage| per_gigabyte(stage, downloads).await;
+            lines.extend(interleaved(bench.rounds(ROUNDS), &heads, subjects, measure).await);
+        }
+    }
+    lines
+}
+
+async fn per_gigabyte(stage: &Stage, downloads: u64) -> Result<Sample> {
+    let each = BYTES / downloads;
+    let before = stage.cpu();
+    let tally = bulk(&stage.doors, downloads, each).await;
+    let used = stage.cpu().since(before);
+    // What a broken download has cost is not known.
+    ensure!(
+        tally.errors == 0,
+        "{} of {downloads} downloads: {}",
+        tally.errors,
+        tally.first.unwrap_or_default()
+    );
+    Ok(Sample::new(&[used.as_secs_f64() / (BYTES as f64 / 1e9)]).used(used))
+}
