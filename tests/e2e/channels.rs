@@ -106,6 +106,20 @@ fn ends_that_do_not_go_together_say_why() {
     }
 }
 
+/// A way into a port with TLS for what is no TLS: this does the handshake.
+fn over_tls(port: u16) -> (Proc, u16) {
+    let door = free_port();
+    let proxy = Ours.start(&format!(
+        "services:
+- addr: 127.0.0.1:{door}
+  handler: {{ type: tcp }}
+  forwarder: {{ nodes: [{{ addr: '127.0.0.1:{port}', tls: {{ secure: false }} }}] }}
+"
+    ));
+    proxy.wait_for(&["listening"]);
+    (proxy, door)
+}
+
 /// A stranger that says nothing sensible ends alone, and leaves nothing behind.
 #[test]
 fn strangers_harm_no_channel() {
@@ -125,17 +139,25 @@ fn strangers_harm_no_channel() {
             b"\x02\x02\xff\xff\x03\x00\x00\x00nothing was opened",
             &[0xff; 70_000],
         ];
-        for bytes in garbage {
+        // Those with TLS meet it behind a good handshake as well.
+        let inside = matches!(kind, "tls" | "mtls" | "wss" | "mwss" | "h2" | "grpc").then(|| over_tls(port));
+        let doors = [Some(port), inside.as_ref().map(|(_, port)| *port)];
+        for (port, bytes) in
+            doors.into_iter().flatten().flat_map(|port| garbage.iter().map(move |g| (port, *g)))
+        {
             let mut stranger = connect(port);
             // It may be sent away before it has said everything.
             let _ = stranger.write_all(bytes);
-            // The session of `mtcp` needs no handshake, and what is a WebSocket or a stream has the handler's own time.
-            if !matches!(kind, "mtcp" | "mws" | "ws") || bytes.len() == 70_000 {
+            // The session of `mtcp` needs no handshake, nor that in `mtls`; what is a WebSocket or a stream has the handler's own time.
+            let waits = matches!(kind, "mtcp" | "mws" | "ws")
+                || inside.as_ref().is_some_and(|(_, inner)| *inner == port);
+            if !waits || bytes.len() == 70_000 {
                 let ended = stranger.read_to_end(&mut Vec::new());
                 let waits = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
                 assert!(!waits, "{kind}: {}", bytes[..bytes.len().min(40)].escape_ascii());
             }
         }
+        drop(inside);
         eventually(&format!("{kind}: nothing is left"), || (server.descriptors() <= before).then_some(()));
         let (said, _) = exchange(visit, b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n");
         assert!(said.starts_with("HTTP/1.1 200 "), "{kind}: {said}");
