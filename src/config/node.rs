@@ -3,6 +3,7 @@
 use super::auth::credential;
 use super::channels;
 use super::reader::{Field, Map};
+use crate::auth::Credential;
 use crate::forward::NodeSettings;
 use crate::http::{HostText, UrlRule};
 use http::{HeaderName, HeaderValue};
@@ -30,7 +31,7 @@ pub(crate) fn read(node: &Map<'_>) -> NodeSettings {
     let auth = node.filled(&["auth"]);
     if let Some(map) = node.filled(&["http"]).and_then(|f| f.map()) {
         let users = map.filled(&["auth"]).or(auth);
-        settings.users = users.and_then(|f| credential(&f)).into_iter().collect();
+        settings.users = users.and_then(|f| basic(&f)).into_iter().collect();
         settings.rewrite.host = map.filled(&["host"]).and_then(|f| host(&f));
         settings.rewrite.request = fields(&map, &["requestHeader", "header"]);
         settings.rewrite.reply = fields(&map, &["responseHeader"]);
@@ -39,9 +40,19 @@ pub(crate) fn read(node: &Map<'_>) -> NodeSettings {
         settings.fail_codes = map.filled(&["failCodes"]).map(|f| codes(&f)).unwrap_or_default();
         map.finish(&[], NEEDED);
     } else {
-        settings.users = auth.and_then(|f| credential(&f)).into_iter().collect();
+        settings.users = auth.and_then(|f| basic(&f)).into_iter().collect();
     }
     settings
+}
+
+/// A user who can log in by Basic authentication, where the name ends at the first colon (RFC 7617).
+fn basic(field: &Field<'_>) -> Option<Credential> {
+    let credential = credential(field)?;
+    if credential.username.contains(':') {
+        let message = format!("user name {:?} has a colon", credential.username);
+        field.error(message, "expected a name without one: nobody could log in by it");
+    }
+    Some(credential)
 }
 
 fn host(field: &Field<'_>) -> Option<HostText> {

@@ -103,5 +103,10 @@ fn redirect(field: &Field<'_>) -> Option<u16> {
     {
         return Some(port);
     }
+    let text = field.text()?.trim();
+    if text.bytes().all(|b| b.is_ascii_digit()) && !matches!(text, "0" | "1") {
+        field.error(format!("{text} is no port"), "expected true, false, or a port from 2 to 65535");
+        return None;
+    }
     field.bool()?.then_some(HTTPS)
 }

@@ -39,8 +39,11 @@ impl Forwarded {
 
     /// Whether a trusted proxy says that its visitor came over TLS.
     pub(crate) fn is_secure(&self, peer: SocketAddr, parts: &dyn HttpParts) -> bool {
-        self.trusted.contains(peer.ip())
-            && parts.field(PROTO).is_some_and(|proto| proto.eq_ignore_ascii_case(b"https"))
+        // Proxies behind one another may make a list of it, the visitor's own first.
+        let first = |proto: &[u8]| {
+            proto.split(|b| *b == b',').next().is_some_and(|p| p.trim_ascii().eq_ignore_ascii_case(b"https"))
+        };
+        self.trusted.contains(peer.ip()) && parts.field(PROTO).is_some_and(first)
     }
 
     /// The fields of one request; none unless the option is set.
@@ -55,7 +58,7 @@ impl Forwarded {
             return Vec::new();
         }
         let trusted = self.trusted.contains(peer.ip());
-        let came = |name| text_of(parts, name).filter(|_| trusted);
+        let came = |name| text_of(parts, name).filter(|text| trusted && !text.trim().is_empty());
         let before = came(FOR).map(|list| list + ", ").unwrap_or_default();
         let proto = || if secure { "https" } else { "http" }.to_owned();
         let mut fields = vec![
@@ -120,6 +123,16 @@ mod tests {
         let strangers = ["X-Forwarded-For: 10.0.0.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: a"];
         assert_eq!(texts(&[], false), strangers);
         assert_eq!(texts(&[], true)[1], "X-Forwarded-Proto: https");
+        for (proto, secure) in [("https", true), ("HTTPS , http", true), ("http, https", false), ("", false)]
+        {
+            let head = request(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: {proto}\r\nX-Forwarded-For:\r\n\r\n"
+            ));
+            assert_eq!(forwarded(&["10.0.0.1"]).is_secure(peer, &head), secure, "{proto}");
+            assert!(!forwarded(&[]).is_secure(peer, &head));
+            let fields = forwarded(&["10.0.0.1"]).fields(peer, false, None, &head);
+            assert_eq!(fields[0].1, "10.0.0.1");
+        }
         let proxys =
             ["X-Forwarded-For: 1.1.1.1, 10.0.0.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: b"];
         assert_eq!(texts(&["10.0.0.1"], false), proxys);

@@ -148,8 +148,13 @@ impl Served {
         let mut names = Table::new();
         for pair in pairs {
             let (chain, key) = pair.read()?;
-            let found = dns_names(&chain).ok_or_else(|| TlsError::of(&pair.cert, "no host name in it"))?;
-            let key = Arc::new(CertifiedKey::from_der(chain, key, &provider)?);
+            let found = dns_names(&chain);
+            let found =
+                found.ok_or_else(|| TlsError::of(&pair.cert, "no host name in its subjectAltName"))?;
+            let key = CertifiedKey::from_der(chain, key, &provider);
+            let key = Arc::new(key.map_err(|error| {
+                TlsError::of(&pair.cert, format_args!("not usable with {}: {error}", pair.key.display()))
+            })?);
             for name in found {
                 names.entry(name).or_insert_with(|| Arc::clone(&key));
             }

@@ -226,7 +226,9 @@ struct Journey<'a> {
 /// What `h2` does not know of: the bound, and that all who read the host must find the same (RFC 9113, section 8.3.1).
 pub(crate) fn check_fields(parts: &Parts, settings: &Settings) -> Result<(), Failure> {
     let refused = |status, reason| Err(Failure::Request(Rejected { status, reason }));
-    if parts.headers.len() > settings.limits.max_fields {
+    // One field may have been split into any number of them (RFC 9113, section 8.2.3).
+    let cookies = parts.headers.get_all("cookie").into_iter().count();
+    if parts.headers.len() - cookies.saturating_sub(1) > settings.limits.max_fields {
         return refused(431, "too many fields in the head (http.maxHeadFields)");
     }
     let mut hosts = parts.headers.get_all("host").into_iter();
