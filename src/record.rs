@@ -88,6 +88,11 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Whose it is.
+    pub(crate) fn client(&self) -> SocketAddr {
+        self.client
+    }
+
     /// Whoever is behind the connection's own peer.
     pub(crate) fn from(mut self, client: SocketAddr) -> Self {
         self.client = client;

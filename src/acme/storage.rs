@@ -3,7 +3,7 @@
 
 use super::AcmeError;
 use crate::addr::Host;
-use crate::channel::tls::by_name::Certified;
+use crate::channel::tls::by_name::{Certified, dns_names};
 use instant_acme::AccountCredentials;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,7 +13,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use webpki::EndEntityCert;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
@@ -122,8 +121,7 @@ fn stored(host: &Host, chain: &str, key: &str) -> Result<Stored, AcmeError> {
     let chain =
         CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(unusable)?;
     let first = chain.first().ok_or_else(|| unusable("no certificate"))?;
-    let named = EndEntityCert::try_from(first).map_err(unusable)?;
-    if !named.valid_dns_names().any(|name| name.eq_ignore_ascii_case(host.as_str())) {
+    if !dns_names(&chain).is_some_and(|names| names.iter().any(|name| **name == *host.as_str())) {
         return Err(unusable(format_args!("a certificate without the name {host}")));
     }
     let parsed = Certificate::from_der(first).map_err(unusable)?;

@@ -171,14 +171,18 @@ impl Connector {
 
     /// Does the handshake on a new connection to that host. `alpn`: what is asked for this time, unless the settings say so.
     pub async fn connect(&self, stream: BoxStream, host: &Host, alpn: &[&str]) -> io::Result<TlsStream> {
-        let name = match &self.server_name {
-            Some(name) => name.clone(),
-            None => host_name(host).map_err(io::Error::other)?,
-        };
-        let config = self.config.current();
+        let (name, config) = (self.name(host)?, self.config.current());
         let alpn = if self.fixed_alpn { config.alpn_protocols.clone() } else { alpn_of(alpn) };
         let connected = TlsConnector::from(config).with_alpn(alpn).connect(name, stream).await;
         connected.map(|stream| TlsStream::new(stream.into())).map_err(|error| explain(error, Side::Client))
+    }
+
+    /// Whom the server has to be.
+    fn name(&self, host: &Host) -> io::Result<ServerName<'static>> {
+        match &self.server_name {
+            Some(name) => Ok(name.clone()),
+            None => host_name(host).map_err(io::Error::other),
+        }
     }
 }
 
@@ -301,8 +305,8 @@ fn host_name(host: &Host) -> Result<ServerName<'static>, TlsError> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
     Client,
     Server,
 }

@@ -3,6 +3,7 @@
 use super::auth::credential;
 use super::channels;
 use super::reader::{Field, Map};
+use super::settings::parts;
 use crate::auth::Credential;
 use crate::forward::NodeSettings;
 use crate::http::{HostText, UrlRule};
@@ -112,17 +113,14 @@ fn regex(field: &Field<'_>) -> Option<Regex> {
 
 /// `429,5xx`, or a list of such.
 fn codes(field: &Field<'_>) -> Vec<RangeInclusive<u16>> {
-    let items = if field.is_list() { field.list() } else { vec![field.clone()] };
-    let mut codes = Vec::new();
-    for item in items {
-        for text in item.text().unwrap_or_default().split(',').map(str::trim) {
-            match code(text) {
-                Some(code) => codes.push(code),
-                None => item.error(format!("{text:?} is no status code"), "expected for example 429,5xx"),
-            }
+    let known = |(item, text): (Field<'_>, &str)| {
+        let code = code(text);
+        if code.is_none() {
+            item.error(format!("{text:?} is no status code"), "expected for example 429,5xx");
         }
-    }
-    codes
+        code
+    };
+    parts(field).filter_map(known).collect()
 }
 
 fn code(text: &str) -> Option<RangeInclusive<u16>> {

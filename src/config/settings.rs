@@ -80,20 +80,23 @@ pub(crate) fn read_sniff(map: &Map<'_>) -> sniff::Settings {
 
 /// Networks, in a list or between commas.
 pub(crate) fn networks(field: &Field<'_>) -> Vec<Network> {
-    let items = if field.is_list() { field.list() } else { vec![field.clone()] };
-    let mut networks = Vec::new();
-    for item in items {
-        for text in item.text().unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty())
-        {
-            match text.parse::<Network>() {
-                Ok(network) => networks.push(network),
-                Err(error) => {
-                    item.error(format!("{text:?} is {error}"), "expected 192.0.2.1 or 10.0.0.0/8");
-                }
-            }
+    let network = |(item, text): (Field<'_>, &str)| {
+        let read = text.parse::<Network>();
+        if let Err(error) = &read {
+            item.error(format!("{text:?} is {error}"), "expected 192.0.2.1 or 10.0.0.0/8");
         }
-    }
-    networks
+        read.ok()
+    };
+    parts(field).filter(|(_, text)| !text.is_empty()).filter_map(network).collect()
+}
+
+/// What stands in a list or between commas, each with the value that holds it.
+pub(crate) fn parts<'a>(field: &Field<'a>) -> impl Iterator<Item = (Field<'a>, &'a str)> + use<'a> {
+    let items = if field.is_list() { field.list() } else { vec![field.clone()] };
+    items.into_iter().flat_map(|item| {
+        let texts = item.text().unwrap_or_default().split(',');
+        texts.map(move |text| (item.clone(), text.trim()))
+    })
 }
 
 /// The version of the PROXY protocol; `None` for 0.

@@ -124,14 +124,13 @@ pub(crate) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(
+        client: SocketAddr,
         authority: Option<&'a HostPort>,
         protocol: Protocol,
         parts: &'a dyn HttpParts,
         context: &Context<'_>,
     ) -> Self {
-        let (peer, forwarded) = (context.client, &context.settings.forwarded);
-        let client = forwarded.client(peer, parts);
-        let secure = context.secure || forwarded.is_secure(peer, parts);
+        let secure = context.secure || context.settings.forwarded.is_secure(context.client, parts);
         Self { client, secure, authority, protocol, parts }
     }
 
@@ -282,7 +281,7 @@ async fn one_request<R: Router>(
 ) -> Next {
     let mut record = record_of(head, context);
     let settings = context.settings;
-    let asked = Asked::new(head.authority(), Protocol::Http1, head, context);
+    let asked = Asked::new(record.client(), head.authority(), Protocol::Http1, head, context);
     let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
         Err(failure) => return refuse_request(client, head, failure, record, context).await,

@@ -244,7 +244,7 @@ pub(crate) fn canonical(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-/// Binds a UDP port.
+/// Binds a UDP port; it does not block.
 pub(crate) async fn bind_udp(addr: &HostPort) -> Result<std::net::UdpSocket, BindError> {
     let bound = bind(addr, |addr| Ok(socket(addr, Type::DGRAM)?.into())).await;
     bound.map_err(|source| BindError::new(addr, source))

@@ -213,19 +213,10 @@ pub(super) async fn connect(
 
 fn refusal(reply: &ReplyHead) -> String {
     let status = reply.status();
-    let raw = String::from_utf8_lossy(reply.raw());
-    let named = |line: &str| {
-        Some(
-            line.split_once(':')
-                .filter(|(name, _)| name.eq_ignore_ascii_case("location"))?
-                .1
-                .trim()
-                .to_owned(),
-        )
-    };
-    match raw.lines().find_map(named) {
-        Some(to) if (300..400).contains(&status) => {
-            let to: String = to.chars().take(MAX_SHOWN).collect();
+    let location = reply.fields().find(|(name, _)| name.eq_ignore_ascii_case("location"));
+    match location {
+        Some((_, to)) if (300..400).contains(&status) => {
+            let to: String = String::from_utf8_lossy(to).chars().take(MAX_SHOWN).collect();
             format!(
                 "the server redirects ({status}) to {to:?}: that is not followed, name it in place of this one"
             )
@@ -266,23 +257,11 @@ impl Link {
                 body.end().map_err(invalid)?;
                 break;
             }
-            match body.opaque() {
-                // A line around the data of a chunk.
-                0 => {
-                    body.advance(&self.buf[..1]).map_err(invalid)?;
-                    drop(self.buf.split_to(1));
-                }
-                opaque => {
-                    let n = self.buf.len().min(usize::try_from(opaque).unwrap_or(usize::MAX));
-                    if taken.len() + n > max {
-                        return Err(Failed::Other(format!(
-                            "the body of the reply has more than {max} bytes"
-                        )));
-                    }
-                    taken.extend_from_slice(&self.buf.split_to(n));
-                    body.skip(n as u64);
-                }
+            let Some(data) = body.take_data(&mut self.buf, |_| {}).map_err(invalid)? else { continue };
+            if taken.len() + data.len() > max {
+                return Err(Failed::Other(format!("the body of the reply has more than {max} bytes")));
             }
+            taken.extend_from_slice(&data);
         }
         Ok(taken.freeze())
     }

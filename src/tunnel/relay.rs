@@ -203,8 +203,7 @@ impl Server {
     /// around these: it answers those that have sent something.
     async fn bind_udp(&self, mut conn: Conn, addr: HostPort, login: Option<Login>) {
         let limit = self.settings.handshake_timeout;
-        let opened = port::bind(&addr).await.and_then(|socket| Ok((socket.local_addr()?, socket)));
-        let (addr, socket) = match opened {
+        let (socket, addr) = match port::bind(&addr).await {
             Ok(opened) => opened,
             Err(error) => {
                 info!(service = self.service, client = %conn.client, %addr, %error, "bind refused");

@@ -1,18 +1,15 @@
 //! The messages of channel `grpc`: `Chunk { bytes data = 1 }`, each behind its length (section 7.3 of the wire specification).
 
 use super::Malformed;
+use super::protobuf::{MAX_VARINT, PREFIX, put_varint, varint};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Data in one message; peers take messages of up to 4 MiB.
 pub const MAX_DATA: usize = 32 * 1024;
 /// A peer's message, at most: what gRPC libraries take unless they are told otherwise.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// Not compressed, and the length of the message.
-const PREFIX: usize = 5;
 /// Field 1, of bytes.
 const DATA: u64 = 0x0a;
-/// Of a number of 64 bits.
-const MAX_VARINT: usize = 10;
 
 /// A message with that data.
 pub fn encode(data: &[u8]) -> Bytes {
@@ -31,14 +28,6 @@ pub fn encode(data: &[u8]) -> Bytes {
 fn varint_len(n: u64) -> usize {
     let bits = 64 - (n | 1).leading_zeros() as usize;
     bits.div_ceil(7)
-}
-
-fn put_varint(to: &mut BytesMut, mut n: u64) {
-    while n >= 0x80 {
-        to.put_u8((n & 0x7f) as u8 | 0x80);
-        n >>= 7;
-    }
-    to.put_u8(n as u8);
 }
 
 /// Takes the data out of messages as it comes, however they are cut into pieces; what it does not know it passes over.
@@ -124,18 +113,6 @@ impl Decoder {
 }
 
 const TOO_LONG: Malformed = Malformed("gRPC message whose field is longer than itself");
-
-/// A number and how many bytes it has; `None` while it is not complete.
-fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, Malformed> {
-    let mut value = 0_u64;
-    for (n, byte) in bytes.iter().take(MAX_VARINT).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * n);
-        if byte & 0x80 == 0 {
-            return Ok(Some((value, n + 1)));
-        }
-    }
-    if bytes.len() < MAX_VARINT { Ok(None) } else { Err(Malformed("gRPC message with an endless number")) }
-}
 
 #[cfg(test)]
 mod tests {

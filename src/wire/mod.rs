@@ -4,6 +4,7 @@
 
 pub mod grpc;
 pub mod http;
+mod protobuf;
 pub mod proxy;
 pub mod quic;
 pub mod relay;

@@ -3,12 +3,8 @@
 //! What is streamed is `grpc`'s.
 
 use super::Malformed;
+use super::protobuf::{PREFIX, put_varint, varint};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-
-/// Not compressed, and the length of the message.
-const PREFIX: usize = 5;
-/// Bytes of a number of 64 bits.
-const MAX_VARINT: usize = 10;
 
 /// A message of texts.
 #[derive(Debug, Default)]
@@ -60,11 +56,11 @@ impl Fields {
         }
         let mut fields = Vec::new();
         while !wire.is_empty() {
-            let key = varint(&mut wire)?;
+            let key = number(&mut wire)?;
             let value = match key & 7 {
-                0 => Value::Number(varint(&mut wire)?),
+                0 => Value::Number(number(&mut wire)?),
                 2 => {
-                    let len = usize::try_from(varint(&mut wire)?).map_err(|_| CUT)?;
+                    let len = usize::try_from(number(&mut wire)?).map_err(|_| CUT)?;
                     Value::Bytes(part(&mut wire, len)?)
                 }
                 kind @ (1 | 5) => {
@@ -110,24 +106,10 @@ fn part(wire: &mut Bytes, len: usize) -> Result<Bytes, Malformed> {
     if wire.len() < len { Err(CUT) } else { Ok(wire.split_to(len)) }
 }
 
-fn put_varint(to: &mut BytesMut, mut n: u64) {
-    while n >= 0x80 {
-        to.put_u8((n & 0x7f) as u8 | 0x80);
-        n >>= 7;
-    }
-    to.put_u8(n as u8);
-}
-
-fn varint(wire: &mut Bytes) -> Result<u64, Malformed> {
-    let mut n = 0_u64;
-    for at in 0..MAX_VARINT {
-        let byte = wire.try_get_u8().map_err(|_| CUT)?;
-        n |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Ok(n);
-        }
-    }
-    Err(Malformed("gRPC message with an endless number"))
+fn number(wire: &mut Bytes) -> Result<u64, Malformed> {
+    let (number, len) = varint(wire)?.ok_or(CUT)?;
+    wire.advance(len);
+    Ok(number)
 }
 
 #[cfg(test)]

@@ -81,8 +81,8 @@ pub(crate) async fn http(name: &str) -> u16 {
     port
 }
 
-/// An HTTPS server for one host; its port, and the certificate that clients must trust.
-pub(crate) async fn https(name: &str, host: &str) -> (u16, PathBuf, tempfile::TempDir) {
+/// TLS for one host with these application protocols, and the certificate that clients must trust.
+pub(crate) fn identity(host: &str, alpn: &[&str]) -> (TlsAcceptor, PathBuf, tempfile::TempDir) {
     let certified = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
@@ -91,7 +91,14 @@ pub(crate) async fn https(name: &str, host: &str) -> (u16, PathBuf, tempfile::Te
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key);
-    let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+    let mut config = config.unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    (TlsAcceptor::from(Arc::new(config)), file, dir)
+}
+
+/// An HTTPS server for one host; its port, and the certificate that clients must trust.
+pub(crate) async fn https(name: &str, host: &str) -> (u16, PathBuf, tempfile::TempDir) {
+    let (acceptor, file, dir) = identity(host, &[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let name: Arc<str> = name.into();

@@ -1,5 +1,6 @@
 //! HTTP and gRPC servers that answer what a test says, and tell what they were asked.
 
+use super::backend::identity;
 use super::{PATIENCE, eventually};
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -15,8 +16,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 /// What is answered.
 #[derive(Debug, Clone)]
@@ -90,13 +89,13 @@ impl Server {
 
     /// With TLS for `localhost`, and the certificate to trust.
     pub(crate) async fn https(says: Says) -> (Self, PathBuf, tempfile::TempDir) {
-        let (acceptor, file, dir) = identity();
+        let (acceptor, file, dir) = identity("localhost", &["h2", "http/1.1"]);
         (Self::start(Kind::Http, says, Some(acceptor), 0).await, file, dir)
     }
 
     /// The same with gRPC.
     pub(crate) async fn grpcs(says: Says) -> (Self, PathBuf, tempfile::TempDir) {
-        let (acceptor, file, dir) = identity();
+        let (acceptor, file, dir) = identity("localhost", &["h2", "http/1.1"]);
         (Self::start(Kind::Grpc, says, Some(acceptor), 0).await, file, dir)
     }
 
@@ -157,20 +156,6 @@ impl Server {
             (self.asked().len() >= before + count).then_some(())
         });
     }
-}
-
-fn identity() -> (TlsAcceptor, PathBuf, tempfile::TempDir) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("ca.pem");
-    std::fs::write(&file, certified.cert.pem()).unwrap();
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key);
-    let mut config = config.unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    (TlsAcceptor::from(Arc::new(config)), file, dir)
 }
 
 async fn serve(kind: Kind, state: Arc<State>, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {

@@ -1,16 +1,11 @@
 //! What failures of QUIC mean, in the words of the other channels.
 
+pub(super) use crate::channel::tls::Side;
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use std::io::{self, ErrorKind};
 
 /// Codes from here on are alerts of TLS (RFC 9001, section 4.8).
 const CRYPTO: u64 = 0x100;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Client,
-    Server,
-}
 
 /// Why a handshake failed, and what can be done about it.
 pub(super) fn handshake(error: ConnectionError, side: Side) -> io::Error {

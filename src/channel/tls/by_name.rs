@@ -195,7 +195,7 @@ pub(super) fn only_for(
 }
 
 /// The names in the first certificate of a chain, in lower case; `None` where there is none.
-fn dns_names(chain: &[CertificateDer<'static>]) -> Option<Vec<Box<str>>> {
+pub(crate) fn dns_names(chain: &[CertificateDer<'static>]) -> Option<Vec<Box<str>>> {
     let certificate = EndEntityCert::try_from(chain.first()?).ok()?;
     let names: Vec<_> = certificate.valid_dns_names().map(|name| name.to_ascii_lowercase().into()).collect();
     (!names.is_empty()).then_some(names)

@@ -1,6 +1,6 @@
 //! TLS inside QUIC, by the same settings and files as on a byte stream.
 
-use super::{Acceptor, Connector, alpn_of, host_name};
+use super::{Acceptor, Connector, alpn_of};
 use crate::addr::Host;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
@@ -23,11 +23,7 @@ impl Connector {
         host: &Host,
         alpn: &[&str],
     ) -> io::Result<(QuicClientConfig, String)> {
-        let name = match &self.server_name {
-            Some(name) => name.to_str().into_owned(),
-            None => host_name(host).map_err(io::Error::other)?.to_str().into_owned(),
-        };
-        let mut config = self.config.current();
+        let (name, mut config) = (self.name(host)?.to_str().into_owned(), self.config.current());
         if !self.fixed_alpn {
             Arc::make_mut(&mut config).alpn_protocols = alpn_of(alpn);
         }

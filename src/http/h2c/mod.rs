@@ -200,7 +200,7 @@ async fn one_request<R: Router>(
     let (parts, body) = request.into_parts();
     let authority = asked_authority(&parts);
     let record = record_of(&parts, authority.as_ref(), context);
-    let asked = Asked::new(authority.as_ref(), Protocol::Http2, &parts, context);
+    let asked = Asked::new(record.client(), authority.as_ref(), Protocol::Http2, &parts, context);
     let mut journey = Journey { source: Source::new(body), lease: connections.lease(), record };
     let answered = Box::pin(forward(&parts, &asked, &mut journey, &mut respond, router, context)).await;
     match answered {

@@ -9,12 +9,12 @@ use super::super::{Context, Forwarding as Http1, Router, serve_with};
 use super::{Responder, asked_authority, check_fields, record_of, refuse};
 use crate::net::memory::{self, MemoryStream};
 use crate::wire::http::{Body, Framing, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::task::Poll;
 use std::time::Duration;
@@ -144,31 +144,17 @@ async fn exchange(
     let patience = 2 * context.settings.stall_timeout;
     let mut reply = Reply { from, buf: BytesMut::new(), heads: HeadReader::default(), patience };
     let limits = widened(&context.settings.limits);
-    let upload = async {
+    let reset = async {
         match send_body(body, head.framing() == Framing::Chunked, to).await {
-            // Whoever reads no more may have answered all the same. The writing half stays open to the end: its end is that of
-            // both directions.
-            Ok(to) => Ok(Some(to)),
-            Err(Stopped::Far) => Ok(None),
-            Err(gone) => Err(gone),
+            Err(Stopped::Visitor) => {}
+            // Whoever reads no more may have answered all the same.
+            Ok(()) | Err(Stopped::Far) => pending().await,
         }
     };
-    let download = reply.pass(head, &limits, respond);
-    tokio::pin!(upload, download);
-    let (mut uploaded, mut _kept) = (false, None);
-    loop {
-        tokio::select! {
-            biased;
-            end = &mut download => return end,
-            sent = &mut upload, if !uploaded => {
-                uploaded = true;
-                match sent {
-                    Ok(to) => _kept = to,
-                    // The visitor has reset its request.
-                    Err(_) => return,
-                }
-            }
-        }
+    tokio::select! {
+        biased;
+        () = reply.pass(head, &limits, respond) => {}
+        () = reset => {}
     }
 }
 
@@ -190,10 +176,12 @@ impl From<io::Error> for Stopped {
     }
 }
 
-type Half = WriteHalf<MemoryStream>;
-
 /// Writes the body, in chunks if its length is not known, with the trailers that chunks can have.
-async fn send_body(mut body: RecvStream, chunked: bool, mut to: Half) -> Result<Half, Stopped> {
+async fn send_body(
+    mut body: RecvStream,
+    chunked: bool,
+    mut to: WriteHalf<MemoryStream>,
+) -> Result<(), Stopped> {
     while let Some(data) = body.data().await {
         let data = data?;
         if chunked && !data.is_empty() {
@@ -216,7 +204,7 @@ async fn send_body(mut body: RecvStream, chunked: bool, mut to: Half) -> Result<
         end.extend_from_slice(b"\r\n");
         to.write_all(&end).await?;
     }
-    Ok(to)
+    Ok(())
 }
 
 /// The reply as it comes from the HTTP/1 side.
@@ -272,18 +260,10 @@ impl Reply {
                 body.end().map_err(|_| Stopped::Far)?;
                 break;
             }
-            // No more than the length of a buffer.
-            let data = body.opaque().min(self.buf.len() as u64) as usize;
-            if data > 0 {
-                send(self.buf.split_to(data).freeze(), to, self.patience).await?;
-                body.skip(data as u64);
-                continue;
+            let data = body.take_data(&mut self.buf, |byte| trailers.put_u8(byte));
+            if let Some(data) = data.map_err(|_| Stopped::Far)? {
+                send(data, to, self.patience).await?;
             }
-            let framing = body.advance(&self.buf[..1]).map_err(|_| Stopped::Far)?;
-            if body.is_in_trailers() {
-                trailers.extend_from_slice(&self.buf[..framing]);
-            }
-            self.buf.advance(framing);
         }
         match trailer_map(&trailers) {
             trailers if trailers.is_empty() => to.send_data(Bytes::new(), true)?,

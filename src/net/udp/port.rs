@@ -4,14 +4,13 @@ use super::Flow;
 use super::flows::{Flows, Settings, Sink};
 use super::socket::poll_read;
 use crate::addr::HostPort;
-use crate::net::listen::{BindError, canonical};
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::net::listen::{BindError, bind_udp, canonical};
+use socket2::SockRef;
 use std::future::poll_fn;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UdpSocket, lookup_host};
+use tokio::net::UdpSocket;
 use tokio::time::sleep;
 
 /// What the kernel is asked to hold for the port while it is not read; it may grant less.
@@ -30,9 +29,7 @@ pub struct Port {
 impl Port {
     /// Opens the port; an empty host is every address, IPv4 and IPv6.
     pub async fn bind(addr: &HostPort, settings: Settings) -> Result<Self, BindError> {
-        let error = |source| BindError::new(addr, source);
-        let socket = bind(addr).await.map_err(error)?;
-        let local = socket.local_addr().map_err(error)?;
+        let (socket, local) = bind(addr).await?;
         Ok(Self { socket: Arc::new(socket), local, flows: Flows::new(settings) })
     }
 
@@ -81,33 +78,12 @@ impl Port {
     }
 }
 
-/// Opens a port; an empty host is every address, IPv4 and IPv6.
-pub async fn bind(addr: &HostPort) -> io::Result<UdpSocket> {
-    if addr.host.is_empty() {
-        let port = addr.port;
-        return open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
-            .or_else(|_| open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)));
-    }
-    if let Some(addr) = addr.socket_addr() {
-        return open(addr);
-    }
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for addr in lookup_host((addr.host.as_str(), addr.port)).await? {
-        match open(addr) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn open(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    if addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        socket.set_only_v6(false)?;
-    }
+/// Opens a port, and tells which; an empty host is every address, IPv4 and IPv6.
+pub async fn bind(addr: &HostPort) -> Result<(UdpSocket, SocketAddr), BindError> {
+    let error = |source| BindError::new(addr, source);
+    let socket = bind_udp(addr).await?;
     // A wish: a smaller buffer loses more in a burst, and nothing else.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    socket.bind(&addr.into())?;
-    UdpSocket::from_std(socket.into())
+    let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
+    let local = socket.local_addr().map_err(error)?;
+    Ok((UdpSocket::from_std(socket).map_err(error)?, local))
 }

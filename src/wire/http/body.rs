@@ -4,6 +4,7 @@
 //! nothing of them is kept but a few counters, so a body needs no memory.
 
 use super::{Framing, Rejected, is_token, is_value};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Hex digits of a chunk size; more could overflow a counter of ours or, cut short, of another parser.
 const MAX_SIZE_DIGITS: u8 = 16;
@@ -126,8 +127,34 @@ impl Body {
         };
     }
 
+    /// Takes the next piece of data off the front of `buf`, and what stands before it around chunks; `None` where there is none
+    /// yet, or no more. `trailer` is given each byte of the trailers' lines.
+    pub fn take_data(
+        &mut self,
+        buf: &mut BytesMut,
+        mut trailer: impl FnMut(u8),
+    ) -> Result<Option<Bytes>, Rejected> {
+        while !buf.is_empty() && !self.is_done() {
+            match self.opaque() {
+                0 => {
+                    let byte = buf.get_u8();
+                    self.step(byte)?;
+                    if self.is_in_trailers() {
+                        trailer(byte);
+                    }
+                }
+                opaque => {
+                    let n = buf.len().min(usize::try_from(opaque).unwrap_or(usize::MAX));
+                    self.skip(n as u64);
+                    return Ok(Some(buf.split_to(n).freeze()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether the byte before was one of a trailer's line.
-    pub fn is_in_trailers(&self) -> bool {
+    fn is_in_trailers(&self) -> bool {
         matches!(self.state, State::TrailerName | State::TrailerValue | State::TrailerLf)
             || (self.state == State::LineStart && self.trailers > 0)
     }
