@@ -221,6 +221,7 @@ impl App<'_> {
             treatments: Treatments::new(&targets.hop, &targets.nodes)?,
             forwarder: self.forwarders.get(service.name.as_str()).cloned(),
             chain,
+            upstreams: Arc::default(),
             metadata: Arc::clone(&service.metadata),
             since: Instant::now(),
             shutdown: self.shutdown.clone(),

@@ -6,7 +6,7 @@
 use crate::addr::{Host, HostPort};
 use crate::http::failure::Failure;
 use crate::http::rewrite::Changes;
-use crate::http::{self, Asked, Fresh, Pool, Way};
+use crate::http::{self, Asked, Fresh, Key, Place, Pool, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{Conn, pipe};
 use crate::record::{Record, Route};
@@ -110,6 +110,8 @@ impl Entrypoint {
             client,
             secure,
             settings: &self.settings.http,
+            // The header of each stream names its visitor.
+            shared: None,
             pipe: &self.pipe_limits(),
             stop: &self.shutdown.stop,
         };
@@ -199,7 +201,7 @@ struct Choice {
     /// The stream's first bytes; made before any stream is opened.
     header: Bytes,
     /// Streams to the same host of the same tunnel may be used again.
-    key: String,
+    key: Key,
     tried: Vec<Uuid>,
     last: Option<Arc<Connector>>,
 }
@@ -210,15 +212,16 @@ impl Choice {
             stream_header(&client.into(), destination).map_err(|e| Failure::Routing(e.to_string()))?;
         let (tunnel, rule) = (endpoint.tunnel, Arc::clone(&endpoint.rule));
         // The stream's header says who the visitor is.
-        let key = format!("{tunnel}/{destination}/{client}");
+        let (target, visitor) = (destination.clone(), Some(client));
+        let key = Key { place: Place::Tunnel(tunnel), target, visitor };
         Ok(Self { tunnel, rule, header, key, tried: Vec::new(), last: None })
     }
 
     fn route(&self) -> Route {
         Route {
-            rule: self.rule.to_string(),
-            tunnel: self.tunnel.to_string(),
-            connector: self.last.as_ref().map(|connector| connector.id.to_string()).unwrap_or_default(),
+            rule: Some(Arc::clone(&self.rule)),
+            tunnel: Some(self.tunnel),
+            connector: self.last.as_ref().map(|connector| connector.id),
             ..Route::default()
         }
     }

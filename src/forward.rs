@@ -16,7 +16,7 @@ use crate::chain::{Ask, Chain, ChainError};
 use crate::channel::Dialed;
 use crate::http::failure::Failure;
 use crate::http::rewrite::Changes;
-use crate::http::{self, Asked, Fresh, Pool, Way};
+use crate::http::{self, Asked, Fresh, Key, Place, Pool, Way};
 use crate::net::listen::Permit;
 use crate::net::{BoxStream, Conn, Via, pipe};
 use crate::record::{Record, Route};
@@ -65,6 +65,8 @@ pub(crate) struct Forward {
     pub(crate) forwarder: Option<Arc<dyn Forwarder>>,
     /// The way to the nodes.
     pub(crate) chain: Arc<Chain>,
+    /// Connections to nodes that wait for requests.
+    pub(crate) upstreams: Arc<http::Shared>,
     /// What the service's `metadata` says, for whom `forwarder` asks.
     pub(crate) metadata: Arc<Pairs>,
     /// When the hop was made: failure marks are counted from here.
@@ -147,6 +149,7 @@ impl Forward {
             client,
             secure,
             settings: &self.settings.http,
+            shared: Some(&self.upstreams).filter(|_| self.settings.http.share_upstreams),
             pipe: &limits,
             stop: &self.shutdown.stop,
         };
@@ -258,10 +261,10 @@ impl Forward {
             };
             // Who the visitor is was said when the connection began: it serves no other one.
             let announce = self.announce(&node, request.client, local);
-            let key = match &announce[..] {
-                [] => format!("{}/{target}", node.name),
-                _ => format!("{}/{target}/{}", node.name, request.client),
-            };
+            // A chain may choose its ways by who the visitor is.
+            let told = !announce.is_empty() || !self.chain.is_straight();
+            let visitor = told.then_some(request.client);
+            let key = Key { place: Place::Node(Arc::clone(&node.name)), target: target.clone(), visitor };
             if let Some(kept) = pool.take(&key).await {
                 // Should it turn out to be stale, the node deserves a fresh connection.
                 *tried = before;
@@ -402,11 +405,10 @@ impl http::Router for Visitor<'_> {
 
 /// The node, and what the tunnel server told about the stream.
 pub(crate) fn route_of(node: Option<&Node>, via: Option<&Via>) -> Route {
-    let id = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
     Route {
-        rule: node.map(|node| node.condition.to_string()).unwrap_or_default(),
-        node: node.map(|node| node.name.to_string()).unwrap_or_default(),
-        tunnel: id(via.and_then(|via| via.tunnel)),
-        connector: id(via.and_then(|via| via.connector)),
+        rule: node.map(|node| Arc::clone(&node.condition)),
+        node: node.map(|node| Arc::clone(&node.name)),
+        tunnel: via.and_then(|via| via.tunnel),
+        connector: via.and_then(|via| via.connector),
     }
 }

@@ -13,24 +13,26 @@ use bytes::Bytes;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
+use uuid::Uuid;
 
 /// Longest text of a stranger's that a line carries; without it a visitor could fill a disk with a few requests.
 const MAX_TEXT: usize = 256;
 
-/// Where a request or connection went; empty: not known.
+/// Where a request or connection went, as far as it is known.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Route {
     /// The ingress rule or the node's condition that decided.
-    pub(crate) rule: String,
+    pub(crate) rule: Option<Arc<str>>,
     /// The forwarder's node.
-    pub(crate) node: String,
+    pub(crate) node: Option<Arc<str>>,
     /// The tunnel's ID.
-    pub(crate) tunnel: String,
+    pub(crate) tunnel: Option<Uuid>,
     /// The connector's ID.
-    pub(crate) connector: String,
+    pub(crate) connector: Option<Uuid>,
 }
 
 /// What has gone through; of a request: of its bodies.
@@ -203,10 +205,10 @@ impl<'a> Record<'a> {
             method = self.method.map(bounded),
             status = self.status,
             request_id,
-            route = known(rule),
-            node = known(node),
-            tunnel = known(tunnel),
-            connector = known(connector),
+            route = rule.as_deref().and_then(known),
+            node = node.as_deref().and_then(known),
+            tunnel = tunnel.map(display),
+            connector = connector.map(display),
             bytes_in = self.moved.bytes_in,
             bytes_out = self.moved.bytes_out,
             elapsed = seconds(self.started.elapsed()),

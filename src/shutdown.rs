@@ -1,6 +1,10 @@
 //! The way out: a first signal stops accepting, open connections get a grace period, a second signal ends at once.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -19,17 +23,28 @@ pub struct Shutdown {
     /// Tasks beside those of connections that the grace period waits for: listeners, sessions with servers.
     pub tasks: TaskTracker,
     connections: TaskTracker,
-    /// Cancelled when no more is waited for.
+    /// Cancelled when no more is waited for, and set before that.
     cut: CancellationToken,
+    is_cut: Arc<AtomicBool>,
 }
 
 impl Shutdown {
     /// Starts the task of one connection. It is dropped where it stands when the time is up.
     pub(crate) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let (cut, connection) = (self.cut.clone(), Box::pin(connection));
+        let (cut, is_cut, mut connection) =
+            (self.cut.clone(), Arc::clone(&self.is_cut), Box::pin(connection));
         self.connections.spawn(async move {
-            // In this order: what a connection meets of the end of others is not its visitor's business.
-            tokio::select! { biased; () = cut.cancelled() => {}, () = connection => {} }
+            let mut cut = pin!(cut.cancelled());
+            let mut waits = false;
+            poll_fn(|cx| {
+                // The token is asked once, for it wakes this task: asking takes a lock that all connections share. In this
+                // order: what a connection meets of the end of others is not its visitor's business.
+                let cut_now =
+                    if waits { is_cut.load(Ordering::Acquire) } else { cut.as_mut().poll(cx).is_ready() };
+                waits = true;
+                if cut_now { Poll::Ready(()) } else { connection.as_mut().poll(cx) }
+            })
+            .await;
         });
     }
 
@@ -54,6 +69,7 @@ impl Shutdown {
             _ = terminate.recv() => warn!(connections = self.connections.len(), "second signal: open connections are cut"),
             _ = interrupt.recv() => warn!(connections = self.connections.len(), "second signal: open connections are cut"),
         }
+        self.is_cut.store(true, Ordering::Release);
         self.cut.cancel();
         drop(timeout(LAST_WORDS, self.connections.wait()).await);
         Ok(())

@@ -51,6 +51,7 @@ impl Whoami {
             client: conn.client,
             secure: conn.secure,
             settings: &self.settings,
+            shared: None,
             pipe: &NO_PIPE,
             stop: &self.shutdown.stop,
         };
@@ -82,12 +83,11 @@ struct Mirror {
 impl Mirror {
     fn new(service: &str, conn: &Conn) -> Self {
         let mut seen = vec![("service", service.to_owned()), ("client", conn.client.to_string())];
-        let mut route = Route { node: service.to_owned(), ..Route::default() };
+        let mut route = Route { node: Some(service.into()), ..Route::default() };
         if let Some(via) = &conn.via {
             let ids = [("tunnel", via.tunnel), ("connector", via.connector)];
             seen.extend(ids.into_iter().filter_map(|(name, id)| Some((name, id?.to_string()))));
-            let text = |id: Option<uuid::Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
-            (route.tunnel, route.connector) = (text(via.tunnel), text(via.connector));
+            (route.tunnel, route.connector) = (via.tunnel, via.connector);
         }
         Self { seen, route }
     }

@@ -48,6 +48,7 @@ const OTHERS_METADATA: &[&str] = &[
     "sniffing.clientHelloTimeout",
     "http.keepalive",
     "http.routeHeader",
+    "http.shareUpstreams",
     "http.forwarded",
     "http.trustedProxies",
     "http.headTimeout",
@@ -181,6 +182,7 @@ fn forward_settings(metadata: &Map<'_>) -> forward::Settings {
         idle_timeout: read_idle(metadata),
         proxy_protocol: proxy_protocol(metadata, "proxyProtocol"),
     };
+    settings.http.share_upstreams = flag(metadata, &["http.shareUpstreams"]).unwrap_or(true);
     read_wait(metadata, &["connectTimeout"], &mut settings.connect_timeout);
     read_wait(metadata, &["halfCloseTimeout"], &mut settings.half_close_timeout);
     settings

@@ -7,6 +7,7 @@ use super::Settings;
 use super::failure::{Cut, Failure};
 use super::pump::{Buffered, Pump, Stopped};
 use crate::net;
+use crate::net::timer::Timer;
 use crate::record::Moved;
 use crate::wire::http::{Body, Framing, ReplyHead, RequestHead};
 use bytes::{Buf, Bytes};
@@ -112,18 +113,16 @@ pub(crate) async fn answer(
     }
 }
 
-/// One timer for a whole phase of an exchange: moved only when it fires, so progress costs nothing.
+/// How long a phase of an exchange may stand still.
 #[derive(Debug)]
 struct Deadline {
-    sleep: Pin<Box<Sleep>>,
     limit: Duration,
     last: Instant,
 }
 
 impl Deadline {
     fn new(limit: Duration) -> Self {
-        let last = Instant::now();
-        Self { sleep: Box::pin(sleep_until(last + limit)), limit, last }
+        Self { limit, last: Instant::now() }
     }
 
     /// Something has moved.
@@ -135,18 +134,10 @@ impl Deadline {
     fn begin(&mut self, limit: Duration) {
         self.limit = limit;
         self.progress();
-        self.sleep.as_mut().reset(self.last + limit);
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.sleep.as_mut().poll(cx));
-            if self.last.elapsed() >= self.limit {
-                return Poll::Ready(());
-            }
-            let at = self.last + self.limit;
-            self.sleep.as_mut().reset(at);
-        }
+    fn poll(&self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
+        timer.poll(cx, self.last + self.limit)
     }
 }
 
@@ -251,7 +242,7 @@ impl<'a> Asking<'a> {
         }
         self.poll_visitor(cx, client)?;
         self.poll_silence(cx, upstream)?;
-        ready!(self.deadline.poll(cx));
+        ready!(self.deadline.poll(cx, &mut client.timer));
         Poll::Ready(Err(self.overdue()))
     }
 
@@ -427,7 +418,7 @@ impl Answering {
         if before != (self.request.pump.moved(), self.reply.moved()) {
             self.deadline.progress();
         }
-        self.deadline.poll(cx).map(|()| Err(Cut::Stalled))
+        self.deadline.poll(cx, &mut client.timer).map(|()| Err(Cut::Stalled))
     }
 
     fn reply_ended(&mut self, end: Result<(), Stopped>) -> Result<(), Cut> {

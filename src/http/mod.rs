@@ -7,6 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod failure;
 mod forwarded;
 pub(crate) mod h2c;
+mod pool;
 pub(crate) mod pump;
 pub(crate) mod rewrite;
 pub(crate) mod upstream;
@@ -20,18 +21,23 @@ use bytes::{Bytes, BytesMut};
 use exchange::Unanswered;
 use failure::{Cut, Failure, RequestId};
 pub use forwarded::Forwarded;
+use pool::Idle;
+pub(crate) use pool::Shared;
 use pump::Buffered;
 use rewrite::{Changes, Edit};
 pub use rewrite::{HostText, Rewrite, UrlRule};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
-pub(crate) use upstream::{Fresh, NoPool, Pool, Way};
-use upstream::{Idle, Upstream};
+use upstream::Upstream;
+pub(crate) use upstream::{Fresh, Key, NoPool, Place, Pool, Way};
 
 /// Times and bounds of HTTP on one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +56,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `http.routeHeader`: add `Pointsman-Route` (client, tunnel, connector, node) to requests, in place of any that came in.
     pub route_header: bool,
+    /// `http.shareUpstreams`: whether requests of one visitor may go to a kept connection that served another.
+    pub share_upstreams: bool,
     /// `http.forwarded`, `http.trustedProxies`.
     pub forwarded: Forwarded,
 }
@@ -64,6 +72,7 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(300),
             limits: Limits::default(),
             route_header: false,
+            share_upstreams: true,
             forwarded: Forwarded::default(),
         }
     }
@@ -148,6 +157,8 @@ pub(crate) struct Context<'a> {
     /// Whether the visitor came over TLS that ended here.
     pub(crate) secure: bool,
     pub(crate) settings: &'a Settings,
+    /// Upstreams of the service, where its visitors share them.
+    pub(crate) shared: Option<&'a Arc<Shared>>,
     /// How a connection that was switched to another protocol is piped.
     pub(crate) pipe: &'a pipe::Limits,
     /// Set when the process stops: connections end after the request under way.
@@ -188,7 +199,7 @@ pub(crate) trait Responder: Send {
 /// Asks where each request goes and passes it on.
 struct Forwarding<'a, R> {
     router: &'a R,
-    idle: &'a Idle,
+    idle: &'a Idle<'a>,
 }
 
 impl<R: Router> Responder for Forwarding<'_, R> {
@@ -199,7 +210,8 @@ impl<R: Router> Responder for Forwarding<'_, R> {
 
 /// Forwards the requests of one connection until it ends.
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
-    serve_with(stream, prefix, &mut Forwarding { router, idle: &Idle::default() }, context).await;
+    let idle = Idle::new(context.shared);
+    serve_with(stream, prefix, &mut Forwarding { router, idle: &idle }, context).await;
 }
 
 /// Answers the requests of one connection until it ends.
@@ -210,9 +222,10 @@ pub(crate) async fn serve_with<R: Responder>(
     context: &Context<'_>,
 ) {
     let mut client = Buffered::new(stream, prefix);
+    let mut stopped = pin!(context.stop.cancelled());
     let mut first = true;
     loop {
-        if !first && !wait_for_request(&mut client, context).await {
+        if !first && !wait_for_request(&mut client, stopped.as_mut(), context).await {
             break;
         }
         first = false;
@@ -247,34 +260,42 @@ pub(crate) async fn serve_with<R: Responder>(
 }
 
 /// Waits without a buffer for the next request; `false` when none is coming.
-async fn wait_for_request(client: &mut Buffered, context: &Context<'_>) -> bool {
+async fn wait_for_request(
+    client: &mut Buffered,
+    mut stopped: Pin<&mut impl Future<Output = ()>>,
+    context: &Context<'_>,
+) -> bool {
     if !client.buf.is_empty() {
         return true;
     }
-    let arrival = timeout(context.settings.idle_timeout, poll_fn(|cx| client.poll_first(cx)));
-    tokio::select! {
-        biased;
-        arrived = arrival => {
-            if arrived.is_err() {
-                debug!(service = context.service, client = %context.client, "idle for too long (http.idleTimeout)");
-            }
-            arrived == Ok(true)
+    let deadline = Instant::now() + context.settings.idle_timeout;
+    let waited = poll_fn(|cx| {
+        if let Poll::Ready(arrived) = client.poll_first(cx) {
+            return Poll::Ready(arrived);
         }
-        () = context.stop.cancelled() => false,
-    }
+        if stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        ready!(client.timer.poll(cx, deadline));
+        debug!(service = context.service, client = %context.client, "idle for too long (http.idleTimeout)");
+        Poll::Ready(false)
+    });
+    waited.await
 }
 
 /// Reads one request head; `None` when the visitor ended the connection instead of beginning one.
 async fn read_head(client: &mut Buffered, settings: &Settings) -> Result<Option<RequestHead>, Failure> {
-    match timeout(settings.head_timeout, client.read_request(&settings.limits)).await {
-        Ok(head) => head.map_err(Failure::Request),
-        Err(_) => Err(Failure::HeadTimeout),
-    }
+    let deadline = Instant::now() + settings.head_timeout;
+    let head = poll_fn(|cx| match client.poll_request(cx, &settings.limits) {
+        Poll::Ready(head) => Poll::Ready(head.map_err(Failure::Request)),
+        Poll::Pending => client.timer.poll(cx, deadline).map(|()| Err(Failure::HeadTimeout)),
+    });
+    head.await
 }
 
 async fn one_request<R: Router>(
     client: &mut Buffered,
-    idle: &Idle,
+    idle: &Idle<'_>,
     head: &RequestHead,
     router: &R,
     context: &Context<'_>,
@@ -329,6 +350,7 @@ async fn one_request<R: Router>(
         return refuse_request(client, head, TOO_EARLY, record, context).await;
     }
     record.replied(answer.head.status());
+    upstream.note(head, &answer.head);
     if answer.head.switches() {
         let sent = send(client, answer.head.raw(), context).await;
         record.cut((!sent).then_some(Cut::Visitor)).request();
@@ -470,13 +492,15 @@ async fn close_gently(mut client: Buffered) {
 
 /// The field that tells the way of a request, for `http.routeHeader`.
 pub(crate) fn route_field(client: SocketAddr, route: &Route) -> (&'static str, String) {
-    let named = [("client", client.to_string())].into_iter().chain([
-        ("tunnel", route.tunnel.clone()),
-        ("connector", route.connector.clone()),
-        ("node", route.node.clone()),
-    ]);
-    let parts: Vec<_> = named.filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={v}")).collect();
-    (ROUTE_FIELD, parts.join("; "))
+    let mut text = format!("client={client}");
+    let ids = [("tunnel", route.tunnel), ("connector", route.connector)];
+    for (name, id) in ids.into_iter().filter_map(|(name, id)| Some((name, id?))) {
+        text += &format!("; {name}={id}");
+    }
+    if let Some(node) = route.node.as_deref().filter(|node| !node.is_empty()) {
+        text += &format!("; node={node}");
+    }
+    (ROUTE_FIELD, text)
 }
 
 /// Name of that field.

@@ -5,6 +5,7 @@
 
 use crate::net::BoxStream;
 use crate::net::copy::{Copy, CopyError, Finished};
+use crate::net::timer::Timer;
 use crate::wire::http::{Body, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
@@ -28,13 +29,15 @@ const BULK: u64 = 64 * 1024;
 pub(crate) struct Buffered {
     pub(crate) stream: BoxStream,
     pub(crate) buf: BytesMut,
+    /// For whoever waits for something of the stream.
+    pub(super) timer: Timer,
     /// How far a head at the front of the buffer has been searched.
     heads: HeadReader,
 }
 
 impl Buffered {
     pub(crate) fn new(stream: BoxStream, prefix: Bytes) -> Self {
-        Self { stream, buf: BytesMut::from(prefix), heads: HeadReader::default() }
+        Self { stream, buf: BytesMut::from(prefix), timer: Timer::default(), heads: HeadReader::default() }
     }
 
     /// Reads more into the buffer; `Ok(0)` is the end.
@@ -54,14 +57,18 @@ impl Buffered {
     }
 
     /// Reads up to the end of a request head; `None` when the stream ended or failed before.
-    pub(crate) async fn read_request(&mut self, limits: &Limits) -> Result<Option<RequestHead>, Rejected> {
+    pub(super) fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+    ) -> Poll<Result<Option<RequestHead>, Rejected>> {
         loop {
             if let Some(head) = self.heads.request(&mut self.buf, limits)? {
-                return Ok(Some(head));
+                return Poll::Ready(Ok(Some(head)));
             }
-            match poll_fn(|cx| self.poll_fill(cx)).await {
+            match ready!(self.poll_fill(cx)) {
                 Ok(n) if n > 0 => {}
-                _ => return Ok(None),
+                _ => return Poll::Ready(Ok(None)),
             }
         }
     }

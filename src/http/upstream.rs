@@ -1,29 +1,41 @@
-//! Streams to where requests go, and those that a visitor's connection keeps for its next requests.
+//! Streams to where requests go, and what they are used again for.
 
 use super::pump::Buffered;
-use crate::net::{self, BoxStream};
+use crate::addr::HostPort;
+use crate::net::BoxStream;
 use crate::record::Route;
+use crate::wire::http::{ReplyHead, RequestHead};
 use bytes::Bytes;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::sync::{Mutex, PoisonError};
-use std::task::Poll;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use uuid::Uuid;
 
-/// Upstreams that one visitor's connection keeps for its next requests.
-pub(super) const MAX_IDLE: usize = 4;
+/// Requests with the same key may use the same upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) place: Place,
+    pub(crate) target: HostPort,
+    /// Whose it is, where the target was told who the visitor is.
+    pub(crate) visitor: Option<SocketAddr>,
+}
 
-/// A request that may not be sent twice goes to a kept upstream only if that has been idle for less. Servers close idle
-/// connections after seconds, and one that does so while our request is on its way costs the request.
-const FRESH: Duration = Duration::from_secs(1);
+/// What an upstream belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Place {
+    /// The node of that name.
+    Node(Arc<str>),
+    /// The tunnel.
+    Tunnel(Uuid),
+}
 
 /// A new stream to a request's target.
 #[derive(Debug)]
 pub(crate) struct Fresh {
     pub(crate) stream: BoxStream,
-    /// Requests with the same key may use it again.
-    pub(crate) key: String,
+    pub(crate) key: Key,
     pub(crate) route: Route,
     /// After so long without a sign that it reads, try another; `None` where there is no other.
     pub(crate) silence: Option<Duration>,
@@ -44,7 +56,7 @@ pub(crate) trait Pool: Send {
     type Kept: Send;
 
     /// One that leads where this key says and is fit for the request at hand.
-    fn take(&mut self, key: &str) -> impl Future<Output = Option<Self::Kept>> + Send;
+    fn take(&mut self, key: &Key) -> impl Future<Output = Option<Self::Kept>> + Send;
 }
 
 /// For connections that are used once.
@@ -54,7 +66,7 @@ pub(crate) struct NoPool;
 impl Pool for NoPool {
     type Kept = Infallible;
 
-    async fn take(&mut self, _: &str) -> Option<Infallible> {
+    async fn take(&mut self, _: &Key) -> Option<Infallible> {
         None
     }
 }
@@ -63,94 +75,78 @@ impl Pool for NoPool {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(super) io: Buffered,
-    key: String,
+    pub(super) key: Key,
     pub(super) route: Route,
     pub(super) silence: Option<Duration>,
+    /// Its target may take the connection for proof of who asks.
+    pub(super) bound: bool,
+}
+
+impl Upstream {
+    /// Whether requests of other visitors may go to it.
+    pub(super) fn serves_anybody(&self) -> bool {
+        !self.bound && self.key.visitor.is_none()
+    }
+
+    /// Notes whether a request or the reply to it belongs to an authentication of the whole connection.
+    pub(super) fn note(&mut self, request: &RequestHead, reply: &ReplyHead) {
+        let offers = matches!(reply.status(), 401 | 407)
+            && reply.fields().any(|(name, value)| {
+                (name.eq_ignore_ascii_case("www-authenticate")
+                    || name.eq_ignore_ascii_case("proxy-authenticate"))
+                    && of_connections(value)
+            });
+        self.bound |= offers
+            || ["authorization", "proxy-authorization"]
+                .into_iter()
+                .filter_map(|name| request.field(name))
+                .any(of_connections);
+    }
+}
+
+/// Whether a field names a scheme that authenticates connections (NTLM, and RFC 4559).
+fn of_connections(value: &[u8]) -> bool {
+    let scheme = value.split(|b| *b == b' ').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }
 
 impl From<Fresh> for Upstream {
     fn from(fresh: Fresh) -> Self {
         let Fresh { stream, key, route, silence } = fresh;
-        Self { io: Buffered::new(stream, Bytes::new()), key, route, silence }
-    }
-}
-
-/// Upstreams with a complete reply behind them and nothing under way.
-#[derive(Debug, Default)]
-pub(super) struct Idle(Mutex<Vec<(Instant, Upstream)>>);
-
-impl Idle {
-    pub(super) fn keep(&self, mut upstream: Upstream) {
-        upstream.io.release();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = (kept.len() == MAX_IDLE).then(|| kept.remove(0));
-        kept.push((Instant::now(), upstream));
-        drop((kept, oldest));
-    }
-
-    /// For one request; `repeatable`: it may be sent a second time.
-    pub(super) fn lease(&self, repeatable: bool) -> Lease<'_> {
-        Lease { idle: self, repeatable }
-    }
-
-    fn remove(&self, key: &str) -> Option<(Instant, Upstream)> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(_, upstream)| upstream.key == key)?;
-        Some(kept.swap_remove(at))
-    }
-}
-
-/// How one request comes to a kept upstream.
-#[derive(Debug)]
-pub(super) struct Lease<'a> {
-    idle: &'a Idle,
-    repeatable: bool,
-}
-
-impl Pool for Lease<'_> {
-    type Kept = Upstream;
-
-    /// The upstream, if it is still silent and open: bytes nobody asked for end it.
-    async fn take(&mut self, key: &str) -> Option<Upstream> {
-        let (since, mut upstream) = self.idle.remove(key)?;
-        let quiet = poll_fn(|cx| Poll::Ready(net::is_quiet(&mut *upstream.io.stream, cx))).await;
-        (quiet && (self.repeatable || since.elapsed() < FRESH)).then_some(upstream)
+        Self { io: Buffered::new(stream, Bytes::new()), key, route, silence, bound: false }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::pipe::testing::{Memory, tcp_pair};
-    use tokio::io::duplex;
+    use crate::net::memory;
+    use crate::wire::http::testing::{reply, request};
 
-    fn kept(stream: BoxStream) -> Idle {
-        let idle = Idle::default();
-        let fresh = Fresh { stream, key: "k".to_owned(), route: Route::default(), silence: None };
-        idle.keep(fresh.into());
-        idle
-    }
-
-    /// Before the runtime has heard of the end: asking it alone would hand out a dead connection.
-    #[tokio::test]
-    async fn an_end_is_seen_at_once() {
-        let (near, far) = tcp_pair().await;
-        let idle = kept(Box::new(near));
-        assert!(idle.lease(true).take("other").await.is_none());
-        let upstream = idle.lease(true).take("k").await.expect("open and quiet");
-        idle.keep(upstream);
-        drop(far);
-        assert!(idle.lease(true).take("k").await.is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_repeated_goes_to_fresh_connections_only() {
-        for (repeatable, after, expected) in [(false, 900, true), (false, 1100, false), (true, 60_000, true)]
-        {
-            let (near, _far) = duplex(1);
-            let idle = kept(Box::new(Memory::new(near, true)));
-            tokio::time::advance(Duration::from_millis(after)).await;
-            assert_eq!(idle.lease(repeatable).take("k").await.is_some(), expected, "{repeatable} {after}");
+    #[test]
+    fn connections_that_are_authenticated_are_noted() {
+        for (asked, answered, bound) in [
+            ("", "HTTP/1.1 200 OK", false),
+            (
+                "Authorization: Basic YTpi\r\n",
+                "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"a\"",
+                false,
+            ),
+            ("Authorization: negotiate YII\r\n", "HTTP/1.1 200 OK", true),
+            ("", "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"a\"\r\nWWW-Authenticate: NTLM", true),
+            ("", "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate", true),
+            ("", "HTTP/1.1 200 OK\r\nWWW-Authenticate: NTLM", false),
+        ] {
+            let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{asked}\r\n"));
+            let key = Key {
+                place: Place::Node("a".into()),
+                target: HostPort::parse("a", 80).unwrap(),
+                visitor: None,
+            };
+            let stream = Box::new(memory::pair(1).0);
+            let mut upstream = Upstream::from(Fresh { stream, key, route: Route::default(), silence: None });
+            upstream.note(&head, &reply(&format!("{answered}\r\n\r\n"), &head));
+            assert_eq!(upstream.serves_anybody(), !bound, "{asked:?} {answered:?}");
         }
     }
 }

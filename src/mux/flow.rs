@@ -13,6 +13,8 @@ const LARGE: usize = 16 * 1024;
 /// Unread smaller pieces of one session that may pin the block they were read into (64 KiB at most). Without the bound a
 /// peer could make a few unread bytes hold a whole block each.
 const MAX_PINNING: usize = 64;
+/// The most that is read before an update: on a long line, that much of the window is never used.
+const OFTEN: u32 = 512 * 1024;
 /// Smallest room made for unread pieces that are copied together.
 const COPIED: usize = 512;
 
@@ -52,6 +54,8 @@ pub(super) struct Flow {
     peer_window: u32,
     /// Whether the peer has told that it read something.
     pub(super) peer_has_read: bool,
+    /// When its first data was sent, until then.
+    pub(super) first_sent: Option<Duration>,
 
     chunks: VecDeque<Chunk>,
     /// Bytes received and not yet read, those in the reader's hand included.
@@ -60,6 +64,10 @@ pub(super) struct Flow {
     /// What `received` may grow to.
     limit: u32,
     pub(super) consumed: u32,
+    /// By how much the window advertised may be larger than a stream's usual one.
+    pub(super) grown: usize,
+    /// Since when, and from which `consumed` on, the use of the window is judged.
+    pub(super) epoch: Option<(Duration, u32)>,
     reported: u32,
     advertised: u32,
     has_read: bool,
@@ -218,7 +226,8 @@ impl Flow {
         held
     }
 
-    /// Notes that the reader took `n` bytes: an update is due after the first read and whenever half a window was read.
+    /// Notes that the reader took `n` bytes: an update is due after the first read and whenever a quarter of the window was
+    /// read, or [`OFTEN`].
     pub(super) fn consume(&mut self, n: usize) {
         self.unread -= n;
         self.consumed = self.consumed.wrapping_add(n as u32);
@@ -226,7 +235,7 @@ impl Flow {
             return;
         }
         let news = self.consumed.wrapping_sub(self.reported);
-        if !self.has_read || news >= (self.advertised / 2).max(1) {
+        if !self.has_read || news >= (self.advertised / 4).clamp(1, OFTEN) {
             self.has_read = true;
             self.update_due = true;
         }

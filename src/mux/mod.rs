@@ -67,7 +67,8 @@ pub struct Settings {
     pub max_receive_buffer: usize,
     /// `mux.maxStreamBuffer`: unread bytes that one stream may hold, and the window advertised (smux v2).
     pub max_stream_buffer: usize,
-    /// `mux.maxStreamWindow`: what the receive window of a yamux stream may grow to from its first 256 KiB.
+    /// `mux.maxStreamWindow`: what the receive window of a stream may grow to on a long line, and by how much those of all
+    /// streams of a session together (smux v2, yamux).
     pub max_stream_window: usize,
     /// `mux.stallTimeout`: how long a stream of which nobody reads may keep the others waiting, before it is ended (smux; one
     /// of version 1 by its own `max_stream_buffer`, which has no window).
@@ -86,7 +87,7 @@ impl Settings {
             max_frame_size: 32 * 1024,
             max_receive_buffer: 4 * 1024 * 1024,
             max_stream_buffer: 1024 * 1024,
-            max_stream_window: 256 * 1024,
+            max_stream_window: 16 * 1024 * 1024,
             stall_timeout: Duration::from_secs(3),
             max_streams: 10_000,
         }

@@ -5,13 +5,14 @@
 //! other end says, `sending` whose turn it is, `deadlines` when something is over.
 //!
 //! **Unread data.** Version 2: each stream may hold its window. Once the session holds half of `max_receive_buffer` the
-//! windows advertised from then on shrink, down to `MIN_WINDOW`; a session is never paused for one stream. At
+//! windows advertised from then on shrink, down to `MIN_WINDOW` (`growth` has when they are larger); a session is never paused for one stream. At
 //! `HARD_FACTOR` / 2 times `max_receive_buffer` new streams are refused, and at `HARD_FACTOR` times it the transport
 //! is not read any more. Version 1 has no windows: the transport is not read while a stream holds `max_stream_buffer` or the
 //! session holds `max_receive_buffer`. **While reading is paused**, a stream that stands in the way and whose reader takes
 //! less than `MIN_PROGRESS` in `stall_timeout` is ended: FIN to the peer, and an error to its reader.
 
 pub(super) mod deadlines;
+mod growth;
 mod handles;
 mod peer;
 mod sending;
@@ -19,6 +20,7 @@ mod sending;
 use super::flow::{Broken, Flow};
 use super::{CloseReason, Kind, Role, Settings};
 use crate::wire::smux::{Decoder, Version};
+use growth::Growth;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::task::Waker;
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub(super) struct Machine {
     unread: usize,
     queued: usize,
     pinning: usize,
+    growth: Growth,
     /// Version 1: streams at their bound.
     full: HashSet<u32>,
     /// Since when the transport is not read.
@@ -84,6 +87,7 @@ impl Machine {
             unread: 0,
             queued: 0,
             pinning: 0,
+            growth: Growth::default(),
             full: HashSet::new(),
             paused: false,
             stall_check: None,

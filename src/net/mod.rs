@@ -12,6 +12,7 @@ pub mod pipe;
 pub mod prefixed;
 pub mod proxied;
 mod splice;
+pub(crate) mod timer;
 pub mod udp;
 
 use crate::addr::HostPort;

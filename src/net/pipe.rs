@@ -8,6 +8,7 @@
 
 use super::buffer::Buffer;
 use super::copy::{Copy, CopyError};
+use super::timer::Timer;
 use super::{BoxStream, ByteStream};
 use bytes::Bytes;
 use std::fmt;
@@ -17,7 +18,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 /// How long a connection that is over may take to say goodbye. Closing a socket with unread bytes resets it, which can
 /// destroy what its peer has not read yet; so the rest is read and thrown away, and a peer that never stops sending (or
@@ -176,8 +177,7 @@ struct Run {
     error: Option<(Which, io::ErrorKind)>,
     moved: u64,
     active: Instant,
-    /// Made when there is a deadline, and set anew only when it fires: traffic does not touch the timer.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl Run {
             error: None,
             moved: 0,
             active: Instant::now(),
-            timer: None,
+            timer: Timer::default(),
         }
     }
 
@@ -305,17 +305,7 @@ impl Run {
             self.active = Instant::now();
         }
         let deadline = self.active + patience;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
-                return Poll::Ready(end);
-            }
-            timer.as_mut().reset(deadline);
-        }
+        self.timer.poll(cx, deadline).map(|()| end)
     }
 }
 

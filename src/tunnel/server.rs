@@ -254,7 +254,7 @@ impl Server {
             return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
         };
         let record = record.host(&destination.host);
-        let record = record.route(Route { tunnel: asked.to_string(), ..Route::default() });
+        let record = record.route(Route { tunnel: Some(asked), ..Route::default() });
         let login = match self.gate.visitor(request, asked, conn.client, limit).await {
             Ok(login) => login,
             Err(denied) => {
@@ -306,8 +306,7 @@ impl Server {
                 }
             };
         let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
-        let connector = connector.id.to_string();
-        let route = Route { tunnel: tunnel.to_string(), connector, ..Route::default() };
+        let route = Route { tunnel: Some(tunnel), connector: Some(connector.id), ..Route::default() };
         while_allowed(login.as_ref(), record.route(route).pipe(visitor, target, limits, sent)).await;
         Ok(())
     }

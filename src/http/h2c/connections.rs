@@ -1,7 +1,8 @@
 //! The connections to targets that the requests of one visitor's connection share; never those of two visitors.
 
 use super::super::failure::Failure;
-use super::super::upstream::{Fresh, MAX_IDLE, Pool};
+use super::super::pool::MAX_IDLE;
+use super::super::upstream::{Fresh, Key, Pool};
 use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW, failed};
 use crate::http::Settings;
 use crate::net::BoxStream;
@@ -35,7 +36,7 @@ type Slot = Arc<tokio::sync::Mutex<Vec<Connection>>>;
 #[derive(Debug)]
 pub(super) struct Connections<'a> {
     settings: &'a Settings,
-    slots: Mutex<HashMap<String, Slot>>,
+    slots: Mutex<HashMap<Key, Slot>>,
     /// What moves their frames; ends with the visitor.
     drivers: Mutex<JoinSet<()>>,
 }
@@ -54,7 +55,7 @@ struct Connection {
 #[derive(Debug)]
 pub(super) struct Use {
     pub(super) sender: SendRequest<Bytes>,
-    pub(super) key: String,
+    pub(super) key: Key,
     pub(super) route: Route,
     /// After so long without a word from the target, try another.
     pub(super) silence: Option<Duration>,
@@ -78,9 +79,9 @@ impl<'a> Connections<'a> {
         Lease { connections: self, failed: Vec::new(), slot: None }
     }
 
-    fn slot(&self, key: &str) -> Slot {
+    fn slot(&self, key: &Key) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(key.to_owned()).or_default())
+        Arc::clone(slots.entry(key.clone()).or_default())
     }
 
     /// Ends what is closed, or has been without requests for too long, or is one too many without; for after a request.
@@ -120,7 +121,7 @@ impl<'a> Connections<'a> {
         // Those who wait on its streams are told that it ended.
         let driver = async move {
             if let Err(error) = driver.await {
-                debug!(key, %error, "connection to a target");
+                debug!(target = %key.target, %error, "connection to a target");
             }
         };
         self.drivers.lock().unwrap_or_else(PoisonError::into_inner).spawn(driver);
@@ -132,10 +133,10 @@ impl<'a> Connections<'a> {
 }
 
 impl Connection {
-    fn lend(&self, key: &str, silence: Option<Duration>) -> Use {
+    fn lend(&self, key: &Key, silence: Option<Duration>) -> Use {
         Use {
             sender: self.sender.clone(),
-            key: key.to_owned(),
+            key: key.clone(),
             route: self.route.clone(),
             silence,
             heard: Arc::clone(&self.heard),
@@ -163,7 +164,7 @@ impl Connection {
 pub(super) struct Lease<'a> {
     connections: &'a Connections<'a>,
     /// Targets whose shared connections have failed this request.
-    failed: Vec<String>,
+    failed: Vec<Key>,
     /// Held while the connection that others wait for is made.
     slot: Option<OwnedMutexGuard<Vec<Connection>>>,
 }
@@ -171,7 +172,7 @@ pub(super) struct Lease<'a> {
 impl Pool for Lease<'_> {
     type Kept = Use;
 
-    async fn take(&mut self, key: &str) -> Option<Use> {
+    async fn take(&mut self, key: &Key) -> Option<Use> {
         self.slot = None;
         let locked = timeout(DIAL_TURN, self.connections.slot(key).lock_owned());
         let mut slot = locked.await.ok()?;
@@ -203,7 +204,7 @@ impl Lease<'_> {
     }
 
     /// The next try is not to go the same way.
-    pub(super) fn avoid(&mut self, key: String) {
+    pub(super) fn avoid(&mut self, key: Key) {
         self.failed.push(key);
     }
 }

@@ -10,8 +10,9 @@ mod translate;
 
 use super::exchange::Unanswered;
 use super::failure::{Cut, Failure, RequestId};
+use super::pool::Idle;
 use super::rewrite::{Changes, Edit};
-use super::upstream::{Idle, Way};
+use super::upstream::Way;
 use super::{Asked, Context, MAX_ATTEMPTS, Router, Settings};
 use crate::addr::HostPort;
 use crate::net::BoxStream;
@@ -105,7 +106,7 @@ impl<R: Router> Responder for Forwarding<'_, R> {
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
     let forwarding = Forwarding { router, connections: Connections::new(context.settings) };
     if context.secure {
-        let translating = Translating { router, idle: Idle::default(), forwarding };
+        let translating = Translating { router, idle: Idle::new(context.shared), forwarding };
         serve_with(stream, prefix, &translating, context).await;
     } else {
         serve_with(stream, prefix, &forwarding, context).await;

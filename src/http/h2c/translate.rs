@@ -4,7 +4,7 @@
 //! What HTTP/1 cannot carry (trailers of a body with a length) is left out; gRPC goes on as HTTP/2.
 
 use super::super::failure::Failure;
-use super::super::upstream::Idle;
+use super::super::pool::Idle;
 use super::super::{Context, Forwarding as Http1, Router, serve_with};
 use super::{Responder, asked_authority, check_fields, record_of, refuse};
 use crate::net::memory::{self, MemoryStream};
@@ -41,7 +41,7 @@ const NOT_PASSED: &[&str] = &[
 /// Answers requests by HTTP/1, but for those that need HTTP/2.
 pub(super) struct Translating<'a, R, F> {
     pub(super) router: &'a R,
-    pub(super) idle: Idle,
+    pub(super) idle: Idle<'a>,
     /// For gRPC.
     pub(super) forwarding: F,
 }

@@ -166,6 +166,7 @@ impl Machine {
         flow.dropped = true;
         flow.fin_due = true;
         self.unread -= flow.discard_unread(&mut self.pinning);
+        self.growth.give_back(flow);
         // FIN comes next.
         flow.update_due &= flow.queued > 0;
         flow.full = false;

@@ -23,6 +23,9 @@ impl Machine {
                 Item::Fin(id) => self.on_fin(id),
                 Item::Update(id, update) => {
                     let Some(flow) = self.flows.get_mut(&id) else { continue };
+                    if let Some(sent) = flow.first_sent.take() {
+                        self.growth.measured(now.saturating_sub(sent));
+                    }
                     match flow.on_update(update) {
                         Ok(()) if self.lingering.contains(&id) => flow.linger_until = now + LINGER,
                         Ok(()) => {}

@@ -63,7 +63,7 @@ impl Machine {
         // One turn adds up to four frames.
         while out.len() + 4 <= BATCH_FRAMES && bytes < BATCH_BYTES {
             let Some(id) = self.ready.pop_front() else { break };
-            bytes += self.take_turn(id, out);
+            bytes += self.take_turn(now, id, out);
         }
         if out.len() > before {
             self.last_sent = now;
@@ -71,8 +71,8 @@ impl Machine {
     }
 
     /// One stream's turn: SYN before its data, one frame of data, FIN behind the last.
-    fn take_turn(&mut self, id: u32, out: &mut VecDeque<Outgoing>) -> usize {
-        let window = self.window();
+    fn take_turn(&mut self, now: Duration, id: u32, out: &mut VecDeque<Outgoing>) -> usize {
+        let window = self.next_window(now, id);
         let max = self.settings.max_frame_size.clamp(1, MAX_PAYLOAD);
         let version = self.version;
         let Some(flow) = self.flows.get_mut(&id) else { return 0 };
@@ -81,12 +81,15 @@ impl Machine {
         if std::mem::take(&mut flow.syn_due) {
             out.push_back(Outgoing::new(version, Command::Syn, id, 0));
         }
-        if flow.update_due {
+        if let Some(window) = window {
             out.push_back(Outgoing::update(version, id, flow.update(window)));
         }
         if let Some(payload) = flow.take(max) {
             bytes = payload.len();
             self.queued -= bytes;
+            if !flow.peer_has_read {
+                flow.first_sent.get_or_insert(now);
+            }
             out.push_back(Outgoing::data(version, id, payload));
             // Waking at half empty lets a writer fill the buffer in large pieces.
             if flow.queued <= SEND_BUFFER_LEAST / 2
@@ -131,16 +134,20 @@ impl Machine {
         }
     }
 
-    /// The window to advertise now.
-    fn window(&self) -> u32 {
-        let (full, soft) = (self.settings.max_stream_buffer, self.settings.max_receive_buffer);
+    /// The window to advertise now, if one is to be.
+    fn next_window(&mut self, now: Duration, id: u32) -> Option<u32> {
+        self.flows.get(&id).filter(|flow| flow.update_due)?;
+        let grown = self.grow(now, id);
+        // What is lent to readers that kept up may be unread in the end.
+        let (full, soft) =
+            (self.settings.max_stream_buffer, self.settings.max_receive_buffer + self.growth.lent);
         let window = if self.unread < soft / 2 {
-            full
+            full + grown
         } else if self.unread < soft {
             (full / 4).max(MIN_WINDOW.min(full))
         } else {
             MIN_WINDOW.min(full)
         };
-        u32::try_from(window).unwrap_or(i32::MAX as u32).min(i32::MAX as u32)
+        Some(u32::try_from(window).unwrap_or(i32::MAX as u32).min(i32::MAX as u32))
     }
 }

@@ -1,0 +1,276 @@
+//! Upstreams that wait for their next request: those that one visitor's connection keeps, and those that all visitors of a
+//! service share.
+//!
+//! Only an upstream that was never told who its visitor is may serve others; and one whose target authenticates the
+//! connection instead of each request stays with its visitor.
+
+use super::upstream::{Key, Pool, Upstream};
+use crate::net;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Upstreams that one visitor's connection keeps for its next requests.
+pub(super) const MAX_IDLE: usize = 4;
+
+/// Upstreams that the visitors of a service share at most; what is one too many is closed.
+const MAX_SHARED: usize = 1024;
+
+/// How long a shared one may wait. Many servers close theirs after a minute or less.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// How often what has waited for too long, or has ended meanwhile, is looked for.
+const PRUNE: Duration = Duration::from_secs(10);
+
+/// A request that may not be sent twice goes to a kept upstream only if that has been idle for less. Servers close idle
+/// connections after seconds, and one that does so while our request is on its way costs the request.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// An upstream, since when it waits.
+type Waiting = (Instant, Upstream);
+
+/// Upstreams with a complete reply behind them and nothing under way.
+#[derive(Debug)]
+pub(super) struct Idle<'a> {
+    own: Mutex<Vec<Waiting>>,
+    shared: Option<&'a Arc<Shared>>,
+}
+
+impl<'a> Idle<'a> {
+    pub(super) fn new(shared: Option<&'a Arc<Shared>>) -> Self {
+        Self { own: Mutex::default(), shared }
+    }
+
+    pub(super) fn keep(&self, mut upstream: Upstream) {
+        upstream.io.release();
+        match self.shared {
+            Some(shared) if upstream.serves_anybody() => shared.keep(upstream),
+            _ => {
+                let mut own = lock(&self.own);
+                let oldest = (own.len() == MAX_IDLE).then(|| own.remove(0));
+                own.push((Instant::now(), upstream));
+                drop((own, oldest));
+            }
+        }
+    }
+
+    /// For one request; `repeatable`: it may be sent a second time.
+    pub(super) fn lease(&self, repeatable: bool) -> Lease<'_> {
+        Lease { idle: self, repeatable }
+    }
+
+    /// The one that was used last, if it has waited for less than `limit`.
+    fn remove(&self, key: &Key, limit: Duration) -> Option<Upstream> {
+        let mut own = lock(&self.own);
+        if let Some(at) =
+            own.iter().rposition(|(since, upstream)| upstream.key == *key && since.elapsed() < limit)
+        {
+            return Some(own.remove(at).1);
+        }
+        drop(own);
+        self.shared?.remove(key, limit)
+    }
+}
+
+/// How one request comes to a kept upstream.
+#[derive(Debug)]
+pub(super) struct Lease<'a> {
+    idle: &'a Idle<'a>,
+    repeatable: bool,
+}
+
+impl Pool for Lease<'_> {
+    type Kept = Upstream;
+
+    /// An upstream that is still silent and open: bytes nobody asked for end it.
+    async fn take(&mut self, key: &Key) -> Option<Upstream> {
+        // Where one was stale the others may be: the next try is a careful one.
+        let trusting = std::mem::take(&mut self.repeatable);
+        let limit = if trusting { Duration::MAX } else { FRESH };
+        while let Some(mut upstream) = self.idle.remove(key, limit) {
+            let stream = &mut *upstream.io.stream;
+            // What can be repeated may meet an end that the runtime has not heard of; asking the socket costs a system call.
+            let quiet = poll_fn(|cx| {
+                let unheard = trusting && stream.poll_readable(cx).is_pending();
+                Poll::Ready(unheard || net::is_quiet(stream, cx))
+            });
+            if quiet.await {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+}
+
+/// Upstreams that all visitors of a service share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The one that has waited longest in front; places of what is in use are left empty.
+    waiting: HashMap<Key, Vec<Waiting>>,
+    count: usize,
+    /// Whether somebody looks after them.
+    pruned: bool,
+}
+
+impl Shared {
+    fn keep(self: &Arc<Self>, upstream: Upstream) {
+        let mut kept = lock(&self.0);
+        if kept.count >= MAX_SHARED {
+            return drop((kept, upstream));
+        }
+        if kept.waiting.len() >= 2 * MAX_SHARED {
+            // Visitors may name ever new hosts.
+            kept.waiting.retain(|_, waiting| !waiting.is_empty());
+        }
+        kept.count += 1;
+        match kept.waiting.get_mut(&upstream.key) {
+            Some(waiting) => waiting.push((Instant::now(), upstream)),
+            None => drop(kept.waiting.insert(upstream.key.clone(), vec![(Instant::now(), upstream)])),
+        }
+        if !std::mem::replace(&mut kept.pruned, true) {
+            tokio::spawn(prune(Arc::downgrade(self)));
+        }
+    }
+
+    fn remove(&self, key: &Key, limit: Duration) -> Option<Upstream> {
+        let mut kept = lock(&self.0);
+        let (_, upstream) = kept.waiting.get_mut(key)?.pop_if(|(since, _)| since.elapsed() < limit)?;
+        kept.count -= 1;
+        Some(upstream)
+    }
+
+    /// Closes those that have waited for too long or ended; whether none is left.
+    fn prune(&self) -> bool {
+        let mut kept = lock(&self.0);
+        let mut gone = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        kept.waiting.retain(|_, waiting| {
+            gone.extend(waiting.extract_if(.., |(since, upstream)| {
+                since.elapsed() >= MAX_WAIT || !net::is_quiet(&mut *upstream.io.stream, &mut cx)
+            }));
+            !waiting.is_empty()
+        });
+        kept.count -= gone.len();
+        kept.pruned = kept.count > 0;
+        let empty = !kept.pruned;
+        drop((kept, gone));
+        empty
+    }
+}
+
+/// Looks after shared upstreams until none is left.
+async fn prune(shared: Weak<Shared>) {
+    loop {
+        sleep(PRUNE).await;
+        if shared.upgrade().is_none_or(|shared| shared.prune()) {
+            return;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::upstream::{Fresh, Place};
+    use super::*;
+    use crate::addr::HostPort;
+    use crate::net::BoxStream;
+    use crate::net::pipe::testing::{Memory, tcp_pair};
+    use crate::record::Route;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    fn key(node: &str) -> Key {
+        Key { place: Place::Node(node.into()), target: HostPort::parse("a", 80).unwrap(), visitor: None }
+    }
+
+    fn upstream(stream: BoxStream) -> Upstream {
+        Fresh { stream, key: key("k"), route: Route::default(), silence: None }.into()
+    }
+
+    fn kept(stream: BoxStream) -> Idle<'static> {
+        let idle = Idle::new(None);
+        idle.keep(upstream(stream));
+        idle
+    }
+
+    /// Before the runtime has heard of the end: asking it alone would hand out a dead connection.
+    #[tokio::test]
+    async fn an_end_is_seen_at_once() {
+        let (near, far) = tcp_pair().await;
+        let idle = kept(Box::new(near));
+        assert!(idle.lease(false).take(&key("other")).await.is_none());
+        let upstream = idle.lease(false).take(&key("k")).await.expect("open and quiet");
+        idle.keep(upstream);
+        drop(far);
+        assert!(idle.lease(false).take(&key("k")).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_can_be_repeated_finds_an_end_that_was_heard_of() {
+        let (near, far) = tcp_pair().await;
+        let idle = kept(Box::new(near));
+        let mut upstream = idle.lease(true).take(&key("k")).await.expect("open and quiet");
+        drop(far);
+        poll_fn(|cx| upstream.io.stream.poll_readable(cx)).await.unwrap();
+        idle.keep(upstream);
+        assert!(idle.lease(true).take(&key("k")).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_repeated_goes_to_fresh_connections_only() {
+        for (repeatable, after, expected) in [(false, 900, true), (false, 1100, false), (true, 60_000, true)]
+        {
+            let (near, _far) = duplex(1);
+            let idle = kept(Box::new(Memory::new(near, true)));
+            tokio::time::advance(Duration::from_millis(after)).await;
+            assert_eq!(
+                idle.lease(repeatable).take(&key("k")).await.is_some(),
+                expected,
+                "{repeatable} {after}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn visitors_share_what_is_nobodys_own() {
+        let shared = Arc::new(Shared::default());
+        let (one, other) = (Idle::new(Some(&shared)), Idle::new(Some(&shared)));
+        let (near, _far) = tcp_pair().await;
+        one.keep(upstream(Box::new(near)));
+        let mut taken = other.lease(true).take(&key("k")).await.expect("shared");
+        assert!(one.lease(true).take(&key("k")).await.is_none(), "it is in use");
+        taken.bound = true;
+        other.keep(taken);
+        assert!(one.lease(true).take(&key("k")).await.is_none(), "it has become the other's own");
+        assert!(other.lease(true).take(&key("k")).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shared_ones_are_bounded_and_do_not_wait_for_ever() {
+        let shared = Arc::new(Shared::default());
+        let idle = Idle::new(Some(&shared));
+        let mut ends = Vec::new();
+        for _ in 0..=MAX_SHARED {
+            let (near, far) = duplex(1);
+            ends.push(far);
+            idle.keep(upstream(Box::new(Memory::new(near, true))));
+        }
+        assert_eq!(ends.pop().unwrap().read(&mut [0]).await.unwrap(), 0, "one too many");
+        assert_eq!(lock(&shared.0).count, MAX_SHARED);
+        drop(ends.pop());
+        sleep(PRUNE + PRUNE / 2).await;
+        assert_eq!(lock(&shared.0).count, MAX_SHARED - 1, "ended");
+        sleep(MAX_WAIT).await;
+        let kept = lock(&shared.0);
+        assert_eq!((kept.count, kept.waiting.len(), kept.pruned), (0, 0, false));
+    }
+}
