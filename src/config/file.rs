@@ -17,14 +17,29 @@ const MAX_VALUES: usize = 4_000_000;
 /// Values that aliases and anchors add to those in the text. Without a bound of its own a few lines, each naming the one before
 /// it ten times, would fill the memory.
 const MAX_ALIASED: usize = 200_000;
+/// Keys of a mapping that are looked through one by one.
+const FEW: usize = 16;
 
-/// A place in a file, counted from 1.
+/// A place in a file, counted from 1. Every value and key has one, so it is small; the largest file fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Place {
     /// Which of the files.
-    pub(crate) source: usize,
-    pub(crate) line: usize,
-    pub(crate) column: usize,
+    pub(crate) source: u32,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+impl Place {
+    /// So many columns further right.
+    pub(crate) fn behind(self, columns: usize) -> Self {
+        Self { column: self.column + u32::try_from(columns).unwrap_or(u32::MAX - self.column), ..self }
+    }
+
+    /// A place that was counted elsewhere.
+    pub(crate) fn new(source: usize, line: usize, column: usize) -> Self {
+        let [source, line, column] = [source, line, column].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        Self { source, line, column }
+    }
 }
 
 /// A value and where it stands.
@@ -110,7 +125,7 @@ pub(crate) fn parse(text: &str, source: usize) -> Result<File, SyntaxError> {
 }
 
 fn parse_within(text: &str, source: usize, max_values: usize) -> Result<File, SyntaxError> {
-    let start = Place { source, line: 1, column: 1 };
+    let start = Place::new(source, 1, 1);
     if text.len() > MAX_FILE_SIZE {
         let message = format!("the file has {} bytes, more than {MAX_FILE_SIZE}", text.len());
         return Err(SyntaxError { at: start, message, help: "divide it: -C may be given several times" });
@@ -157,12 +172,12 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
         match self.events.find(structure) {
             None => Ok(None),
             Some(Ok((event, span))) => {
-                self.last = Place { source, line: span.start.line(), column: span.start.col() + 1 };
+                self.last = Place { source, ..Place::new(0, span.start.line(), span.start.col() + 1) };
                 Ok(Some((event, self.last)))
             }
             Some(Err(error)) => {
                 let (line, column) = (error.marker().line().max(1), error.marker().col() + 1);
-                let at = Place { source, line, column };
+                let at = Place { source, ..Place::new(0, line, column) };
                 // The library has a bound of its own, which it may reach by looking ahead.
                 if error.info().contains("recursion limit") {
                     return Err(too_deep(at));
@@ -224,7 +239,10 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
-                Some((Event::SequenceEnd, _)) => return Ok(Value::List(items)),
+                Some((Event::SequenceEnd, _)) => {
+                    items.shrink_to_fit();
+                    return Ok(Value::List(items));
+                }
                 Some((event, at)) => items.push(self.tree(event, at, depth + 1)?),
                 None => return Err(self.cut_off()),
             }
@@ -232,9 +250,8 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
     }
 
     fn map(&mut self, depth: usize) -> Result<Value, SyntaxError> {
-        let mut entries: Vec<(Key, Tree)> = Vec::new();
+        let mut entries = Entries::default();
         let mut merged = Vec::new();
-        let mut known = HashSet::new();
         loop {
             let (key, plain) = match self.next()? {
                 Some((Event::MappingEnd, _)) => break,
@@ -255,27 +272,28 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
             let value = self.tree(event, at, depth + 1)?;
             if plain && key.text == "<<" {
                 merged.push(value);
-            } else if known.insert(key.text.to_ascii_lowercase()) {
-                entries.push((key, value));
-            } else {
+            } else if let Err(key) = entries.add(key, value) {
                 let message = format!("key {:?} stands here twice", key.text);
                 let help = "keep one of the two; keys that differ in case only are the same";
                 self.mistakes.push(SyntaxError { at: key.at, message, help });
             }
         }
-        merged.into_iter().for_each(|value| self.merge(value, &mut entries, &mut known));
-        Ok(Value::Map(entries))
+        merged.into_iter().for_each(|value| self.merge(value, &mut entries));
+        entries.all.shrink_to_fit();
+        Ok(Value::Map(entries.all))
     }
 
     /// `<<: *other`: what the mapping does not say itself; of several, the first that says it.
-    fn merge(&mut self, value: Tree, entries: &mut Vec<(Key, Tree)>, known: &mut HashSet<String>) {
+    fn merge(&mut self, value: Tree, entries: &mut Entries) {
         match value.value {
             Value::Map(other) => {
-                entries
-                    .extend(other.into_iter().filter(|(key, _)| known.insert(key.text.to_ascii_lowercase())));
+                for (key, value) in other {
+                    // The mapping's own, or an earlier one's, stays.
+                    drop(entries.add(key, value));
+                }
             }
             Value::List(maps) if maps.iter().all(|tree| matches!(tree.value, Value::Map(_))) => {
-                maps.into_iter().for_each(|tree| self.merge(tree, entries, known));
+                maps.into_iter().for_each(|tree| self.merge(tree, entries));
             }
             _ => {
                 let message = "nothing that could be merged".to_owned();
@@ -287,6 +305,33 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
 
     fn cut_off(&self) -> SyntaxError {
         SyntaxError { at: self.last, message: "the file ends in the middle of a value".to_owned(), help: "" }
+    }
+}
+
+/// The entries of one mapping, and how a key is found to be new: by looking through a few, or in a set of many.
+#[derive(Default)]
+struct Entries {
+    all: Vec<(Key, Tree)>,
+    /// In lower case, once there are [`FEW`].
+    names: HashSet<String>,
+}
+
+impl Entries {
+    /// Adds an entry, unless one of that name is there; names that differ in case only are the same.
+    fn add(&mut self, key: Key, value: Tree) -> Result<(), Key> {
+        let new = if self.all.len() < FEW {
+            !self.all.iter().any(|(known, _)| known.text.eq_ignore_ascii_case(&key.text))
+        } else {
+            if self.names.is_empty() {
+                self.names.extend(self.all.iter().map(|(known, _)| known.text.to_ascii_lowercase()));
+            }
+            self.names.insert(key.text.to_ascii_lowercase())
+        };
+        if !new {
+            return Err(key);
+        }
+        self.all.push((key, value));
+        Ok(())
     }
 }
 

@@ -301,7 +301,7 @@ fn read(collector: &Collector<'_>, sources: &[Source], shorthand: &Shorthand) ->
         match file::parse(text, source) {
             Ok(file) => {
                 if file.documents.is_empty() {
-                    let at = Place { source, ..Place::default() };
+                    let at = Place::new(source, 0, 0);
                     collector.report(Severity::Warning, at, "", "the file is empty".to_owned(), "");
                 }
                 documents.extend(file.documents);

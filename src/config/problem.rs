@@ -80,14 +80,14 @@ impl Problem {
         message: String,
         help: impl Into<String>,
     ) -> Self {
-        let origin = origins.get(at.source);
-        let line = origin.and_then(|o| line(o.text, at.line)).unwrap_or_default();
+        let origin = origins.get(at.source as usize);
+        let line = origin.and_then(|o| line(o.text, at.line as usize)).unwrap_or_default();
         Self {
             severity,
             file: origin.map_or_else(String::new, |o| o.name.to_string()),
             argument: origin.is_some_and(|o| o.argument),
-            line: at.line,
-            column: at.column,
+            line: at.line as usize,
+            column: at.column as usize,
             path: clip(path.to_owned(), MAX_MESSAGE),
             message: clip(message, MAX_MESSAGE),
             help: clip(help.into(), MAX_HELP),
@@ -164,12 +164,12 @@ impl<'a> Collector<'a> {
 
     /// The name of the file that a place is in; `None` in the command line.
     pub(crate) fn file(&self, at: Place) -> Option<&str> {
-        self.origins.get(at.source).filter(|origin| !origin.argument).map(|origin| &*origin.name)
+        self.origins.get(at.source as usize).filter(|origin| !origin.argument).map(|origin| &*origin.name)
     }
 
     /// Whether an argument has this problem already: what it says once may stand in several objects.
     fn is_repeated(&self, at: Place, message: &str) -> bool {
-        self.origins.get(at.source).is_some_and(|origin| origin.argument)
+        self.origins.get(at.source as usize).is_some_and(|origin| origin.argument)
             && self.problems.borrow().iter().any(|(place, known)| *place == at && known.message == message)
     }
 

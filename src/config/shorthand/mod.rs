@@ -81,7 +81,7 @@ pub(crate) fn document(
     problems: &Collector<'_>,
     documents: &[Tree],
 ) -> Tree {
-    let at = Place { source: first, line: 1, column: 1 };
+    let at = Place::new(first, 1, 1);
     let names = Names::taken(documents);
     let mut draft = Draft { problems, services: Vec::new(), named: Vec::new(), names };
     let first_node = first + shorthand.services.len();
@@ -97,7 +97,7 @@ pub(crate) fn document(
     }
     if let (Some(name), true) = (&chain, shorthand.services.is_empty()) {
         let message = format!("no -L takes this way: only what names chain {name:?} does");
-        let at = Place { source: first_node, ..at };
+        let at = Place::new(first_node, 1, 1);
         problems.report(
             Severity::Warning,
             at,

@@ -164,7 +164,7 @@ fn divide(ports: usize, targets: Vec<Piece>, at: Place, draft: &Draft<'_, '_>) -
 fn targets(path: &Piece, draft: &Draft<'_, '_>) -> Option<Vec<Piece>> {
     let text = path.text.trim_start_matches('/');
     let skipped = path.text.len() - text.len();
-    let at = Place { column: path.at.column + skipped, ..path.at };
+    let at = path.at.behind(skipped);
     let mut targets = Vec::new();
     for target in Piece::new(at, text.trim_end_matches('/')).split(',') {
         let Ok(text) = url::unescape(&target.text, false) else {

@@ -39,9 +39,9 @@ impl Piece {
 
     /// The parts between commas or the like, each with its place; those that are empty are left out.
     pub(super) fn split(&self, separator: char) -> impl Iterator<Item = Self> {
-        let mut column = self.at.column;
+        let mut column = 0;
         let parts = self.text.split(separator).map(move |part| {
-            let at = Place { column, ..self.at };
+            let at = self.at.behind(column);
             column += part.chars().count() + 1;
             Self::new(at, part)
         });
@@ -88,7 +88,7 @@ pub(super) fn parse(text: &str, source: usize, problems: &Collector<'_>) -> Opti
 
 impl Reader<'_, '_> {
     fn place(&self, offset: usize) -> Place {
-        Place { source: self.source, line: 1, column: self.text[..offset].chars().count() + 1 }
+        Place::new(self.source, 1, self.text[..offset].chars().count() + 1)
     }
 
     fn piece(&self, start: usize, end: usize) -> Piece {

@@ -83,7 +83,7 @@ pub(super) fn halves(scheme: &Piece, side: &Side, problems: &Collector<'_>) -> O
         }
     };
     let behind = if parts.len() == 1 { 0 } else { speaker.len() + 1 };
-    let second = Place { column: scheme.at.column + behind, ..scheme.at };
+    let second = scheme.at.behind(behind);
     let known =
         [(speaker, scheme.at), (carrier, second)].map(|(word, at)| is_known(word, at, side, problems));
     known.iter().all(|known| *known).then(|| {
