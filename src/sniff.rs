@@ -5,7 +5,7 @@
 
 pub mod flow;
 
-use crate::net::{BoxStream, Conn};
+use crate::net::{BoxStream, Conn, buffer};
 use crate::wire::Malformed;
 use crate::wire::tls::{ClientHello, ClientHelloReader, MAX_HELLO};
 use bytes::BytesMut;
@@ -175,7 +175,10 @@ async fn client_hello(
 /// Takes no buffer before there is something to read.
 async fn read(stream: &mut BoxStream, buf: &mut BytesMut) -> io::Result<usize> {
     poll_fn(|cx| stream.poll_readable(cx)).await?;
-    buf.reserve(4096);
+    match buf.capacity() {
+        0 => *buf = buffer::take_block(),
+        _ => buf.reserve(4096),
+    }
     stream.read_buf(buf).await
 }
 

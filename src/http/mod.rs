@@ -255,8 +255,10 @@ pub(crate) async fn serve_with<R: Responder>(
             Next::Pipe(upstream, host) => return switch(client, *upstream, &host, context).await,
         }
     }
-    // The peer learns the end from a FIN in any case; an error here has nobody to be told to.
-    drop(client.stream.shutdown().await);
+    // A socket tells of its end when it is closed; an error here has nobody to be told to.
+    if client.stream.tcp().is_none() {
+        drop(client.stream.shutdown().await);
+    }
 }
 
 /// Waits without a buffer for the next request; `false` when none is coming.
@@ -309,7 +311,7 @@ async fn one_request<R: Router>(
     };
     let mut pool = idle.lease(head.idempotent());
     let (mut attempt, mut last) = (0, None);
-    let (mut upstream, answer, changes) = loop {
+    let (mut upstream, answer, changes, reuse) = loop {
         attempt += 1;
         let mut upstream = match router.open(&mut choice, &asked, &mut pool).await {
             Ok(Way::Kept(upstream)) => upstream,
@@ -323,11 +325,13 @@ async fn one_request<R: Router>(
         record = record.route(upstream.route.clone());
         let mut changes = router.changes(&choice, &asked, &upstream.route);
         changes.fields.extend(context.forwarded(head.field("host"), head));
-        let sent = outgoing(head, &changes);
+        // A connection that others may use does not end with this visitor's.
+        let reuse = context.shared.is_some() && upstream.serves_anybody() && head.only_closes();
+        let sent = outgoing(head, &changes, reuse);
         let (io, silence, moved) = (&mut upstream.io, upstream.silence, record.moved());
         match exchange::ask(client, io, head, sent, settings, silence, moved).await {
             Ok(answer) => {
-                break (upstream, answer, changes);
+                break (upstream, answer, changes, reuse);
             }
             Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
                 router.report(&mut choice, Err(&failure));
@@ -356,9 +360,10 @@ async fn one_request<R: Router>(
         record.cut((!sent).then_some(Cut::Visitor)).request();
         return if sent { Next::Pipe(Box::new(upstream), host(head)) } else { Next::Close { linger: false } };
     }
-    let keep_alive = head.keep_alive() && answer.head.keep_alive();
-    let keep_client = keep_alive && settings.keepalive && !context.stop.is_cancelled();
-    let sent = reply_head(&answer.head, &changes, keep_alive && !keep_client);
+    let keep_upstream = (head.keep_alive() || reuse) && answer.head.keep_alive();
+    let keep_client =
+        keep_upstream && head.keep_alive() && settings.keepalive && !context.stop.is_cancelled();
+    let sent = reply_head(&answer.head, &changes, keep_upstream && !keep_client);
     let done = exchange::answer(client, &mut upstream.io, answer, sent, settings, record.moved()).await;
     if let (false, Some(Cut::Target(reason))) = (done.reply_begun, done.cut) {
         let failure = Failure::BadReply(reason);
@@ -367,7 +372,7 @@ async fn one_request<R: Router>(
     }
     record.cut(done.cut).request();
     let complete = done.request_complete && done.reply_complete;
-    if complete && keep_alive && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
+    if complete && keep_upstream && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
         idle.keep(upstream);
     }
     match complete && keep_client {
@@ -377,15 +382,20 @@ async fn one_request<R: Router>(
     }
 }
 
-/// The request head as it is sent on: untouched unless something is to be changed, or an offer of h2c to be kept back.
-fn outgoing(head: &RequestHead, changes: &Changes<'_>) -> Bytes {
+/// The request head as it is sent on: untouched unless something is to be changed, or an offer of h2c or what ends the
+/// connection (`reuse`) to be kept back.
+fn outgoing(head: &RequestHead, changes: &Changes<'_>, reuse: bool) -> Bytes {
     let host = changes.host(head);
     let mut target = changes.target(head);
     if host.is_some() && target.is_none() && !head.target().starts_with(['/', '*']) {
         // The node would find another host in an absolute target.
         target = Some(origin_form(head));
     }
-    let kept_back = if head.offers_h2c() { H2C_FIELDS } else { &[] };
+    let kept_back = match head.offers_h2c() {
+        true => H2C_FIELDS,
+        false if reuse => &["Connection"],
+        false => &[],
+    };
     let fields: Vec<_> = changes.request().chain(host.map(|host| ("Host", Some(host.into())))).collect();
     let names: Vec<_> = fields.iter().map(|(name, _)| *name).chain(kept_back.iter().copied()).collect();
     edit_head(head.raw(), target.as_deref(), &names, &added(&fields))

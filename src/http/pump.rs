@@ -4,6 +4,7 @@
 //! looked at are left to `net::copy`, which splices them where that pays. `exchange` says what an end means.
 
 use crate::net::BoxStream;
+use crate::net::buffer::{self, BLOCK_SIZE};
 use crate::net::copy::{Copy, CopyError, Finished};
 use crate::net::timer::Timer;
 use crate::wire::http::{Body, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
@@ -13,9 +14,6 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
-
-/// How much is read at once; a buffer of this size is held only while bytes are under way.
-const READ_SIZE: usize = 16 * 1024;
 
 /// What is kept of a message's body, so that it can be sent a second time.
 const MAX_KEPT: usize = 64 * 1024;
@@ -45,7 +43,10 @@ impl Buffered {
         if self.buf.is_empty() {
             ready!(self.stream.poll_readable(cx))?;
         }
-        self.buf.reserve(READ_SIZE);
+        match self.buf.capacity() {
+            0 => self.buf = buffer::take_block(),
+            _ => self.buf.reserve(BLOCK_SIZE),
+        }
         tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.buf)
     }
 
@@ -93,7 +94,7 @@ impl Buffered {
     /// Gives the buffer back while there is nothing in it.
     pub(crate) fn release(&mut self) {
         if self.buf.is_empty() {
-            self.buf = BytesMut::new();
+            buffer::give_block(std::mem::take(&mut self.buf));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A connection takes one when bytes are there to be read and gives it back when they are written, so idle connections
 //! hold none. Free ones wait in a small pool per thread: no lock, no allocation in the steady state.
 
+use bytes::BytesMut;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,7 +15,14 @@ pub(crate) const BUFFER_SIZE: usize = 32 * 1024;
 /// Free buffers kept per thread (2 MiB); a burst of connections leaves no more than this behind.
 const MAX_FREE: usize = 64;
 
+/// Bytes in one block.
+pub(crate) const BLOCK_SIZE: usize = 16 * 1024;
+
+/// Free blocks kept per thread (1 MiB).
+const MAX_FREE_BLOCKS: usize = 64;
+
 thread_local! {
+    static BLOCKS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -62,6 +70,25 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Empty, with room for [`BLOCK_SIZE`] bytes, to be read into and cut up.
+pub(crate) fn take_block() -> BytesMut {
+    let free = BLOCKS.try_with(|blocks| blocks.borrow_mut().pop()).ok().flatten();
+    free.unwrap_or_else(|| BytesMut::with_capacity(BLOCK_SIZE))
+}
+
+/// Keeps a block for the next who takes one, if nothing that was cut from it is in use any more.
+pub(crate) fn give_block(mut block: BytesMut) {
+    block.clear();
+    if block.try_reclaim(BLOCK_SIZE) && block.capacity() < 2 * BLOCK_SIZE {
+        let _ = BLOCKS.try_with(|blocks| {
+            let mut blocks = blocks.borrow_mut();
+            if blocks.len() < MAX_FREE_BLOCKS {
+                blocks.push(block);
+            }
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +101,26 @@ mod tests {
         assert_eq!(Buffer::take().as_ptr(), address);
         drop((0..MAX_FREE + 10).map(|_| Buffer::take()).collect::<Vec<_>>());
         assert_eq!(FREE.with(|free| free.borrow().len()), MAX_FREE);
+    }
+
+    #[test]
+    fn blocks_are_reused_once_nobody_holds_a_part() {
+        let mut block = take_block();
+        let address = block.as_ptr();
+        block.extend_from_slice(b"head, body");
+        let part = block.split_to(4).freeze();
+        give_block(block);
+        assert_eq!((BLOCKS.with(|blocks| blocks.borrow().len()), &part[..]), (0, &b"head"[..]));
+        let mut block = BytesMut::from(part);
+        block.reserve(BLOCK_SIZE - 4);
+        let mut other = take_block();
+        assert_ne!(other.as_ptr(), address);
+        other.extend_from_slice(b"head");
+        let (address, part) = (other.as_ptr(), other.split().freeze());
+        drop(part);
+        give_block(other);
+        let again = take_block();
+        assert_eq!((again.as_ptr(), again.len()), (address, 0));
+        assert!(again.capacity() >= BLOCK_SIZE);
     }
 }

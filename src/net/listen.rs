@@ -180,7 +180,10 @@ impl Listener {
                 }
                 Ok((stream, peer)) => match self.permits.take() {
                     Ok(permit) => {
-                        tune(&stream);
+                        // Elsewhere than on Linux they are not all inherited.
+                        if !cfg!(target_os = "linux") {
+                            tune(&stream);
+                        }
                         return (stream, canonical(peer), permit);
                     }
                     Err(setting) => self.warn(format_args!("connection closed at accept: {setting} reached")),
@@ -231,7 +234,7 @@ pub(super) fn out_of_resources(error: &io::Error) -> bool {
 }
 
 /// Small writes go out at once, and a vanished peer is noticed.
-pub(super) fn tune(stream: &TcpStream) {
+pub(super) fn tune(stream: &impl AsFd) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     // A socket that refuses options is already dead, and the first read says so.
@@ -271,6 +274,8 @@ async fn bind<T>(addr: &HostPort, listen: impl Fn(SocketAddr) -> io::Result<T>) 
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(addr, Type::STREAM)?;
+    // What is accepted has the options of the port.
+    tune(&socket);
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }

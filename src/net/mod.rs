@@ -3,7 +3,7 @@
 //! [`ByteStream`] is what sockets and mux streams have in common; [`Conn`] is an accepted one with what is known about
 //! it. Binding, dialling and copying live in the submodules.
 
-mod buffer;
+pub(crate) mod buffer;
 pub mod copy;
 pub mod dial;
 pub mod listen;

@@ -79,6 +79,16 @@ impl RequestHead {
         self.keep_alive
     }
 
+    /// Whether all that Connection says is that this was the last request.
+    pub fn only_closes(&self) -> bool {
+        let options = self.fields().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
+        !self.keep_alive
+            && !self.http10
+            && options
+                .flat_map(|(_, value)| tokens(value))
+                .all(|option| option.eq_ignore_ascii_case(b"close"))
+    }
+
     /// The Upgrade field, when Connection names it; never in HTTP/1.0, never one that [offers h2c](Self::offers_h2c).
     pub fn upgrade(&self) -> Option<&str> {
         self.upgrade.map(|value| value.text(&self.raw))
