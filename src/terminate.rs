@@ -85,8 +85,12 @@ impl Terminator {
 
     /// The name that a visitor asks for, if TLS to it ends here.
     pub(crate) fn ends(&self, hello: &ClientHello) -> Option<Host> {
-        let waits = |name: &Host| self.acme.as_ref().is_some_and(|acme| acme.knows(name));
-        hello.server_name.clone().filter(|name| self.by_name.covers(name) || waits(name))
+        hello.server_name.clone().filter(|name| self.serves(name))
+    }
+
+    /// Whether a name has a certificate, or will have one.
+    fn serves(&self, name: &Host) -> bool {
+        self.by_name.covers(name) || self.acme.as_ref().is_some_and(|acme| acme.knows(name))
     }
 
     /// The connection inside a connection whose first bytes are a ClientHello for this name.
@@ -112,7 +116,7 @@ impl Terminator {
         }
         let port = self.settings.redirect.filter(|_| !asked.secure)?;
         let host = &asked.authority?.host;
-        if !path.starts_with('/') || !self.by_name.covers(host) {
+        if !path.starts_with('/') || !self.serves(host) {
             return None;
         }
         let port = if port == 443 { String::new() } else { format!(":{port}") };
