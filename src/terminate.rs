@@ -5,8 +5,9 @@
 
 use crate::acme::{self, Acme};
 use crate::addr::Host;
-use crate::channel::tls::by_name::{ByName, CHALLENGE};
-use crate::channel::tls::{Options, Pair, TlsError, by_name};
+use crate::channel::tls::by_name::{self, ByName, CHALLENGE};
+pub use crate::channel::tls::by_name::Certificate;
+use crate::channel::tls::{Options, TlsError};
 use crate::http::Asked;
 use crate::http::failure::{Failure, Own};
 use crate::net::Conn;
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `certificates`.
-    pub certificates: Vec<Pair>,
+    pub certificates: Vec<Certificate>,
     /// `acme`: further ones.
     pub acme: Option<acme::Settings>,
     /// `options`.
@@ -33,9 +34,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What is wrong with the files, before anything runs.
+    /// What is wrong with the options, before anything runs.
     pub fn check(&self) -> Result<(), TlsError> {
-        by_name::check(&self.certificates, &self.options)
+        by_name::check(&self.options)
     }
 }
 

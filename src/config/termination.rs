@@ -5,8 +5,8 @@ use super::reader::{Bare, Field, Map};
 use super::settings::{HANDSHAKE_TIMEOUT, word};
 use crate::acme;
 use crate::addr::Host;
-use crate::channel::tls::Pair;
-use crate::terminate::Settings;
+use crate::channel::tls::{Pair, by_name};
+use crate::terminate::{Certificate, Settings};
 use http::Uri;
 
 const HTTPS: u16 = 443;
@@ -16,7 +16,8 @@ pub(crate) fn read(handler: &Map<'_>) -> Option<Settings> {
     let field = handler.filled(&["tls"])?;
     let map = field.map()?;
     let list = map.get(&["certificates"]).map(|f| f.list()).unwrap_or_default();
-    let certificates = pair(&map).into_iter().chain(list.iter().filter_map(certificate)).collect();
+    let short = pair(&map).and_then(|pair| usable(pair, &field));
+    let certificates = short.into_iter().chain(list.iter().filter_map(certificate)).collect();
     let options = options(&map);
     let acme = map.filled(&["acme"]).map(|f| acme(&f));
     let settings = Settings {
@@ -29,7 +30,8 @@ pub(crate) fn read(handler: &Map<'_>) -> Option<Settings> {
             .and_then(|f| f.wait(Bare::Nanoseconds))
             .unwrap_or(HANDSHAKE_TIMEOUT),
     };
-    if settings.certificates.is_empty() && acme.is_none() {
+    let no_files = list.is_empty() && ["certFile", "keyFile"].iter().all(|key| map.get(&[key]).is_none());
+    if no_files && acme.is_none() {
         let help = "expected certificates: [{ certFile: FILE, keyFile: FILE }], or acme: { hosts: [HOST], storage: FOLDER }";
         map.error("no certificates".to_owned(), help);
     }
@@ -39,14 +41,19 @@ pub(crate) fn read(handler: &Map<'_>) -> Option<Settings> {
     Some(settings)
 }
 
-fn certificate(field: &Field<'_>) -> Option<Pair> {
+fn certificate(field: &Field<'_>) -> Option<Certificate> {
     let map = field.map()?;
     let pair = pair(&map);
     if pair.is_none() && map.get(&["certFile"]).is_none() && map.get(&["keyFile"]).is_none() {
         map.error("certificate without files".to_owned(), "expected { certFile: FILE, keyFile: FILE }");
     }
     map.finish(&[], &[]);
-    pair
+    usable(pair?, field)
+}
+
+fn usable(pair: Pair, field: &Field<'_>) -> Option<Certificate> {
+    checked(by_name::names_in(&pair).map(drop), field)?;
+    Some(Certificate { pair, place: field.path.clone() })
 }
 
 fn acme(field: &Field<'_>) -> Option<acme::Settings> {
