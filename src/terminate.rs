@@ -5,8 +5,8 @@
 
 use crate::acme::{self, Acme};
 use crate::addr::Host;
-use crate::channel::tls::by_name::{self, ByName, CHALLENGE};
 pub use crate::channel::tls::by_name::Certificate;
+use crate::channel::tls::by_name::{self, ByName, CHALLENGE};
 use crate::channel::tls::{Options, TlsError};
 use crate::http::Asked;
 use crate::http::failure::{Failure, Own};
@@ -37,6 +37,14 @@ impl Settings {
     /// What is wrong with the options, before anything runs.
     pub fn check(&self) -> Result<(), TlsError> {
         by_name::check(&self.options)
+    }
+
+    /// The names for which TLS ends, `*.example.com` among them.
+    pub fn names(&self) -> Vec<Box<str>> {
+        let files =
+            self.certificates.iter().filter_map(|certificate| by_name::names_in(&certificate.pair).ok());
+        let asked_for = self.acme.iter().flat_map(|acme| &acme.hosts).map(|host| host.as_str().into());
+        files.flatten().chain(asked_for).collect()
     }
 }
 

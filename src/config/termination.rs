@@ -6,6 +6,8 @@ use super::settings::{HANDSHAKE_TIMEOUT, word};
 use crate::acme;
 use crate::addr::Host;
 use crate::channel::tls::{Pair, by_name};
+use crate::route::hop::NodeSettings;
+use crate::route::hosts::HostPattern;
 use crate::terminate::{Certificate, Settings};
 use http::Uri;
 
@@ -116,4 +118,28 @@ fn redirect(field: &Field<'_>) -> Option<u16> {
         return None;
     }
     field.bool()?.then_some(HTTPS)
+}
+
+/// Warns of a node for TLS with hosts for which it ends before it gets there. `ended`: the names in the certificates.
+pub(crate) fn warn_of_node(field: &Field<'_>, node: &NodeSettings, ended: &[Box<str>]) {
+    let Ok(Some(pattern)) = HostPattern::from_filter(&node.host) else { return };
+    let ends = |name: &str| match &pattern {
+        HostPattern::Exact(host) => stands_for(name, host),
+        // What else is within may have no certificate.
+        HostPattern::Within(parent) | HostPattern::Below(parent) => name.strip_prefix("*.") == Some(parent),
+    };
+    let is_meant = node.protocol == "tls" && node.rule.is_none();
+    if let Some(name) = ended.iter().find(|name| is_meant && ends(name)) {
+        let message = format!(
+            "TLS to {pattern} ends at handler.tls, by the certificate for {name}: none of it comes to this node"
+        );
+        let help = "give a certificate without that name, or leave protocol out to have what is inside";
+        field.warn(message, help);
+    }
+}
+
+/// A wildcard stands for one label.
+fn stands_for(name: &str, host: &str) -> bool {
+    let below = || Some(host.split_once('.')?.1 == name.strip_prefix("*.")?);
+    name == host || below() == Some(true)
 }

@@ -112,7 +112,7 @@ fn what_cannot_be_read_is_explained() {
     assert_eq!((code, output.as_str()), (0, "ok: 1 service, 0 warnings\n"));
 }
 
-/// The names that a certificate is for: certificates are made here, the texts above have none.
+/// The names that a certificate is for, and what that means for nodes: certificates are made here, the texts above have none.
 #[test]
 fn certificates_are_checked_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -141,8 +141,28 @@ fn certificates_are_checked_one_by_one() {
     let (code, output) = check(&[&good, &common_name, &address], "{ addr: '127.0.0.1:2' }");
     assert_eq!(code, 1, "{output}");
     for (place, file) in [("certificates[1]", "cn.crt"), ("certificates[2]", "ip.crt")] {
-        let wanted = format!("services[0].handler.tls.{place}: {}: no host name in its subjectAltName", path(file));
+        let wanted =
+            format!("services[0].handler.tls.{place}: {}: no host name in its subjectAltName", path(file));
         assert!(output.contains(&wanted), "{output}");
     }
     assert!(!output.contains("certificates[0]"), "{output}");
+
+    let node = |host: &str| format!("{{ addr: '127.0.0.1:2', filter: {{ host: '{host}', protocol: tls }} }}");
+    for host in ["x.b.example", "*.b.example", ".b.example", "a.example", "A.Example"] {
+        let (code, output) = check(&[&good], &format!("{{ addr: '127.0.0.1:3' }}, {}", node(host)));
+        let warned = output.contains("services[0].forwarder.nodes[1]: TLS to ")
+            && output.contains("ends at handler.tls");
+        assert!(code == 0 && warned && output.ends_with("1 warning\n"), "{host}: {output}");
+    }
+    for node in [
+        node("b.example"),
+        node("x.y.b.example"),
+        node(".a.example"),
+        node("*"),
+        "{ addr: '127.0.0.1:2', filter: { host: a.example } }".to_owned(),
+        "{ addr: '127.0.0.1:2', host: a.example, protocol: http }".to_owned(),
+    ] {
+        let (code, output) = check(&[&good], &node);
+        assert!(code == 0 && output.ends_with(" 0 warnings\n"), "{node}: {output}");
+    }
 }
