@@ -27,7 +27,6 @@ use crate::sniff::{self, SniffError, Sniffed};
 use crate::terminate::Terminator;
 use crate::wire::proxy;
 use bytes::Bytes;
-use reach::nowhere;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,18 +246,7 @@ impl Forward {
         let mut failure = None;
         loop {
             let before = tried.clone();
-            let Some(node) = self.choose(request, tried).await? else {
-                let no_route = || Failure::NoRoute(request.hostname.to_string());
-                return Err(failure.unwrap_or_else(no_route));
-            };
-            *last = Some(Arc::clone(&node));
-            if let Some(treatment) = self.treatments.of(&node) {
-                treatment.admit(request).await?;
-            }
-            let Some(target) = self.target(&node, request, port) else {
-                failure = Some(nowhere(&node));
-                continue;
-            };
+            let (node, target) = self.next(request, port, tried, last, &mut failure).await?;
             // Who the visitor is was said when the connection began: it serves no other one.
             let announce = self.announce(&node, request.client, local);
             // A chain may choose its ways by who the visitor is.

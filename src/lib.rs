@@ -4,7 +4,7 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | 0 | `addr` |
+//! | 0 | `addr`, `file` |
 //! | 1 | `wire` |
 //! | 2 | `lines`, `net`, `route`, `shutdown`, `telemetry` |
 //! | 3 | `admission`, `auth`, `handshake`, `mux`, `plugin`, `record`, `sniff` |
@@ -28,6 +28,7 @@ pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod entrypoint;
+mod file;
 pub mod forward;
 mod handshake;
 pub mod http;

@@ -5,8 +5,9 @@
 
 use crate::acme::{self, Acme};
 use crate::addr::Host;
-use crate::channel::tls::by_name::{ByName, CHALLENGE};
-use crate::channel::tls::{Options, Pair, TlsError, by_name};
+pub use crate::channel::tls::by_name::Certificate;
+use crate::channel::tls::by_name::{self, ByName, CHALLENGE};
+use crate::channel::tls::{Options, TlsError};
 use crate::http::Asked;
 use crate::http::failure::{Failure, Own};
 use crate::net::Conn;
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `certificates`.
-    pub certificates: Vec<Pair>,
+    pub certificates: Vec<Certificate>,
     /// `acme`: further ones.
     pub acme: Option<acme::Settings>,
     /// `options`.
@@ -33,9 +34,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What is wrong with the files, before anything runs.
+    /// What is wrong with the options, before anything runs.
     pub fn check(&self) -> Result<(), TlsError> {
-        by_name::check(&self.certificates, &self.options)
+        by_name::check(&self.options)
+    }
+
+    /// The names for which TLS ends, `*.example.com` among them.
+    pub fn names(&self) -> Vec<Box<str>> {
+        let files =
+            self.certificates.iter().filter_map(|certificate| by_name::names_in(&certificate.pair).ok());
+        let asked_for = self.acme.iter().flat_map(|acme| &acme.hosts).map(|host| host.as_str().into());
+        files.flatten().chain(asked_for).collect()
     }
 }
 
@@ -85,8 +94,12 @@ impl Terminator {
 
     /// The name that a visitor asks for, if TLS to it ends here.
     pub(crate) fn ends(&self, hello: &ClientHello) -> Option<Host> {
-        let waits = |name: &Host| self.acme.as_ref().is_some_and(|acme| acme.knows(name));
-        hello.server_name.clone().filter(|name| self.by_name.covers(name) || waits(name))
+        hello.server_name.clone().filter(|name| self.serves(name))
+    }
+
+    /// Whether a name has a certificate, or will have one.
+    fn serves(&self, name: &Host) -> bool {
+        self.by_name.covers(name) || self.acme.as_ref().is_some_and(|acme| acme.knows(name))
     }
 
     /// The connection inside a connection whose first bytes are a ClientHello for this name.
@@ -112,7 +125,7 @@ impl Terminator {
         }
         let port = self.settings.redirect.filter(|_| !asked.secure)?;
         let host = &asked.authority?.host;
-        if !path.starts_with('/') || !self.by_name.covers(host) {
+        if !path.starts_with('/') || !self.serves(host) {
             return None;
         }
         let port = if port == 443 { String::new() } else { format!(":{port}") };

@@ -4,13 +4,14 @@
 use super::AcmeError;
 use crate::addr::Host;
 use crate::channel::tls::by_name::{Certified, dns_names};
+use crate::file;
 use instant_acme::AccountCredentials;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use x509_cert::Certificate;
@@ -92,17 +93,9 @@ impl Storage {
         Ok(stored)
     }
 
-    /// All of a file or nothing of it, readable for this user alone.
     fn write(&self, name: &str, text: &str) -> Result<(), AcmeError> {
-        let (path, half) = (self.folder.join(name), self.folder.join(format!("{name}.new")));
-        let write = || {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&half, &path)
-        };
-        write().map_err(failed(&path))
+        let path = self.folder.join(name);
+        file::replace(&path, &[text.as_bytes()]).map_err(failed(&path))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Services whose visitors come by datagrams.
 
-use super::{App, Door, Task};
+use super::door::Door;
+use super::{App, Task};
 use crate::config::{Listener as ListenerConfig, Service};
 use crate::forward::Forward;
 use crate::net::udp::port::Port;

@@ -1,6 +1,7 @@
 //! Ports of channel `quic`: who is let in, and what becomes of their streams.
 
-use super::{App, Door, Task};
+use super::door::{Door, conn};
+use super::{App, Task};
 use crate::channel::ServerSettings;
 use crate::channel::quic::{Arrival, Port, Settings};
 use crate::config::Service;
@@ -58,7 +59,7 @@ where
     let (client, local, since) = (arrival.client, arrival.local, Instant::now());
     let each = |stream, permit| {
         let serve = serve.clone();
-        async move { serve(super::conn(stream, client, local), permit).await }
+        async move { serve(conn(stream, client, local), permit).await }
     };
     if let Err(error) = port.serve(arrival, each).await {
         Record::new(&door.service, client, since).failed(error.outcome(), &error).connection();

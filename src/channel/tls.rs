@@ -165,7 +165,7 @@ impl Connector {
         let server_name = settings.server_name.as_deref().map(server_name).transpose()?;
         let files = settings.pair.iter().flat_map(Pair::files).chain(settings.ca.clone()).collect();
         let (settings, fixed_alpn) = (settings.clone(), settings.options.alpn.is_some());
-        let config = FromFiles::new(files, move || client_config(&settings))?;
+        let config = FromFiles::new(files, move |_| client_config(&settings))?;
         Ok(Self { config, server_name, fixed_alpn })
     }
 
@@ -240,7 +240,7 @@ impl Acceptor {
             }
         };
         let settings = settings.clone();
-        let config = FromFiles::new(files, move || server_config(&identity, &settings, alpn))?;
+        let config = FromFiles::new(files, move |_| server_config(&identity, &settings, alpn))?;
         Ok(Self { config })
     }
 

@@ -3,7 +3,7 @@
 use super::hop::{Choice, Hops};
 use super::reader::{Field, Map};
 use super::settings::word;
-use super::{Plugin, node, plugins};
+use super::{Plugin, node, plugins, termination};
 use crate::forward;
 use crate::route::hop::{HopSettings, NodeSettings};
 use crate::route::hosts::HostPattern;
@@ -29,14 +29,16 @@ pub(crate) struct Nodes {
 
 /// How a forwarder is read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct Terms<'t> {
     /// Whether plugins can be taken from a folder by name.
     pub(crate) folder: bool,
     /// Whether its nodes are sent datagrams.
     pub(crate) udp: bool,
+    /// Names for which TLS ends before it comes to a node.
+    pub(crate) ended: &'t [Box<str>],
 }
 
-pub(crate) fn read(field: &Field<'_>, hops: &Hops<'_>, terms: Terms) -> Option<Nodes> {
+pub(crate) fn read(field: &Field<'_>, hops: &Hops<'_>, terms: Terms<'_>) -> Option<Nodes> {
     let map = field.map()?;
     let hop = map.filled(&["hop"]);
     let name = map.filled(&["name"]);
@@ -73,7 +75,7 @@ fn no_hop(name: &Field<'_>, hops: &Hops<'_>) -> bool {
     true
 }
 
-fn named_hop(field: &Field<'_>, terms: Terms) -> Option<Nodes> {
+fn named_hop(field: &Field<'_>, terms: Terms<'_>) -> Option<Nodes> {
     let map = field.map()?;
     map.get(&["name"]);
     let settings = nodes(&map, terms, || false);
@@ -82,7 +84,7 @@ fn named_hop(field: &Field<'_>, terms: Terms) -> Option<Nodes> {
 }
 
 /// `nodes`, `selector` and `plugin` of a forwarder or a hop; `explained` says what is wrong where there are no nodes, if it can.
-fn nodes(map: &Map<'_>, terms: Terms, explained: impl FnOnce() -> bool) -> Option<Nodes> {
+fn nodes(map: &Map<'_>, terms: Terms<'_>, explained: impl FnOnce() -> bool) -> Option<Nodes> {
     let plugin = map.filled(&["plugin"]).and_then(|f| plugins::binding(&f, terms.folder, &["wasm"]));
     let choice = Choice::read(map);
     let field = map.get(&["nodes"]);
@@ -92,7 +94,7 @@ fn nodes(map: &Map<'_>, terms: Terms, explained: impl FnOnce() -> bool) -> Optio
         let help = "expected nodes: [{ name: node-0, addr: 127.0.0.1:8080 }]";
         map.error("no nodes".to_owned(), help);
     }
-    let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &choice, terms.udp)).collect();
+    let nodes: Vec<_> = list.iter().enumerate().map(|(i, f)| target(i, f, &choice, terms)).collect();
     let (nodes, treatments) = nodes.into_iter().collect::<Option<(Vec<_>, Vec<_>)>>()?;
     Some(Nodes { hop: HopSettings { nodes, strategy: choice.strategy }, treatments, plugin })
 }
@@ -101,7 +103,7 @@ fn target(
     index: usize,
     field: &Field<'_>,
     choice: &Choice,
-    udp: bool,
+    terms: Terms<'_>,
 ) -> Option<(NodeSettings, forward::NodeSettings)> {
     let map = field.map()?;
     let name = map.text(&["name"]).map_or_else(|| format!("node-{index}"), str::to_owned);
@@ -118,13 +120,16 @@ fn target(
         read_matcher(matcher, &mut node);
     }
     if let Some(network) = map.filled(&["network"]) {
-        word(&network, if udp { &["udp"] } else { &["tcp"] });
+        word(&network, if terms.udp { &["udp"] } else { &["tcp"] });
     }
     let treatment = forward::NodeSettings { proxy_protocol, ..node::read(&map) };
-    if udp && let Some(tls) = map.filled(&["tls"]) {
+    if terms.udp
+        && let Some(tls) = map.filled(&["tls"])
+    {
         tls.error("tls at a node that is sent datagrams".to_owned(), "remove it: QUIC brings its own");
     }
     map.finish(LATER_NODE, NEEDED_NODE);
+    termination::warn_of_node(field, &node, terms.ended);
     Some((node, treatment))
 }
 

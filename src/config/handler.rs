@@ -204,7 +204,8 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
     let Some(field) = part.forwarder else {
         return to_the_host_asked_for(map, part, settings, tls, chain);
     };
-    let terms = Terms { folder: part.scope.folder, udp: false };
+    let ended = tls.as_ref().map(terminate::Settings::names).unwrap_or_default();
+    let terms = Terms { folder: part.scope.folder, udp: false, ended: &ended };
     let Nodes { hop, treatments, plugin } = forwarder::read(field, &part.scope.hops, terms)?;
     if metadata.filled(&["sniffing"]).is_none()
         && matches!(part.listener, Some(Listener::Port { .. }))
@@ -233,7 +234,7 @@ fn datagrams(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<H
     let Some(field) = part.forwarder else {
         return to_the_host_asked_for(map, part, settings, None, chain);
     };
-    let terms = Terms { folder: part.scope.folder, udp: true };
+    let terms = Terms { folder: part.scope.folder, udp: true, ended: &[] };
     let Nodes { hop, treatments: nodes, plugin } = forwarder::read(field, &part.scope.hops, terms)?;
     Some(Handler::Forward(Box::new(Targets { settings, tls: None, hop, nodes, plugin, chain })))
 }
@@ -299,7 +300,8 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
     let auth = auth::read(map, metadata, &part.scope.authers);
     let Nodes { hop, treatments: nodes, plugin } = match part.forwarder {
         Some(field) => {
-            forwarder::read(field, &part.scope.hops, Terms { folder: part.scope.folder, udp: false })?
+            let terms = Terms { folder: part.scope.folder, udp: false, ended: &[] };
+            forwarder::read(field, &part.scope.hops, terms)?
         }
         None => Nodes { hop: host_asked_for(), treatments: Vec::new(), plugin: None },
     };

@@ -5,8 +5,10 @@ use super::reader::{Bare, Field, Map};
 use super::settings::{HANDSHAKE_TIMEOUT, word};
 use crate::acme;
 use crate::addr::Host;
-use crate::channel::tls::Pair;
-use crate::terminate::Settings;
+use crate::channel::tls::{Pair, by_name};
+use crate::route::hop::NodeSettings;
+use crate::route::hosts::HostPattern;
+use crate::terminate::{Certificate, Settings};
 use http::Uri;
 
 const HTTPS: u16 = 443;
@@ -16,7 +18,8 @@ pub(crate) fn read(handler: &Map<'_>) -> Option<Settings> {
     let field = handler.filled(&["tls"])?;
     let map = field.map()?;
     let list = map.get(&["certificates"]).map(|f| f.list()).unwrap_or_default();
-    let certificates = pair(&map).into_iter().chain(list.iter().filter_map(certificate)).collect();
+    let short = pair(&map).and_then(|pair| usable(pair, &field));
+    let certificates = short.into_iter().chain(list.iter().filter_map(certificate)).collect();
     let options = options(&map);
     let acme = map.filled(&["acme"]).map(|f| acme(&f));
     let settings = Settings {
@@ -29,7 +32,8 @@ pub(crate) fn read(handler: &Map<'_>) -> Option<Settings> {
             .and_then(|f| f.wait(Bare::Nanoseconds))
             .unwrap_or(HANDSHAKE_TIMEOUT),
     };
-    if settings.certificates.is_empty() && acme.is_none() {
+    let no_files = list.is_empty() && ["certFile", "keyFile"].iter().all(|key| map.get(&[key]).is_none());
+    if no_files && acme.is_none() {
         let help = "expected certificates: [{ certFile: FILE, keyFile: FILE }], or acme: { hosts: [HOST], storage: FOLDER }";
         map.error("no certificates".to_owned(), help);
     }
@@ -39,14 +43,19 @@ pub(crate) fn read(handler: &Map<'_>) -> Option<Settings> {
     Some(settings)
 }
 
-fn certificate(field: &Field<'_>) -> Option<Pair> {
+fn certificate(field: &Field<'_>) -> Option<Certificate> {
     let map = field.map()?;
     let pair = pair(&map);
     if pair.is_none() && map.get(&["certFile"]).is_none() && map.get(&["keyFile"]).is_none() {
         map.error("certificate without files".to_owned(), "expected { certFile: FILE, keyFile: FILE }");
     }
     map.finish(&[], &[]);
-    pair
+    usable(pair?, field)
+}
+
+fn usable(pair: Pair, field: &Field<'_>) -> Option<Certificate> {
+    checked(by_name::names_in(&pair).map(drop), field)?;
+    Some(Certificate { pair, place: field.path.clone() })
 }
 
 fn acme(field: &Field<'_>) -> Option<acme::Settings> {
@@ -109,4 +118,28 @@ fn redirect(field: &Field<'_>) -> Option<u16> {
         return None;
     }
     field.bool()?.then_some(HTTPS)
+}
+
+/// Warns of a node for TLS with hosts for which it ends before it gets there. `ended`: the names in the certificates.
+pub(crate) fn warn_of_node(field: &Field<'_>, node: &NodeSettings, ended: &[Box<str>]) {
+    let Ok(Some(pattern)) = HostPattern::from_filter(&node.host) else { return };
+    let ends = |name: &str| match &pattern {
+        HostPattern::Exact(host) => stands_for(name, host),
+        // What else is within may have no certificate.
+        HostPattern::Within(parent) | HostPattern::Below(parent) => name.strip_prefix("*.") == Some(parent),
+    };
+    let is_meant = node.protocol == "tls" && node.rule.is_none();
+    if let Some(name) = ended.iter().find(|name| is_meant && ends(name)) {
+        let message = format!(
+            "TLS to {pattern} ends at handler.tls, by the certificate for {name}: none of it comes to this node"
+        );
+        let help = "give a certificate without that name, or leave protocol out to have what is inside";
+        field.warn(message, help);
+    }
+}
+
+/// A wildcard stands for one label.
+fn stands_for(name: &str, host: &str) -> bool {
+    let below = || Some(host.split_once('.')?.1 == name.strip_prefix("*.")?);
+    name == host || below() == Some(true)
 }

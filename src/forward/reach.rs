@@ -1,6 +1,7 @@
 //! From one node to the next until one is reached: for flows, and what a failure says of its node for both kinds.
 
 use super::Forward;
+use crate::addr::HostPort;
 use crate::chain::{Ask, ChainError};
 use crate::http::failure::Failure;
 use crate::net::udp::BoxDatagrams;
@@ -19,21 +20,36 @@ impl Forward {
     ) -> Result<BoxDatagrams, Failure> {
         let (mut tried, mut failure) = (Tried::new(), None);
         loop {
-            let Some(node) = self.choose(request, &mut tried).await? else {
-                return Err(failure.unwrap_or_else(|| Failure::NoRoute(request.hostname.to_string())));
+            let (node, target) = self.next(request, port, &mut tried, last, &mut failure).await?;
+            let ask = Ask { request, connect_timeout: self.settings.connect_timeout, visitor: None };
+            match self.chain.datagrams(&target, ask).await {
+                Ok(datagrams) => return Ok(datagrams),
+                Err(error) => failure = Some(self.failed(&node, error)?),
+            }
+        }
+    }
+
+    /// The next node and where it is; those that are nowhere are passed over. `failure`: what went wrong with the ones before.
+    pub(super) async fn next(
+        &self,
+        request: &Request<'_>,
+        port: u16,
+        tried: &mut Tried,
+        last: &mut Option<Arc<Node>>,
+        failure: &mut Option<Failure>,
+    ) -> Result<(Arc<Node>, HostPort), Failure> {
+        loop {
+            let Some(node) = self.choose(request, tried).await? else {
+                let no_route = || Failure::NoRoute(request.hostname.to_string());
+                return Err(failure.take().unwrap_or_else(no_route));
             };
             *last = Some(Arc::clone(&node));
             if let Some(treatment) = self.treatments.of(&node) {
                 treatment.admit(request).await?;
             }
-            let Some(target) = self.target(&node, request, port) else {
-                failure = Some(nowhere(&node));
-                continue;
-            };
-            let ask = Ask { request, connect_timeout: self.settings.connect_timeout, visitor: None };
-            match self.chain.datagrams(&target, ask).await {
-                Ok(datagrams) => return Ok(datagrams),
-                Err(error) => failure = Some(self.failed(&node, error)?),
+            match self.target(&node, request, port) {
+                Some(target) => return Ok((node, target)),
+                None => *failure = Some(nowhere(&node)),
             }
         }
     }
@@ -57,6 +73,6 @@ impl Forward {
 }
 
 /// A node without a place of its own, for a request without one.
-pub(super) fn nowhere(node: &Node) -> Failure {
+fn nowhere(node: &Node) -> Failure {
     Failure::Down(format!("node {:?} names no host and port, and neither does the request", node.name))
 }

@@ -184,9 +184,10 @@ mod tests {
     use super::*;
     use crate::addr::HostPort;
     use crate::net::BoxStream;
-    use crate::net::pipe::testing::{Memory, tcp_pair};
+    use crate::net::memory;
+    use crate::net::pipe::testing::tcp_pair;
     use crate::record::Route;
-    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::io::AsyncReadExt;
 
     fn key(node: &str) -> Key {
         Key { place: Place::Node(node.into()), target: HostPort::parse("a", 80).unwrap(), visitor: None }
@@ -229,8 +230,8 @@ mod tests {
     async fn what_cannot_be_repeated_goes_to_fresh_connections_only() {
         for (repeatable, after, expected) in [(false, 900, true), (false, 1100, false), (true, 60_000, true)]
         {
-            let (near, _far) = duplex(1);
-            let idle = kept(Box::new(Memory::new(near, true)));
+            let (near, _far) = memory::pair(1);
+            let idle = kept(Box::new(near));
             tokio::time::advance(Duration::from_millis(after)).await;
             assert_eq!(
                 idle.lease(repeatable).take(&key("k")).await.is_some(),
@@ -260,9 +261,9 @@ mod tests {
         let idle = Idle::new(Some(&shared));
         let mut ends = Vec::new();
         for _ in 0..=MAX_SHARED {
-            let (near, far) = duplex(1);
+            let (near, far) = memory::pair(1);
             ends.push(far);
-            idle.keep(upstream(Box::new(Memory::new(near, true))));
+            idle.keep(upstream(Box::new(near)));
         }
         assert_eq!(ends.pop().unwrap().read(&mut [0]).await.unwrap(), 0, "one too many");
         assert_eq!(lock(&shared.0).count, MAX_SHARED);

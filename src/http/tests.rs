@@ -1,14 +1,14 @@
 //! HTTP/1 on one connection: scripted visitors and targets, in memory or over sockets.
 
 use super::*;
-use crate::net::ByteStream;
-use crate::net::pipe::testing::{Memory, pattern, tcp_pair};
+use crate::net::pipe::testing::{HalfClosing, pattern, tcp_pair};
+use crate::net::{ByteStream, memory};
 use crate::wire::http::LOOKED_AT;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Mutex;
-use tokio::io::{AsyncRead, duplex};
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 
 /// Sends every request to the next of some prepared streams, or to the last one while that can be kept.
@@ -76,11 +76,10 @@ async fn heads_that_drip_in_are_searched_once() {
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {long}\r\n\r\n");
     let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: {long}\r\n\r\n");
     // One byte fits into each.
-    let (mut visitor, near) = duplex(1);
-    let (far, mut target) = duplex(1);
+    let (mut visitor, near) = memory::pair(1);
+    let (far, mut target) = memory::pair(1);
     let before = LOOKED_AT.get();
-    let serving =
-        serve_visitor(boxed(Memory::new(near, true)), [boxed(Memory::new(far, true))], Settings::default());
+    let serving = serve_visitor(boxed(HalfClosing(near)), [boxed(HalfClosing(far))], Settings::default());
     let visiting = async {
         visitor.write_all(request.as_bytes()).await.unwrap();
         let mut got = String::new();
@@ -202,11 +201,10 @@ async fn whose_fault_a_stall_is_decides_the_status() {
         (format!("{long}Expect: 100-continue\r\n\r\n"), "", 504, 60),
         (format!("{long}\r\n"), "0123456789", 504, 60),
     ] {
-        let (mut visitor, near) = duplex(1 << 16);
-        let (far, mut target) = duplex(1 << 16);
+        let (mut visitor, near) = memory::pair(1 << 16);
+        let (far, mut target) = memory::pair(1 << 16);
         let began = Instant::now();
-        let serving =
-            serve_visitor(boxed(Memory::new(near, true)), [boxed(Memory::new(far, true))], settings.clone());
+        let serving = serve_visitor(boxed(HalfClosing(near)), [boxed(HalfClosing(far))], settings.clone());
         let visiting = async {
             visitor.write_all(format!("{request}{body}").as_bytes()).await.unwrap();
             let head = read_head(&mut visitor).await;
@@ -224,10 +222,9 @@ async fn whose_fault_a_stall_is_decides_the_status() {
 /// A visitor that reads no interim replies does not hold the connection for ever.
 #[tokio::test(start_paused = true)]
 async fn interim_replies_that_nobody_reads_are_given_up() {
-    let (mut visitor, near) = duplex(64);
-    let (far, mut target) = duplex(1 << 16);
-    let serving =
-        serve_visitor(boxed(Memory::new(near, true)), [boxed(Memory::new(far, true))], Settings::default());
+    let (mut visitor, near) = memory::pair(64);
+    let (far, mut target) = memory::pair(1 << 16);
+    let serving = serve_visitor(boxed(HalfClosing(near)), [boxed(HalfClosing(far))], Settings::default());
     let playing = async {
         visitor.write_all(GET).await.unwrap();
         read_head(&mut target).await;
@@ -392,10 +389,9 @@ async fn a_visitor_that_is_gone_is_not_waited_for() {
 /// Where there is no half-close an end says as much as a reset.
 #[tokio::test(start_paused = true)]
 async fn a_visitor_whose_stream_has_ended_is_not_waited_for() {
-    let (mut visitor, near) = duplex(1 << 16);
-    let (far, mut target) = duplex(1 << 16);
-    let serving =
-        serve_visitor(boxed(Memory::new(near, false)), [boxed(Memory::new(far, true))], Settings::default());
+    let (mut visitor, near) = memory::pair(1 << 16);
+    let (far, mut target) = memory::pair(1 << 16);
+    let serving = serve_visitor(boxed(near), [boxed(HalfClosing(far))], Settings::default());
     let playing = async {
         visitor.write_all(GET).await.unwrap();
         read_head(&mut target).await;

@@ -3,9 +3,10 @@
 mod yamux;
 
 use super::*;
+use crate::net::memory::{self, MemoryStream};
 use crate::wire::smux::{Command, Header, Update, Version};
 use std::future::poll_fn;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -14,38 +15,6 @@ async fn tcp() -> (TcpStream, TcpStream) {
     let (dialled, accepted) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     (dialled.unwrap(), accepted.unwrap().0)
-}
-
-/// A transport in memory.
-#[derive(Debug)]
-struct Memory(DuplexStream);
-
-impl AsyncRead for Memory {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Memory {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-impl ByteStream for Memory {
-    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 fn settings(kind: Kind) -> Settings {
@@ -63,9 +32,9 @@ async fn pair(settings: &Settings) -> (Session, Session, Incoming) {
 }
 
 /// One of our sessions and the bare bytes of its peer.
-fn half(role: Role, settings: &Settings) -> (Session, Incoming, DuplexStream) {
-    let (ours, theirs) = tokio::io::duplex(1 << 20);
-    let (session, incoming, driver) = start(Box::new(Memory(ours)), Bytes::new(), role, settings);
+fn half(role: Role, settings: &Settings) -> (Session, Incoming, MemoryStream) {
+    let (ours, theirs) = memory::pair(1 << 20);
+    let (session, incoming, driver) = start(Box::new(ours), Bytes::new(), role, settings);
     tokio::spawn(driver);
     (session, incoming, theirs)
 }
@@ -84,7 +53,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(|| rng.u8(..)).take(len).collect()
 }
 
-async fn expect(io: &mut DuplexStream, bytes: &[u8]) {
+async fn expect(io: &mut MemoryStream, bytes: &[u8]) {
     let mut got = vec![0; bytes.len()];
     io.read_exact(&mut got).await.unwrap();
     assert_eq!(got, bytes);
@@ -235,12 +204,12 @@ async fn expect_read(stream: &mut Stream, bytes: &[u8]) {
 
 #[tokio::test]
 async fn bytes_read_before_the_session_began_come_first() {
-    let (ours, mut theirs) = tokio::io::duplex(1000);
+    let (ours, mut theirs) = memory::pair(1000);
     let first = [v2(Command::Syn, 3, b""), v2(Command::Psh, 3, b"abc")].concat();
     let received = Bytes::copy_from_slice(&first[..13]);
     theirs.write_all(&first[13..]).await.unwrap();
     let (_session, mut incoming, driver) =
-        start(Box::new(Memory(ours)), received, Role::Server, &settings(Kind::SmuxV2));
+        start(Box::new(ours), received, Role::Server, &settings(Kind::SmuxV2));
     tokio::spawn(driver);
     expect_read(&mut incoming.accept().await.unwrap(), b"abc").await;
 }
@@ -258,9 +227,9 @@ async fn a_silent_peer_is_given_up_on_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_nothing_is_given_up_too() {
-    let (ours, theirs) = tokio::io::duplex(16);
+    let (ours, theirs) = memory::pair(16);
     let (session, _incoming, driver) =
-        start(Box::new(Memory(ours)), Bytes::new(), Role::Client, &settings(Kind::SmuxV2));
+        start(Box::new(ours), Bytes::new(), Role::Client, &settings(Kind::SmuxV2));
     tokio::spawn(driver);
     let mut stream = session.open(Bytes::from(vec![0; 1000])).unwrap();
     assert_eq!(session.closed().await, CloseReason::Silent(Duration::from_secs(30)));
@@ -370,11 +339,11 @@ async fn a_stream_that_nobody_reads_does_not_stall_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_reader_of_version_1_is_ended_and_a_slow_one_is_not() {
-    let (a, b) = tokio::io::duplex(1 << 16);
+    let (a, b) = memory::pair(1 << 16);
     let settings = Settings { keepalive_interval: None, ..settings(Kind::SmuxV1) };
-    let (opener, _, driver) = start(Box::new(Memory(a)), Bytes::new(), Role::Client, &settings);
+    let (opener, _, driver) = start(Box::new(a), Bytes::new(), Role::Client, &settings);
     tokio::spawn(driver);
-    let (_acceptor, mut incoming, driver) = start(Box::new(Memory(b)), Bytes::new(), Role::Server, &settings);
+    let (_acceptor, mut incoming, driver) = start(Box::new(b), Bytes::new(), Role::Server, &settings);
     tokio::spawn(driver);
     let len = 6_000_000;
     let mut streams = Vec::new();
@@ -442,9 +411,9 @@ async fn a_session_without_handles_ends_with_its_last_stream() {
 async fn a_session_ends_whichever_handle_goes_last() {
     for kind in [Kind::SmuxV2, Kind::Yamux] {
         for session_first in [true, false] {
-            let (ours, mut theirs) = tokio::io::duplex(1000);
+            let (ours, mut theirs) = memory::pair(1000);
             let (session, incoming, driver) =
-                start(Box::new(Memory(ours)), Bytes::new(), Role::Server, &settings(kind));
+                start(Box::new(ours), Bytes::new(), Role::Server, &settings(kind));
             tokio::spawn(driver);
             tokio::task::yield_now().await;
             if session_first {

@@ -5,11 +5,12 @@
 //! behind a checksum. Any other file is compiled anew and overwritten.
 
 use super::load::Version;
+use crate::file;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -65,9 +66,9 @@ impl CompiledCache {
     /// Keeps compiled code, in the place of the oldest if there is much of it. A cache that cannot be written costs time, nothing else.
     pub(super) fn put(&self, version: &Version, component: &Component) {
         let Some(path) = self.path(component.engine(), version) else { return };
-        if let Err(error) =
-            component.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code))
-        {
+        let code = component.serialize().map_err(io::Error::other);
+        let kept = code.and_then(|code| file::replace(&path, &[&Sha256::digest(&code), &code]));
+        if let Err(error) = kept {
             tracing::warn!(file = %path.display(), %error, "compiled plugin not kept");
         }
         self.drop_oldest();
@@ -108,16 +109,4 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).ok()?;
     Some(bytes)
-}
-
-/// In one step, so that nobody reads half a file.
-fn write(path: &Path, code: &[u8]) -> io::Result<()> {
-    let half = path.with_extension(format!("{:016x}", fastrand::u64(..)));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        file.write_all(&Sha256::digest(code))?;
-        file.write_all(code)?;
-        fs::rename(&half, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&half)))
 }

@@ -19,6 +19,7 @@ mod examples;
 mod grpc;
 mod half_open;
 mod http;
+mod http2;
 mod logs;
 mod plugin_cli;
 mod plugins;

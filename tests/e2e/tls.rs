@@ -407,13 +407,36 @@ fn a_new_certificate_counts_from_the_next_connection_on() {
     replace(&certificates.dir.path().join("a.crt"), "no certificate");
     eventually("the change is seen", || {
         assert_eq!(curl("a.example", port, "/", &["--cacert", &old]).0, 200);
-        proxy.log().contains("the ones before stay").then_some(())
+        proxy.log().contains("the one before stays").then_some(())
     });
     certificates.make("a", &["a.example", "b.example"]);
     eventually("the new one is shown", || {
         (curl("b.example", port, "/", &["--cacert", &certificates.path("a.crt")]).0 == 200).then_some(())
     });
     assert_eq!(curl("a.example", port, "/", &["--cacert", &old]).0, 0);
+}
+
+/// A pair that has become bad does not keep the others from being renewed.
+#[test]
+fn a_certificate_that_has_become_bad_leaves_the_others_alone() {
+    let certificates = Certificates::new();
+    let [a, b] = [certificates.make("a", &["a.example"]), certificates.make("b", &["b.example"])];
+    let (_mirror, mirror) = mirror();
+    let (proxy, port) = ending(
+        &format!("certificates: [{a}, {b}]"),
+        &format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n"),
+    );
+    let old = certificates.path("old.crt");
+    std::fs::copy(certificates.path("a.crt"), &old).unwrap();
+    replace(&certificates.dir.path().join("a.crt"), "no certificate");
+    certificates.make("b", &["b.example", "c.example"]);
+    eventually("the new one is shown", || {
+        (curl("c.example", port, "/", &["--cacert", &certificates.path("b.crt")]).0 == 200).then_some(())
+    });
+    assert_eq!(curl("a.example", port, "/", &["--cacert", &old]).0, 200);
+    let line = proxy.wait_for(&["the one before stays", "services[0].handler.tls.certificates[0]"]);
+    assert!(line.contains(&certificates.path("a.crt")), "{line}");
+    assert!(!proxy.log().contains("certificates[1]"), "{}", proxy.log());
 }
 
 #[test]

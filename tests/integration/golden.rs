@@ -111,3 +111,58 @@ fn what_cannot_be_read_is_explained() {
     let (code, output) = check(&[r#"{"services": [{"addr": ":1", "handler": {"type": "whoami"}}]}"#]);
     assert_eq!((code, output.as_str()), (0, "ok: 1 service, 0 warnings\n"));
 }
+
+/// The names that a certificate is for, and what that means for nodes: certificates are made here, the texts above have none.
+#[test]
+fn certificates_are_checked_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let make = |name: &str, hosts: &[&str]| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(hosts).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a.example");
+        let [crt, pem] = ["crt", "key"].map(|end| path(&format!("{name}.{end}")));
+        std::fs::write(&crt, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&pem, key.serialize_pem()).unwrap();
+        format!("{{ certFile: '{crt}', keyFile: '{pem}' }}")
+    };
+    let check = |certificates: &[&str], nodes: &str| {
+        let text = format!(
+            "services: [{{ addr: ':1', handler: {{ type: tcp, metadata: {{ sniffing: true }}, \
+             tls: {{ certificates: [{}] }} }}, forwarder: {{ nodes: [{nodes}] }} }}]",
+            certificates.join(", ")
+        );
+        std::fs::write(path("f.yaml"), text).unwrap();
+        check(&[&path("f.yaml")])
+    };
+    let [good, common_name, address] =
+        [make("good", &["*.b.example", "a.example"]), make("cn", &[]), make("ip", &["192.0.2.1"])];
+    let (code, output) = check(&[&good, &common_name, &address], "{ addr: '127.0.0.1:2' }");
+    assert_eq!(code, 1, "{output}");
+    for (place, file) in [("certificates[1]", "cn.crt"), ("certificates[2]", "ip.crt")] {
+        let wanted =
+            format!("services[0].handler.tls.{place}: {}: no host name in its subjectAltName", path(file));
+        assert!(output.contains(&wanted), "{output}");
+    }
+    assert!(!output.contains("certificates[0]"), "{output}");
+
+    let node = |host: &str| format!("{{ addr: '127.0.0.1:2', filter: {{ host: '{host}', protocol: tls }} }}");
+    for host in ["x.b.example", "*.b.example", ".b.example", "a.example", "A.Example"] {
+        let (code, output) = check(&[&good], &format!("{{ addr: '127.0.0.1:3' }}, {}", node(host)));
+        let warned = output.contains("services[0].forwarder.nodes[1]: TLS to ")
+            && output.contains("ends at handler.tls");
+        assert!(code == 0 && warned && output.ends_with("1 warning\n"), "{host}: {output}");
+    }
+    for node in [
+        node("b.example"),
+        node("x.y.b.example"),
+        node(".a.example"),
+        node("*"),
+        "{ addr: '127.0.0.1:2', filter: { host: a.example } }".to_owned(),
+        "{ addr: '127.0.0.1:2', host: a.example, protocol: http }".to_owned(),
+    ] {
+        let (code, output) = check(&[&good], &node);
+        assert!(code == 0 && output.ends_with(" 0 warnings\n"), "{node}: {output}");
+    }
+}

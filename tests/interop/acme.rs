@@ -144,7 +144,7 @@ fn certificates_are_renewed_before_they_end() {
 }
 
 #[test]
-fn before_there_is_a_certificate_visitors_are_told_apart_in_the_log() {
+fn before_there_is_a_certificate_nobody_is_served_in_the_clear() {
     let port = free_port();
     let acme = format!(
         "{{ hosts: [{HOST}], directory: 'https://127.0.0.1:{}/dir', storage: '{}' }}",
@@ -155,5 +155,6 @@ fn before_there_is_a_certificate_visitors_are_told_apart_in_the_log() {
     proxy.wait_for(&["no certificate", "again_in=1"]);
     assert_eq!(curl(HOST, port, "/", &["--cacert", "/dev/null"]).0, 0);
     proxy.wait_for(&["outcome=\"no_certificate\"", "an earlier line says why"]);
-    assert_eq!(curl(HOST, port, "/", &[]).0, 200);
+    assert_eq!(curl(HOST, port, "/", &[]).0, 308);
+    assert_eq!(curl("other.example.com", port, "/", &[]).0, 200);
 }

@@ -17,6 +17,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
+use tracing::warn;
 use webpki::EndEntityCert;
 
 /// The one application protocol of a connection that proves to an ACME server who has a name (RFC 8737).
@@ -91,6 +92,15 @@ fn put(table: &ArcSwap<Table>, name: &str, certified: Option<&Certified>) {
     });
 }
 
+/// A pair of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The files.
+    pub pair: Pair,
+    /// Where the configuration names them.
+    pub place: String,
+}
+
 /// Ends TLS with as many certificates as there are names.
 #[derive(Debug)]
 pub(crate) struct ByName {
@@ -101,19 +111,24 @@ pub(crate) struct ByName {
 struct Served {
     config: Arc<ServerConfig>,
     names: Arc<Table>,
+    /// One for each pair.
+    loaded: Vec<Loaded>,
 }
 
 impl ByName {
     /// Reads the files. `issued`: further certificates.
     pub(crate) fn new(
-        pairs: &[Pair],
+        certificates: &[Certificate],
         options: &Options,
         issued: Option<Arc<Issued>>,
     ) -> Result<Self, TlsError> {
-        let files = pairs.iter().flat_map(Pair::files).collect();
-        let (pairs, options, more) = (pairs.to_vec(), options.clone(), issued.clone());
+        let files = certificates.iter().flat_map(|certificate| certificate.pair.files()).collect();
+        let (certificates, options, more) = (certificates.to_vec(), options.clone(), issued.clone());
         let tickets = Ticketer::new()?;
-        let build = move || Served::new(&pairs, &options, more.clone(), Arc::clone(&tickets));
+        let build = move |before: Option<&Served>| {
+            let loaded = load(&certificates, before)?;
+            Served::new(loaded, &options, more.clone(), Arc::clone(&tickets))
+        };
         Ok(Self { files: FromFiles::new(files, build)?, issued })
     }
 
@@ -132,37 +147,69 @@ impl ByName {
     }
 }
 
-/// What is wrong with the files, before anything runs.
-pub(crate) fn check(pairs: &[Pair], options: &Options) -> Result<(), TlsError> {
-    ByName::new(pairs, options, None).map(drop)
+/// What is wrong with the options, before anything runs.
+pub(crate) fn check(options: &Options) -> Result<(), TlsError> {
+    ByName::new(&[], options, None).map(drop)
+}
+
+/// The names that these files are for; what is wrong with the files, before anything runs.
+pub(crate) fn names_in(pair: &Pair) -> Result<Vec<Box<str>>, TlsError> {
+    Loaded::read(pair).map(|loaded| loaded.names)
+}
+
+/// A certificate from files, and the names in it.
+#[derive(Clone)]
+struct Loaded {
+    names: Vec<Box<str>>,
+    certified: Certified,
+}
+
+impl Loaded {
+    fn read(pair: &Pair) -> Result<Self, TlsError> {
+        let (chain, key) = pair.read()?;
+        let names = dns_names(&chain).ok_or_else(|| TlsError::of(&pair.cert, NO_NAME))?;
+        let certified = Certified::new(chain, key).map_err(|error| {
+            TlsError::of(&pair.cert, format_args!("not usable with {}: {error}", pair.key.display()))
+        })?;
+        Ok(Self { names, certified })
+    }
+}
+
+const NO_NAME: &str =
+    "no host name in its subjectAltName, which alone counts: neither its commonName nor an address does";
+
+/// Reads all pairs. One that has become unusable leaves its certificate as it was `before`, and the others take theirs.
+fn load(certificates: &[Certificate], before: Option<&Served>) -> Result<Vec<Loaded>, TlsError> {
+    let load = |(i, Certificate { pair, place }): (usize, &Certificate)| {
+        let old = before.and_then(|served| served.loaded.get(i));
+        match (Loaded::read(pair), old) {
+            (Err(error), Some(old)) => {
+                warn!(place, %error, "a certificate is not usable: the one before stays");
+                Ok(old.clone())
+            }
+            (read, _) => read,
+        }
+    };
+    certificates.iter().enumerate().map(load).collect()
 }
 
 impl Served {
     fn new(
-        pairs: &[Pair],
+        loaded: Vec<Loaded>,
         options: &Options,
         issued: Option<Arc<Issued>>,
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<Self, TlsError> {
-        let provider = options.provider();
         let mut names = Table::new();
-        for pair in pairs {
-            let (chain, key) = pair.read()?;
-            let found = dns_names(&chain);
-            let found =
-                found.ok_or_else(|| TlsError::of(&pair.cert, "no host name in its subjectAltName"))?;
-            let key = CertifiedKey::from_der(chain, key, &provider);
-            let key = Arc::new(key.map_err(|error| {
-                TlsError::of(&pair.cert, format_args!("not usable with {}: {error}", pair.key.display()))
-            })?);
+        for Loaded { names: found, certified: Certified(key) } in &loaded {
             for name in found {
-                names.entry(name).or_insert_with(|| Arc::clone(&key));
+                names.entry(name.clone()).or_insert_with(|| Arc::clone(key));
             }
         }
         let names = Arc::new(names);
         let challenged = issued.is_some();
         let resolver = Resolver { names: Arc::clone(&names), issued };
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(options.provider())
             .with_protocol_versions(options.versions.list())?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(resolver));
@@ -174,7 +221,7 @@ impl Served {
             config.alpn_protocols.push(CHALLENGE.to_vec());
         }
         config.ticketer = tickets;
-        Ok(Self { config: Arc::new(config), names })
+        Ok(Self { config: Arc::new(config), names, loaded })
     }
 }
 

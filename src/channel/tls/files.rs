@@ -96,9 +96,12 @@ fn stamp(path: &PathBuf) -> Stamp {
 /// Something built from files, and built anew when one of them has changed. Files that are wrong leave it as it is.
 pub(super) struct FromFiles<T> {
     files: Vec<PathBuf>,
-    build: Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>,
+    build: Box<Build<T>>,
     state: Mutex<State<T>>,
 }
+
+/// Builds it, from the second time on with what was built before.
+type Build<T> = dyn Fn(Option<&T>) -> Result<T, TlsError> + Send + Sync;
 
 struct State<T> {
     current: Arc<T>,
@@ -109,10 +112,10 @@ struct State<T> {
 impl<T> FromFiles<T> {
     pub(super) fn new(
         files: Vec<PathBuf>,
-        build: impl Fn() -> Result<T, TlsError> + Send + Sync + 'static,
+        build: impl Fn(Option<&T>) -> Result<T, TlsError> + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
         let stamps = files.iter().map(stamp).collect();
-        let state = State { current: Arc::new(build()?), stamps, looked: Instant::now() };
+        let state = State { current: Arc::new(build(None)?), stamps, looked: Instant::now() };
         Ok(Self { files, build: Box::new(build), state: Mutex::new(state) })
     }
 
@@ -124,14 +127,10 @@ impl<T> FromFiles<T> {
             let stamps: Vec<_> = self.files.iter().map(stamp).collect();
             if stamps != state.stamps {
                 state.stamps = stamps;
-                match (self.build)() {
-                    Ok(built) => {
-                        state.current = Arc::new(built);
-                        info!(files = ?self.files, "certificates read anew");
-                    }
-                    Err(error) => {
-                        warn!(%error, "certificates have changed and are not usable: the ones before stay")
-                    }
+                info!(files = ?self.files, "certificates have changed and are read anew");
+                match (self.build)(Some(&*state.current)) {
+                    Ok(built) => state.current = Arc::new(built),
+                    Err(error) => warn!(%error, "certificates are not usable: the ones before stay"),
                 }
             }
         }

@@ -6,20 +6,20 @@
 mod body;
 mod connections;
 mod exchange;
+mod head;
 mod translate;
+mod unaccepted;
 
 use super::exchange::Unanswered;
 use super::failure::{Cut, Failure, RequestId};
 use super::pool::Idle;
-use super::rewrite::{Changes, Edit};
 use super::upstream::Way;
 use super::{Asked, Context, MAX_ATTEMPTS, Router, Settings};
 use crate::addr::HostPort;
 use crate::net::BoxStream;
 use crate::net::prefixed::Prefixed;
 use crate::record::Record;
-use crate::route::{HttpParts, Protocol};
-use crate::wire::http::Rejected;
+use crate::route::Protocol;
 use body::Source;
 use bytes::Bytes;
 use connections::{Connections, Lease, Use};
@@ -27,14 +27,16 @@ use exchange::Asking;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
+pub(crate) use head::{asked_authority, check_fields};
+use head::{authority, edit_headers, outgoing};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response};
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use translate::Translating;
+use unaccepted::{Known, Watched};
 
 /// Requests of one visitor under way at once; each may hold a stream to a target.
 const MAX_STREAMS: u32 = 256;
@@ -43,6 +45,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for a whole connection: what one visitor can make us hold in each direction. Bodies that nobody takes block the
 /// visitor's others when there are more than sixteen.
 const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
+/// Heads of up to so many times `http.maxHeadSize` are refused here, in words; `h2` refuses larger ones without any, and those four
+/// times as large end the connection. It is what one visitor can make us hold of each request for a moment.
+const ANSWERED_HEADS: usize = 2;
 /// Requests that a visitor has reset before they were looked at. One that opens and resets streams as fast as it can costs
 /// us work and itself nothing (CVE-2023-44487); past this its connection is ended.
 const MAX_PENDING_RESETS: usize = 32;
@@ -50,27 +55,6 @@ const MAX_PENDING_RESETS: usize = 32;
 const MAX_ERROR_RESETS: usize = 256;
 /// How long the end of a connection may take when nothing is under way: a peer need not answer a GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-impl HttpParts for Parts {
-    fn method(&self) -> &str {
-        self.method.as_str()
-    }
-    fn path(&self) -> &str {
-        self.uri.path()
-    }
-    fn query(&self) -> Option<&str> {
-        self.uri.query()
-    }
-    fn field(&self, name: &str) -> Option<&[u8]> {
-        self.headers.get(name).map(HeaderValue::as_bytes)
-    }
-    fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
-        Box::new(self.headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
-    }
-    fn shared(&self) -> Arc<dyn HttpParts> {
-        Arc::new(self.clone())
-    }
-}
 
 /// Answers requests, several at once; what comes before and after is [`serve_with`]'s business.
 pub(crate) trait Responder: Sync {
@@ -121,15 +105,17 @@ pub(crate) async fn serve_with<R: Responder>(
     context: &Context<'_>,
 ) {
     let (settings, began) = (context.settings, Instant::now());
-    let handshake = settings_of(settings).handshake::<_, Bytes>(Prefixed::new(prefix, stream));
+    let known = Known::default();
+    let watched = Watched::new(Prefixed::new(prefix, stream), &known, context);
+    let handshake = settings_of(settings).handshake::<_, Bytes>(watched);
     let mut connection = match timeout(settings.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            return handshake_failed("bad_request", &error.to_string(), began, context);
+            return connection_failed("bad_request", &error.to_string(), began, context);
         }
         Err(_) => {
             let error = "HTTP/2 handshake not complete in time (http.headTimeout)";
-            return handshake_failed("head_timeout", error, began, context);
+            return connection_failed("head_timeout", error, began, context);
         }
     };
     let mut requests = FuturesUnordered::new();
@@ -144,7 +130,12 @@ pub(crate) async fn serve_with<R: Responder>(
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     asked = true;
+                    known.add(respond.stream_id().as_u32());
                     requests.push(responder.respond(request, respond, context));
+                }
+                Some(Err(error)) if error.is_library() => {
+                    connection_failed("bad_request", &explain(&error), began, context);
+                    break;
                 }
                 Some(Err(error)) => {
                     debug!(service = context.service, client = %context.client, %error, "connection");
@@ -163,7 +154,7 @@ pub(crate) async fn serve_with<R: Responder>(
                 }
                 if !asked {
                     let error = "no HTTP/2 request in time (http.headTimeout)";
-                    handshake_failed("head_timeout", error, began, context);
+                    connection_failed("head_timeout", error, began, context);
                 }
                 stopping = true;
                 connection.graceful_shutdown();
@@ -175,15 +166,26 @@ pub(crate) async fn serve_with<R: Responder>(
     drop(timeout(GOODBYE, async { while requests.next().await.is_some() {} }).await);
 }
 
-fn handshake_failed(outcome: &'static str, error: &str, began: Instant, context: &Context<'_>) {
+fn connection_failed(outcome: &'static str, error: &str, began: Instant, context: &Context<'_>) {
     Record::new(context.service, context.client, began).failed(outcome, error).connection();
+}
+
+/// Why the visitor's connection is ended, as far as the crate tells.
+fn explain(error: &h2::Error) -> String {
+    let causes = match error.reason() {
+        Some(Reason::ENHANCE_YOUR_CALM) => {
+            "; a head far larger than http.maxHeadSize, or many requests reset one after the other"
+        }
+        _ => "",
+    };
+    format!("HTTP/2 {error}{causes}")
 }
 
 fn settings_of(settings: &Settings) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(settings.limits.max_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(ANSWERED_HEADS * settings.limits.max_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .initial_window_size(STREAM_WINDOW)
@@ -222,37 +224,6 @@ struct Journey<'a> {
     source: Source,
     lease: Lease<'a>,
     record: Record<'a>,
-}
-
-/// What `h2` does not know of: the bound, and that all who read the host must find the same (RFC 9113, section 8.3.1).
-pub(crate) fn check_fields(parts: &Parts, settings: &Settings) -> Result<(), Failure> {
-    let refused = |status, reason| Err(Failure::Request(Rejected { status, reason }));
-    // One field may have been split into any number of them (RFC 9113, section 8.2.3).
-    let cookies = parts.headers.get_all("cookie").into_iter().count();
-    if parts.headers.len() - cookies.saturating_sub(1) > settings.limits.max_fields {
-        return refused(431, "too many fields in the head (http.maxHeadFields)");
-    }
-    let mut hosts = parts.headers.get_all("host").into_iter();
-    match (hosts.next(), hosts.next(), parts.uri.authority()) {
-        (_, Some(_), _) => refused(400, "more than one Host field"),
-        (Some(host), None, Some(authority))
-            if !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
-        {
-            refused(400, "Host differs from the :authority")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Host and port that a request is for; `None` where they cannot be read.
-pub(crate) fn asked_authority(parts: &Parts) -> Option<HostPort> {
-    authority(parts).map(|text| HostPort::parse(text, 80)).and_then(Result::ok)
-}
-
-/// The host that a request is for, as sent.
-fn authority(parts: &Parts) -> Option<&str> {
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-    authority.or_else(|| parts.headers.get("host")?.to_str().ok())
 }
 
 /// Tells the visitor and the log why there is no answer.
@@ -354,45 +325,4 @@ fn failed(error: &h2::Error) -> Failure {
     } else {
         Failure::Down(error.to_string())
     }
-}
-
-fn outgoing(parts: &Parts, changes: &Changes<'_>) -> Request<()> {
-    let host = changes.host(parts);
-    let mut request = Request::new(());
-    *request.method_mut() = parts.method.clone();
-    *request.uri_mut() = whole_uri(parts, host, changes.target(parts).as_deref());
-    *request.version_mut() = http::Version::HTTP_2;
-    *request.headers_mut() = parts.headers.clone();
-    if host.is_some() {
-        request.headers_mut().remove("host");
-    }
-    edit_headers(request.headers_mut(), changes.request());
-    request
-}
-
-/// Sets fields in place of all of their name, or takes them out.
-fn edit_headers<'e>(headers: &mut HeaderMap, edits: impl Iterator<Item = Edit<'e>>) {
-    for (name, value) in edits {
-        // What cannot stand in a field was refused with the configuration.
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
-        match value.map(|value| HeaderValue::from_str(&value)) {
-            Some(Ok(value)) => drop(headers.insert(name, value)),
-            Some(Err(_)) => {}
-            None => drop(headers.remove(name)),
-        }
-    }
-}
-
-/// The target with scheme and authority, without which no request can be sent; a visitor may name its host by a field only.
-fn whole_uri(parts: &Parts, host: Option<&str>, target: Option<&str>) -> Uri {
-    if parts.uri.authority().is_some() && host.is_none() && target.is_none() {
-        return parts.uri.clone();
-    }
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let scheme = parts.uri.scheme_str().unwrap_or("http");
-    let whole = host.or_else(|| authority(parts)).and_then(|authority| {
-        let uri = Uri::builder().scheme(scheme).authority(authority);
-        uri.path_and_query(target.unwrap_or(path)).build().ok()
-    });
-    whole.unwrap_or_else(|| parts.uri.clone())
 }

@@ -15,7 +15,7 @@ fn head(kind: u8, flags: u16, id: u32, length: u32) -> Vec<u8> {
 }
 
 /// The next frame's type, flags and LENGTH; the payload of data is thrown away.
-async fn next(io: &mut DuplexStream) -> (u8, u16, u32) {
+async fn next(io: &mut MemoryStream) -> (u8, u16, u32) {
     let mut got = [0; 12];
     io.read_exact(&mut got).await.unwrap();
     let length = u32::from_be_bytes([got[8], got[9], got[10], got[11]]);
@@ -41,9 +41,9 @@ async fn a_peer_that_answers_nothing_is_given_up_on_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_takes_nothing_is_given_up_on_time() {
-    let (ours, _theirs) = tokio::io::duplex(16);
+    let (ours, _theirs) = memory::pair(16);
     let (session, _incoming, driver) =
-        start(Box::new(Memory(ours)), Bytes::new(), Role::Server, &settings(Kind::Yamux));
+        start(Box::new(ours), Bytes::new(), Role::Server, &settings(Kind::Yamux));
     tokio::spawn(driver);
     let mut stream = session.open(Bytes::from(vec![0; 1000])).unwrap();
     assert_eq!(session.closed().await, CloseReason::Silent(Duration::from_secs(30)));

@@ -1,10 +1,11 @@
-//! What the tests of several modules need: joined sockets, an in-memory stream without half-close, a known byte pattern.
+//! What the tests of several modules need: joined sockets, a stream in memory with half-close, a known byte pattern.
 
 use crate::net::ByteStream;
+use crate::net::memory::MemoryStream;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Two ends of one loopback connection.
@@ -27,63 +28,36 @@ pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|_| step()).collect()
 }
 
-/// One end of an in-memory stream, as the mux would give it: no socket, and by choice no half-close.
+/// One end of a stream in memory that can end each direction by itself, and knows no reset.
 #[derive(Debug)]
-pub(crate) struct Memory {
-    inner: DuplexStream,
-    /// What `poll_readable` had to take from `inner` to know.
-    seen: Vec<u8>,
-    eof: bool,
-    half_close: bool,
-}
+pub(crate) struct HalfClosing(pub(crate) MemoryStream);
 
-impl Memory {
-    pub(crate) fn new(inner: DuplexStream, half_close: bool) -> Self {
-        Self { inner, seen: Vec::new(), eof: false, half_close }
-    }
-}
-
-impl ByteStream for Memory {
+impl ByteStream for HalfClosing {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.seen.is_empty() && !self.eof {
-            let mut bytes = [0; 4096];
-            let mut read = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
-            self.seen.extend_from_slice(read.filled());
-            self.eof = self.seen.is_empty();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn half_close(&self) -> bool {
-        self.half_close
+        self.0.poll_readable(cx)
     }
 }
 
-impl AsyncRead for Memory {
+impl AsyncRead for HalfClosing {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_readable(cx))?;
-        let n = self.seen.len().min(out.remaining());
-        out.put_slice(&self.seen[..n]);
-        self.seen.drain(..n);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.0).poll_read(cx, out)
     }
 }
 
-impl AsyncWrite for Memory {
+impl AsyncWrite for HalfClosing {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, data)
+        Pin::new(&mut self.0).poll_write(cx, data)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -1,7 +1,8 @@
-use super::testing::{Memory, pattern, tcp_pair};
+use super::testing::{HalfClosing, pattern, tcp_pair};
 use super::*;
+use crate::net::memory;
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 
 const LIMITS: Limits = Limits { half_close_timeout: Duration::from_secs(300), idle_timeout: None };
@@ -115,8 +116,8 @@ async fn small_exchanges_are_not_spliced() {
 #[tokio::test]
 async fn without_half_close_the_end_waits_for_the_answer() {
     let (mut visitor, a) = tcp_pair().await;
-    let (b, mut target) = duplex(64);
-    let task = tokio::spawn(pipe(side(a), side(Memory::new(b, false)), LIMITS));
+    let (b, mut target) = memory::pair(64);
+    let task = tokio::spawn(pipe(side(a), side(b), LIMITS));
     visitor.write_all(b"question").await.unwrap();
     visitor.shutdown().await.unwrap();
     let mut question = [0; 8];
@@ -137,9 +138,9 @@ async fn without_half_close_the_end_waits_for_the_answer() {
 /// A visitor that waits for the end of a close-delimited answer gets it; what it was sending arrives before.
 #[tokio::test]
 async fn the_end_of_the_target_reaches_a_visitor_without_half_close() {
-    let (mut visitor, a) = duplex(64);
+    let (mut visitor, a) = memory::pair(64);
     let (b, mut target) = tcp_pair().await;
-    let task = tokio::spawn(pipe(side(Memory::new(a, false)), side(b), LIMITS));
+    let task = tokio::spawn(pipe(side(a), side(b), LIMITS));
     target.write_all(b"answer").await.unwrap();
     target.shutdown().await.unwrap();
     let mut answer = [0; 6];
@@ -156,9 +157,9 @@ async fn the_end_of_the_target_reaches_a_visitor_without_half_close() {
 /// Between the target's end and its reading lies more time than a visitor may be silent.
 #[tokio::test(start_paused = true)]
 async fn a_target_that_has_ended_and_reads_late_gets_everything() {
-    let (a, mut visitor) = duplex(64);
-    let (b, mut target) = duplex(64);
-    let task = tokio::spawn(pipe(side(Memory::new(a, false)), side(Memory::new(b, true)), LIMITS));
+    let (a, mut visitor) = memory::pair(64);
+    let (b, mut target) = memory::pair(64);
+    let task = tokio::spawn(pipe(side(a), side(HalfClosing(b)), LIMITS));
     target.shutdown().await.unwrap();
     let question = pattern(100_000);
     let reading = async {
@@ -176,8 +177,8 @@ async fn a_target_that_has_ended_and_reads_late_gets_everything() {
 #[tokio::test]
 async fn the_end_of_a_stream_without_half_close_is_the_end_of_both() {
     let (mut visitor, a) = tcp_pair().await;
-    let (b, mut target) = duplex(64);
-    let task = tokio::spawn(pipe(side(a), side(Memory::new(b, false)), LIMITS));
+    let (b, mut target) = memory::pair(64);
+    let task = tokio::spawn(pipe(side(a), side(b), LIMITS));
     target.write_all(b"last words").await.unwrap();
     drop(target);
     let mut got = String::new();
@@ -190,8 +191,8 @@ async fn the_end_of_a_stream_without_half_close_is_the_end_of_both() {
 #[tokio::test]
 async fn unread_bytes_of_the_visitor_do_not_destroy_the_answer() {
     let (mut visitor, a) = tcp_pair().await;
-    let (b, mut target) = duplex(64);
-    let task = tokio::spawn(pipe(side(a), side(Memory::new(b, false)), LIMITS));
+    let (b, mut target) = memory::pair(64);
+    let task = tokio::spawn(pipe(side(a), side(b), LIMITS));
     target.write_all(b"413").await.unwrap();
     drop(target);
     // More than goes anywhere: a close with these unread would be a reset, and this write would fail.
@@ -233,12 +234,12 @@ async fn a_target_that_resets_while_it_is_written_to_is_no_orderly_end() {
     assert!(matches!(task.await.unwrap().end, End::Error(Which::B, _)));
 }
 
-/// smux has no reset: such a stream ends as ever, and what came before is delivered.
+/// Where there is no reset, as in smux, a stream ends as ever, and what came before is delivered.
 #[tokio::test]
 async fn without_a_reset_a_broken_side_is_an_end() {
     let (mut visitor, a) = tcp_pair().await;
-    let (b, mut target) = duplex(64);
-    let task = tokio::spawn(pipe(side(a), side(Memory::new(b, false)), LIMITS));
+    let (b, mut target) = memory::pair(64);
+    let task = tokio::spawn(pipe(side(a), side(HalfClosing(b)), LIMITS));
     visitor.write_all(b"before").await.unwrap();
     let mut got = [0; 6];
     target.read_exact(&mut got).await.unwrap();
@@ -251,10 +252,10 @@ async fn without_a_reset_a_broken_side_is_an_end() {
 #[tokio::test(start_paused = true)]
 async fn silence_ends_a_connection_only_when_the_settings_say_so() {
     let idle = Limits { idle_timeout: Some(Duration::from_secs(30)), ..LIMITS };
-    let (a, mut visitor) = duplex(64);
-    let (b, mut target) = duplex(64);
+    let (a, mut visitor) = memory::pair(64);
+    let (b, mut target) = memory::pair(64);
     let began = Instant::now();
-    let task = tokio::spawn(pipe(side(Memory::new(a, true)), side(Memory::new(b, true)), idle));
+    let task = tokio::spawn(pipe(side(HalfClosing(a)), side(HalfClosing(b)), idle));
     tokio::time::sleep(Duration::from_secs(20)).await;
     visitor.write_all(b"x").await.unwrap();
     target.read_u8().await.unwrap();
@@ -263,17 +264,17 @@ async fn silence_ends_a_connection_only_when_the_settings_say_so() {
     assert!(waited >= Duration::from_secs(50) && waited < Duration::from_secs(51), "{waited:?}");
     assert_eq!(task.await.unwrap().end, End::Idle);
 
-    let (a, _visitor) = duplex(64);
-    let (b, _target) = duplex(64);
-    let forever = pipe(side(Memory::new(a, true)), side(Memory::new(b, true)), LIMITS);
+    let (a, _visitor) = memory::pair(64);
+    let (b, _target) = memory::pair(64);
+    let forever = pipe(side(HalfClosing(a)), side(HalfClosing(b)), LIMITS);
     assert!(timeout(Duration::from_secs(86_400), forever).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn half_closed_silence_counts_from_the_half_close() {
-    let (a, mut visitor) = duplex(64);
-    let (b, mut target) = duplex(64);
-    let task = tokio::spawn(pipe(side(Memory::new(a, true)), side(Memory::new(b, false)), LIMITS));
+    let (a, mut visitor) = memory::pair(64);
+    let (b, mut target) = memory::pair(64);
+    let task = tokio::spawn(pipe(side(HalfClosing(a)), side(b), LIMITS));
     tokio::time::sleep(Duration::from_secs(1000)).await;
     visitor.shutdown().await.unwrap();
     let began = Instant::now();
@@ -393,8 +394,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (near, a) = tcp_pair().await;
-            let (b, far) = duplex(buffer);
-            let task = tokio::spawn(pipe(side(a), side(Memory::new(b, false)), LIMITS));
+            let (b, far) = memory::pair(buffer);
+            let task = tokio::spawn(pipe(side(a), side(b), LIMITS));
             let (at_visitor, at_target) =
                 tokio::join!(play(near, visitor, seed, down), play(far, target, seed ^ 1, up));
             assert!(at_target == pattern(up), "towards the target");
