@@ -10,7 +10,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+/// A connection on which nothing comes for so long, although a stream was opened on it, gets no more of them. Those that it has are
+/// left to its own time-outs: the server may be slow, and the others well served.
+pub(super) const SILENCE: Duration = Duration::from_secs(3);
 
 /// `dialer` of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,17 +74,26 @@ impl<E, C: Into<ChannelError>> From<C> for Failed<E> {
 }
 
 /// A connection that carries many streams.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Carrier {
     streams: Streams,
     local: SocketAddr,
+    /// When a stream was opened first since the server was heard last, and what had been heard then.
+    asked: Option<(Instant, Heard)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Streams {
     Mux(Session),
     Http2(http2::Client),
     Quic(quic::Client),
+}
+
+/// What has come from a server: another value once there is more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    At(Instant),
+    Count(u64),
 }
 
 impl Dialer {
@@ -108,12 +122,16 @@ impl Dialer {
             return self.layers(addr, below).await;
         }
         let mut slot = self.carrier.lock().await;
-        if let Some(carrier) = &*slot
+        if slot.as_ref().is_some_and(Carrier::is_silent) {
+            debug!(%addr, "no answer on the connection that is there");
+            *slot = None;
+        }
+        if let Some(carrier) = &mut *slot
             && let Ok(dialed) = self.limited(carrier.open()).await
         {
             return Ok(dialed);
         }
-        let carrier = self.carry(addr, below).await?;
+        let mut carrier = self.carry(addr, below).await?;
         let dialed = self.limited(carrier.open()).await;
         *slot = Some(carrier);
         Ok(dialed?)
@@ -156,7 +174,7 @@ impl Dialer {
             let client =
                 quic::Client::connect(addr, tls, self.settings.kind.alpn(), settings, &self.shutdown);
             let client = self.limited(async { Ok(client.await?) }).await?;
-            return Ok(Carrier { local: client.local(), streams: Streams::Quic(client) });
+            return Ok(Carrier { local: client.local(), streams: Streams::Quic(client), asked: None });
         }
         let Dialed { stream, local } = self.layers(addr, below).await?;
         let streams = match (&self.settings.layer, &self.settings.mux) {
@@ -179,7 +197,7 @@ impl Dialer {
                 Streams::Mux(session)
             }
         };
-        Ok(Carrier { streams, local })
+        Ok(Carrier { streams, local, asked: None })
     }
 
     async fn limited<T>(
@@ -192,12 +210,30 @@ impl Dialer {
 }
 
 impl Carrier {
-    async fn open(&self) -> Result<Dialed, ChannelError> {
+    async fn open(&mut self) -> Result<Dialed, ChannelError> {
+        let heard = self.streams.heard();
+        if self.asked.is_none_or(|(_, before)| before != heard) {
+            self.asked = Some((Instant::now(), heard));
+        }
         let stream: BoxStream = match &self.streams {
             Streams::Mux(session) => Box::new(session.open(Bytes::new())?),
             Streams::Http2(client) => client.open().await?,
             Streams::Quic(client) => client.open()?,
         };
         Ok(Dialed { stream, local: self.local })
+    }
+
+    fn is_silent(&self) -> bool {
+        self.asked.is_some_and(|(at, heard)| at.elapsed() >= SILENCE && heard == self.streams.heard())
+    }
+}
+
+impl Streams {
+    fn heard(&self) -> Heard {
+        match self {
+            Self::Mux(session) => Heard::At(session.last_heard()),
+            Self::Http2(client) => Heard::At(client.heard()),
+            Self::Quic(client) => Heard::Count(client.heard()),
+        }
     }
 }
