@@ -157,8 +157,15 @@ fn strangers_harm_no_channel() {
                 assert!(!waits, "{kind}: {}", bytes[..bytes.len().min(40)].escape_ascii());
             }
         }
+        let strangers = garbage.len() * if inside.is_some() { 2 } else { 1 };
         drop(inside);
         eventually(&format!("{kind}: nothing is left"), || (server.descriptors() <= before).then_some(()));
+        eventually(&format!("{kind}: the log has a line for each of {strangers} strangers"), || {
+            let log = server.log();
+            let outcomes = ["\"bad_handshake\"", "\"handshake_timeout\""];
+            let told = log.lines().filter(|line| outcomes.iter().any(|outcome| line.contains(outcome)));
+            (told.count() == strangers).then_some(())
+        });
         let (said, _) = exchange(visit, b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n");
         assert!(said.starts_with("HTTP/1.1 200 "), "{kind}: {said}");
     }
