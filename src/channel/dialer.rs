@@ -6,6 +6,7 @@ use crate::mux::{self, Session};
 use crate::net::BoxStream;
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -38,8 +39,15 @@ pub struct Dialer {
     settings: ClientSettings,
     tls: Option<tls::Connector>,
     shutdown: Shutdown,
-    /// What carries streams, once there is one; locked while it is made, so that others wait for it.
-    carrier: Mutex<Option<Carrier>>,
+    /// What carries streams; locked while it is made, so that others wait for it.
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    carrier: Option<Carrier>,
+    /// When the last try began that came to nothing, and why it did.
+    failed: Option<(Instant, String)>,
 }
 
 /// A connection that was made.
@@ -65,6 +73,18 @@ pub enum Failed<E> {
     Below(E),
     /// Its own layers.
     Channel(ChannelError),
+    /// What somebody else met who tried while this one waited.
+    Shared(String),
+}
+
+impl<E: fmt::Display> fmt::Display for Failed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Below(error) => error.fmt(f),
+            Self::Channel(error) => error.fmt(f),
+            Self::Shared(error) => error.fmt(f),
+        }
+    }
 }
 
 impl<E, C: Into<ChannelError>> From<C> for Failed<E> {
@@ -107,13 +127,14 @@ impl Dialer {
             settings: settings.clone(),
             tls: tls.transpose()?,
             shutdown: shutdown.clone(),
-            carrier: Mutex::default(),
+            slot: Mutex::default(),
         })
     }
 
     /// A connection to the server at `addr`: a stream on the connection that is there, or a new one on what `below` comes to;
-    /// QUIC needs nothing below.
-    pub async fn connect<E>(
+    /// QUIC needs nothing below. Whoever waits for a new connection waits for two tries at the most: the one that was under way, and
+    /// one that he shares with all who wait.
+    pub async fn connect<E: fmt::Display>(
         &self,
         addr: &HostPort,
         below: impl Future<Output = Result<Dialed, E>>,
@@ -121,25 +142,37 @@ impl Dialer {
         if !self.carries_streams() {
             return self.layers(addr, below).await;
         }
-        let mut slot = self.carrier.lock().await;
-        if slot.as_ref().is_some_and(Carrier::is_silent) {
+        let came = Instant::now();
+        let mut slot = self.slot.lock().await;
+        if slot.carrier.as_ref().is_some_and(Carrier::is_silent) {
             debug!(%addr, "no answer on the connection that is there");
-            *slot = None;
+            slot.carrier = None;
         }
-        if let Some(carrier) = &mut *slot
+        if let Some(carrier) = &mut slot.carrier
             && let Ok(dialed) = self.limited(carrier.open()).await
         {
             return Ok(dialed);
         }
-        let mut carrier = self.carry(addr, below).await?;
-        let dialed = self.limited(carrier.open()).await;
-        *slot = Some(carrier);
-        Ok(dialed?)
+        if let Some((_, why)) = slot.failed.as_ref().filter(|(began, _)| *began >= came) {
+            return Err(Failed::Shared(why.clone()));
+        }
+        let began = Instant::now();
+        match self.carry(addr, below).await {
+            Ok(mut carrier) => {
+                let dialed = self.limited(carrier.open()).await;
+                *slot = Slot { carrier: Some(carrier), failed: None };
+                Ok(dialed?)
+            }
+            Err(failed) => {
+                slot.failed = Some((began, failed.to_string()));
+                Err(failed)
+            }
+        }
     }
 
     /// What is there now is not to be trusted: the next connection is a new one. Streams on it go on.
     pub async fn forget(&self) {
-        *self.carrier.lock().await = None;
+        self.slot.lock().await.carrier = None;
     }
 
     fn carries_streams(&self) -> bool {

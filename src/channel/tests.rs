@@ -169,6 +169,7 @@ impl Port {
         let below = async { Ok::<_, DialError>(dial(&self.addr, PATIENCE).await?.into()) };
         dialer.connect(&self.addr, below).await.map_err(|failed| match failed {
             Failed::Below(error) => panic!("{error}"),
+            Failed::Shared(error) => panic!("{error}"),
             Failed::Channel(error) => error,
         })
     }

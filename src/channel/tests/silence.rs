@@ -2,9 +2,12 @@
 
 use super::valve::Valve;
 use super::{PATIENCE, Port, carriers, client, kind, server};
-use crate::channel::{ClientSettings, Framing, Kind, Layer, ServerSettings, http2};
+use crate::addr::HostPort;
+use crate::channel::{ClientSettings, Dialed, Dialer, Framing, Kind, Layer, ServerSettings, http2};
+use crate::shutdown::Shutdown;
 use futures_util::future::join_all;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -93,4 +96,28 @@ async fn a_peer_of_http2_that_falls_silent_is_found_by_either_side() {
         assert!(failure.contains("nothing came from the peer"), "{}: {failure}", kind.name);
     };
     join_all(["h2", "h2c", "grpc"].map(|name| found(kind(name)))).await;
+}
+
+/// However many wait for a server that is not there, each is told in the time of two tries.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_a_connection_share_its_failure() {
+    const TRY: Duration = Duration::from_secs(5);
+    let (addr, shutdown) = (HostPort::parse("server.example:1", 0).unwrap(), Shutdown::default());
+    for kind in carriers().filter(|kind| kind.framing != Framing::Quic) {
+        let dialer = Dialer::new(&client(kind), "node-0", &shutdown).unwrap();
+        let (dialer, addr, tries) = (&dialer, &addr, &AtomicUsize::new(0));
+        let visit = |n: u64| async move {
+            sleep(Duration::from_millis(10 * n)).await;
+            let came = Instant::now();
+            let nobody = async {
+                tries.fetch_add(1, Ordering::Relaxed);
+                sleep(TRY).await;
+                Err::<Dialed, _>("nobody is there")
+            };
+            let failed = dialer.connect(addr, nobody).await.unwrap_err().to_string();
+            assert!(failed.contains("nobody is there") && came.elapsed() <= 2 * TRY, "{failed}");
+        };
+        join_all((0..100).map(visit)).await;
+        assert_eq!(tries.load(Ordering::Relaxed), 2, "{}", kind.name);
+    }
 }
