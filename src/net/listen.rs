@@ -95,7 +95,7 @@ impl Permit {
     pub fn established(&mut self) {
         self.handshake = None;
         if let Some(candidate) = self.candidate.take() {
-            candidate.is_let_in();
+            candidate.let_in();
         }
     }
 }

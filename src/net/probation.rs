@@ -28,7 +28,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn is_let_in(self) {
+    pub(super) fn let_in(self) {
         self.passed.cancel();
     }
 }

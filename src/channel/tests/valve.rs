@@ -2,6 +2,7 @@
 //! from then on, and new ones are let through.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::copy_bidirectional;
@@ -54,14 +55,17 @@ impl Valve {
             let mut buf = vec![0; 65_536];
             loop {
                 let (len, from) = near.recv_from(&mut buf).await.unwrap();
-                if !flows.contains_key(&from) {
-                    let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-                    let forgotten = valve.current();
-                    flows.insert(from, (Arc::clone(&far), forgotten.clone()));
-                    let back = answers(far, Arc::clone(&near), from);
-                    tokio::spawn(async move { forgotten.run_until_cancelled(back).await });
-                }
-                let (far, forgotten) = &flows[&from];
+                let (far, forgotten) = match flows.entry(from) {
+                    Entry::Occupied(flow) => flow.into_mut(),
+                    Entry::Vacant(flow) => {
+                        let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                        let (forgotten, back) =
+                            (valve.current(), answers(Arc::clone(&far), Arc::clone(&near), from));
+                        let ends = forgotten.clone();
+                        tokio::spawn(async move { ends.run_until_cancelled(back).await });
+                        flow.insert((far, forgotten))
+                    }
+                };
                 if !forgotten.is_cancelled() {
                     far.send_to(&buf[..len], to).await.unwrap();
                 }
