@@ -333,6 +333,10 @@ impl Chain {
                 Err(ChainError::Node(format!("node {:?}: {why}", chosen.name)))
             }
             Err(channel::Failed::Below(error)) => Err(error),
+            // Whoever met it himself has marked the node.
+            Err(channel::Failed::Shared(why)) => {
+                Err(ChainError::Node(format!("node {:?} ({addr}): {why}", chosen.name)))
+            }
             Err(channel::Failed::Channel(ChannelError::Dial(error))) if error.is_exhausted() => {
                 Err(error.into())
             }

@@ -1,11 +1,13 @@
 //! The side that listens: makes one connection of an accepted socket, or as many as the peer has streams on it.
 
 use super::{ChannelError, Kind, Layer, http2, tls, websocket};
-use crate::mux;
+use crate::mux::{self, CloseReason};
 use crate::net::BoxStream;
 use crate::net::listen::{Permit, Permits};
+use crate::net::probation::Probation;
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
+use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
 use tracing::debug;
@@ -49,33 +51,25 @@ impl Acceptor {
 
     /// Does the handshakes on a socket and serves what comes through it: by `serve` one connection, or each stream in a task
     /// of its own until the last has ended.
-    pub async fn accept<S, F>(
-        &self,
-        stream: BoxStream,
-        mut permit: Permit,
-        serve: S,
-    ) -> Result<(), ChannelError>
+    pub async fn accept<S, F>(&self, stream: BoxStream, permit: Permit, serve: S) -> Result<(), ChannelError>
     where
         S: Fn(BoxStream, Permit) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let stream = self.layers(stream).await?;
-        match (&self.settings.layer, &self.settings.mux) {
-            (Layer::Http2(settings), _) => {
-                permit.established();
-                let limit = self.settings.handshake_timeout;
-                http2::serve(stream, settings, limit, &self.shutdown, |stream| self.spawn(stream, &serve))
-                    .await
+        if self.settings.mux.is_none() && !matches!(self.settings.layer, Layer::Http2(_)) {
+            serve(stream, permit).await;
+            return Ok(());
+        }
+        let (probation, limit) = (Probation::new(permit), self.settings.handshake_timeout);
+        let in_time = async {
+            if probation.passes(limit).await {
+                std::future::pending::<()>().await;
             }
-            (_, Some(mux)) => {
-                permit.established();
-                self.session(stream, mux, &serve).await;
-                Ok(())
-            }
-            (_, None) => {
-                serve(stream, permit).await;
-                Ok(())
-            }
+        };
+        tokio::select! {
+            ended = self.streams(stream, &probation, &serve) => ended,
+            () = in_time => Err(ChannelError::Unused(limit)),
         }
     }
 
@@ -93,22 +87,43 @@ impl Acceptor {
         timeout(limit, handshake).await.unwrap_or(Err(ChannelError::Timeout(limit)))
     }
 
-    async fn session<S, F>(&self, stream: BoxStream, mux: &mux::Settings, serve: &S)
+    async fn streams<S, F>(
+        &self,
+        stream: BoxStream,
+        probation: &Probation,
+        serve: &S,
+    ) -> Result<(), ChannelError>
     where
         S: Fn(BoxStream, Permit) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
+        if let Layer::Http2(settings) = &self.settings.layer {
+            let limit = self.settings.handshake_timeout;
+            let deliver = |stream| self.spawn(stream, probation, serve);
+            return http2::serve(stream, settings, limit, &self.shutdown, deliver).await;
+        }
+        let default = mux::Settings::tunnel();
+        let mux = self.settings.mux.as_ref().unwrap_or(&default);
         let (session, mut incoming, driver) = mux::start(stream, Bytes::new(), mux::Role::Server, mux);
+        let mut asked = false;
         let accept = async {
             while let Some(stream) = incoming.accept().await {
-                self.spawn(Box::new(stream), serve);
+                asked = true;
+                self.spawn(Box::new(stream), probation, serve);
             }
         };
         tokio::join!(driver, accept, session.drain(&self.shutdown));
+        match session.closed().await {
+            CloseReason::Local => Ok(()),
+            CloseReason::Ended if asked => Ok(()),
+            CloseReason::Ended => Err(ChannelError::unused()),
+            reason if probation.is_over() => Err(ChannelError::Lost(io::Error::other(reason))),
+            reason => Err(io::Error::other(reason).into()),
+        }
     }
 
     /// Starts the task of one stream, if there is room for another connection.
-    fn spawn<S, F>(&self, stream: BoxStream, serve: &S)
+    fn spawn<S, F>(&self, stream: BoxStream, probation: &Probation, serve: &S)
     where
         S: Fn(BoxStream, Permit) -> F,
         F: Future<Output = ()> + Send + 'static,
@@ -116,7 +131,7 @@ impl Acceptor {
         if self.shutdown.stop.is_cancelled() {
             return;
         }
-        match self.permits.take() {
+        match self.permits.take_on(probation) {
             Ok(permit) => self.shutdown.spawn_connection(serve(stream, permit)),
             Err(setting) => debug!(setting, "stream refused"),
         }

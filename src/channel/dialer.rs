@@ -6,11 +6,17 @@ use crate::mux::{self, Session};
 use crate::net::BoxStream;
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+/// A connection on which nothing comes for so long, although a stream was opened on it, gets no more of them. Those that it has are
+/// left to its own time-outs: the server may be slow, and the others well served.
+pub(super) const SILENCE: Duration = Duration::from_secs(3);
 
 /// `dialer` of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +39,15 @@ pub struct Dialer {
     settings: ClientSettings,
     tls: Option<tls::Connector>,
     shutdown: Shutdown,
-    /// What carries streams, once there is one; locked while it is made, so that others wait for it.
-    carrier: Mutex<Option<Carrier>>,
+    /// What carries streams; locked while it is made, so that others wait for it.
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    carrier: Option<Carrier>,
+    /// When the last try began that came to nothing, and why it did.
+    failed: Option<(Instant, String)>,
 }
 
 /// A connection that was made.
@@ -60,6 +73,18 @@ pub enum Failed<E> {
     Below(E),
     /// Its own layers.
     Channel(ChannelError),
+    /// What somebody else met who tried while this one waited.
+    Shared(String),
+}
+
+impl<E: fmt::Display> fmt::Display for Failed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Below(error) => error.fmt(f),
+            Self::Channel(error) => error.fmt(f),
+            Self::Shared(error) => error.fmt(f),
+        }
+    }
 }
 
 impl<E, C: Into<ChannelError>> From<C> for Failed<E> {
@@ -69,17 +94,26 @@ impl<E, C: Into<ChannelError>> From<C> for Failed<E> {
 }
 
 /// A connection that carries many streams.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Carrier {
     streams: Streams,
     local: SocketAddr,
+    /// When a stream was opened first since the server was heard last, and what had been heard then.
+    asked: Option<(Instant, Heard)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Streams {
     Mux(Session),
     Http2(http2::Client),
     Quic(quic::Client),
+}
+
+/// What has come from a server: another value once there is more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    At(Instant),
+    Count(u64),
 }
 
 impl Dialer {
@@ -93,13 +127,14 @@ impl Dialer {
             settings: settings.clone(),
             tls: tls.transpose()?,
             shutdown: shutdown.clone(),
-            carrier: Mutex::default(),
+            slot: Mutex::default(),
         })
     }
 
     /// A connection to the server at `addr`: a stream on the connection that is there, or a new one on what `below` comes to;
-    /// QUIC needs nothing below.
-    pub async fn connect<E>(
+    /// QUIC needs nothing below. Whoever waits for a new connection waits for two tries at the most: the one that was under way, and
+    /// one that he shares with all who wait.
+    pub async fn connect<E: fmt::Display>(
         &self,
         addr: &HostPort,
         below: impl Future<Output = Result<Dialed, E>>,
@@ -107,21 +142,37 @@ impl Dialer {
         if !self.carries_streams() {
             return self.layers(addr, below).await;
         }
-        let mut slot = self.carrier.lock().await;
-        if let Some(carrier) = &*slot
+        let came = Instant::now();
+        let mut slot = self.slot.lock().await;
+        if slot.carrier.as_ref().is_some_and(Carrier::is_silent) {
+            debug!(%addr, "no answer on the connection that is there");
+            slot.carrier = None;
+        }
+        if let Some(carrier) = &mut slot.carrier
             && let Ok(dialed) = self.limited(carrier.open()).await
         {
             return Ok(dialed);
         }
-        let carrier = self.carry(addr, below).await?;
-        let dialed = self.limited(carrier.open()).await;
-        *slot = Some(carrier);
-        Ok(dialed?)
+        if let Some((_, why)) = slot.failed.as_ref().filter(|(began, _)| *began >= came) {
+            return Err(Failed::Shared(why.clone()));
+        }
+        let began = Instant::now();
+        match self.carry(addr, below).await {
+            Ok(mut carrier) => {
+                let dialed = self.limited(carrier.open()).await;
+                *slot = Slot { carrier: Some(carrier), failed: None };
+                Ok(dialed?)
+            }
+            Err(failed) => {
+                slot.failed = Some((began, failed.to_string()));
+                Err(failed)
+            }
+        }
     }
 
     /// What is there now is not to be trusted: the next connection is a new one. Streams on it go on.
     pub async fn forget(&self) {
-        *self.carrier.lock().await = None;
+        self.slot.lock().await.carrier = None;
     }
 
     fn carries_streams(&self) -> bool {
@@ -156,7 +207,7 @@ impl Dialer {
             let client =
                 quic::Client::connect(addr, tls, self.settings.kind.alpn(), settings, &self.shutdown);
             let client = self.limited(async { Ok(client.await?) }).await?;
-            return Ok(Carrier { local: client.local(), streams: Streams::Quic(client) });
+            return Ok(Carrier { local: client.local(), streams: Streams::Quic(client), asked: None });
         }
         let Dialed { stream, local } = self.layers(addr, below).await?;
         let streams = match (&self.settings.layer, &self.settings.mux) {
@@ -179,7 +230,7 @@ impl Dialer {
                 Streams::Mux(session)
             }
         };
-        Ok(Carrier { streams, local })
+        Ok(Carrier { streams, local, asked: None })
     }
 
     async fn limited<T>(
@@ -192,12 +243,30 @@ impl Dialer {
 }
 
 impl Carrier {
-    async fn open(&self) -> Result<Dialed, ChannelError> {
+    async fn open(&mut self) -> Result<Dialed, ChannelError> {
+        let heard = self.streams.heard();
+        if self.asked.is_none_or(|(_, before)| before != heard) {
+            self.asked = Some((Instant::now(), heard));
+        }
         let stream: BoxStream = match &self.streams {
             Streams::Mux(session) => Box::new(session.open(Bytes::new())?),
             Streams::Http2(client) => client.open().await?,
             Streams::Quic(client) => client.open()?,
         };
         Ok(Dialed { stream, local: self.local })
+    }
+
+    fn is_silent(&self) -> bool {
+        self.asked.is_some_and(|(at, heard)| at.elapsed() >= SILENCE && heard == self.streams.heard())
+    }
+}
+
+impl Streams {
+    fn heard(&self) -> Heard {
+        match self {
+            Self::Mux(session) => Heard::At(session.last_heard()),
+            Self::Http2(client) => Heard::At(client.heard()),
+            Self::Quic(client) => Heard::Count(client.heard()),
+        }
     }
 }

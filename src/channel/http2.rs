@@ -2,6 +2,7 @@
 //!
 //! The protocol is the `h2` crate's. One connection carries many streams, each of them a request that lasts.
 
+mod line;
 mod stream;
 
 use super::ChannelError;
@@ -12,11 +13,14 @@ use h2::client::SendRequest;
 use h2::{Ping, PingPong, server};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE};
 use http::{Method, Request, Response, StatusCode, Version};
+use line::Line;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use stream::Http2Stream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Streams that a peer may have on one connection.
 const MAX_STREAMS: u32 = 10_000;
@@ -47,6 +51,9 @@ pub struct Settings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `keepalive` and `ttl`: either side pings this often, and ends the connection without an answer in that time.
     pub keepalive: Option<Duration>,
+    /// A peer from which nothing comes for so long, although it is asked whether it is there, is dead; `None` with
+    /// `keepalive: false`.
+    pub silence: Option<Duration>,
 }
 
 impl Settings {
@@ -111,6 +118,7 @@ pub(super) struct Client {
     settings: Settings,
     authority: String,
     tls: bool,
+    line: Arc<Line>,
 }
 
 impl Client {
@@ -129,17 +137,28 @@ impl Client {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
             .max_header_list_size(MAX_HEAD);
+        let (stream, line) = Line::over(stream);
         let (sender, mut connection) = builder.handshake::<_, Bytes>(stream).await.map_err(failed)?;
-        let pings = connection.ping_pong();
-        let keepalive = settings.keepalive;
+        let (heard, silence) = (Arc::clone(&line), settings.silence);
+        let heartbeat = heartbeat(connection.ping_pong(), settings.keepalive);
         shutdown.tasks.spawn(async move {
-            tokio::select! {
-                // Those who wait on its streams are told why it ended.
-                _ = connection => {}
-                () = heartbeat(pings, keepalive) => {}
+            let mut heartbeat = pin!(heartbeat);
+            loop {
+                tokio::select! {
+                    // Those who wait on its streams are told why it ended.
+                    _ = &mut connection => return,
+                    () = &mut heartbeat => return,
+                    // Fails while an earlier one waits for its answer.
+                    () = heard.quiet(silence) => drop(connection.set_initial_window_size(STREAM_WINDOW)),
+                }
             }
         });
-        Ok(Self { sender, settings: settings.clone(), authority, tls })
+        Ok(Self { sender, settings: settings.clone(), authority, tls, line })
+    }
+
+    /// When the server was heard last.
+    pub(super) fn heard(&self) -> Instant {
+        self.line.heard()
     }
 
     /// Opens a stream. What the server answers is seen by the first read.
@@ -179,10 +198,10 @@ pub(super) async fn serve(
         .max_frame_size(FRAME)
         .max_header_list_size(MAX_HEAD)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
+    let (stream, line) = Line::over(stream);
     let handshake = timeout(limit, builder.handshake::<_, Bytes>(stream)).await;
     let mut connection = handshake.map_err(|_| ChannelError::Timeout(limit))?.map_err(failed)?;
-    let mut heartbeat = std::pin::pin!(heartbeat(connection.ping_pong(), settings.keepalive));
-    let mut first = std::pin::pin!(sleep(limit));
+    let mut heartbeat = pin!(heartbeat(connection.ping_pong(), settings.keepalive));
     let (mut asked, mut stopping) = (false, false);
     loop {
         tokio::select! {
@@ -193,15 +212,18 @@ pub(super) async fn serve(
                         deliver(Box::new(stream));
                     }
                 }
+                Some(Err(error)) if asked => return Err(ChannelError::Lost(failed(error))),
                 Some(Err(error)) => return Err(failed(error).into()),
-                None => return Ok(()),
+                None if asked || stopping => return Ok(()),
+                None => return Err(ChannelError::unused()),
             },
             () = shutdown.stop.cancelled(), if !stopping => {
                 stopping = true;
                 connection.graceful_shutdown();
             }
-            () = &mut first, if !asked => return Err(ChannelError::Timeout(limit)),
-            () = &mut heartbeat => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            () = &mut heartbeat => return Err(ChannelError::Lost(io::ErrorKind::TimedOut.into())),
+            // Fails while an earlier one waits for its answer.
+            () = line.quiet(settings.silence) => drop(connection.set_initial_window_size(STREAM_WINDOW)),
         }
     }
 }

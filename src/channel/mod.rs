@@ -124,6 +124,9 @@ pub enum ChannelError {
     /// The peer does not go on.
     #[error("no handshake of the data channel within {0:?} (handshakeTimeout)")]
     Timeout(Duration),
+    /// The peer opens no stream, or none that is let in.
+    #[error("no stream of the connection was let in within {0:?} (handshakeTimeout)")]
+    Unused(Duration),
     /// The session that carries the streams.
     #[error("no stream on the data channel: {0}")]
     Open(#[from] mux::OpenError),
@@ -136,11 +139,19 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
+    /// A peer that goes without having asked for anything.
+    fn unused() -> Self {
+        Self::Io(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the peer ended the connection without a stream",
+        ))
+    }
+
     /// The word for logs and metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Io(_) => "bad_handshake",
-            Self::Timeout(_) => "handshake_timeout",
+            Self::Timeout(_) | Self::Unused(_) => "handshake_timeout",
             Self::Open(_) => "no_stream",
             Self::Dial(_) => "no_connection",
             Self::Lost(_) => "connection_lost",

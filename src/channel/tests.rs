@@ -1,5 +1,9 @@
 //! Every channel between a dialer and an acceptor on loopback sockets.
 
+mod silence;
+mod strangers;
+mod valve;
+
 use super::tls::{self, Pair};
 use super::{
     Acceptor, ChannelError, ClientSettings, Dialed, Dialer, Failed, Framing, KINDS, Kind, Layer,
@@ -64,15 +68,20 @@ pub(super) struct Port {
 struct Takers {
     give: mpsc::Sender<BoxStream>,
     tell: mpsc::Sender<Result<(), ChannelError>>,
+    /// Whether streams are good for the connection below them.
+    let_in: bool,
 }
 
 impl Takers {
     fn serve(&self) -> impl Fn(BoxStream, Permit) -> BoxFuture<'static, ()> + use<> {
-        let give = self.give.clone();
-        move |stream, permit| {
+        let (give, let_in) = (self.give.clone(), self.let_in);
+        move |stream, mut permit| {
             let give = give.clone();
             Box::pin(async move {
                 // The test holds the stream; its permit may go.
+                if let_in {
+                    permit.established();
+                }
                 drop(permit);
                 give.send(stream).await.unwrap();
             })
@@ -87,9 +96,19 @@ impl Port {
     }
 
     pub(super) async fn open_with(settings: ServerSettings, listen: &listen::Settings) -> Self {
+        Self::start(settings, listen, true).await
+    }
+
+    /// One that lets nobody in.
+    async fn open_to_nobody(settings: ServerSettings) -> Self {
+        let listen = listen::Settings::new(HostPort::parse("127.0.0.1:0", 0).unwrap());
+        Self::start(settings, &listen, false).await
+    }
+
+    async fn start(settings: ServerSettings, listen: &listen::Settings, let_in: bool) -> Self {
         let shutdown = Shutdown::default();
         let ((give, accepted), (tell, ended)) = (mpsc::channel(256), mpsc::channel(16));
-        let takers = Takers { give, tell };
+        let takers = Takers { give, tell, let_in };
         let port = match &settings.layer {
             Layer::Quic(quic) => {
                 let port = quic::Port::bind(listen, &settings, quic, "test", &shutdown).await.unwrap();
@@ -150,6 +169,7 @@ impl Port {
         let below = async { Ok::<_, DialError>(dial(&self.addr, PATIENCE).await?.into()) };
         dialer.connect(&self.addr, below).await.map_err(|failed| match failed {
             Failed::Below(error) => panic!("{error}"),
+            Failed::Shared(error) => panic!("{error}"),
             Failed::Channel(error) => error,
         })
     }
@@ -157,6 +177,13 @@ impl Port {
     pub(super) async fn connect(&self, dialer: &Dialer) -> Result<BoxStream, ChannelError> {
         Ok(self.dial(dialer).await?.stream)
     }
+}
+
+/// Those that carry many streams on a connection.
+fn carriers() -> impl Iterator<Item = Kind> {
+    KINDS.into_iter().filter(|kind| {
+        kind.mux.is_some() || matches!(kind.framing, Framing::Http2 | Framing::Grpc | Framing::Quic)
+    })
 }
 
 fn pattern(len: usize, seed: u8) -> Bytes {
@@ -209,9 +236,7 @@ async fn every_channel_carries_bytes_both_ways_to_the_last() {
 
 #[tokio::test]
 async fn channels_with_streams_have_one_connection_and_a_new_one_once_it_is_forgotten() {
-    for kind in KINDS.into_iter().filter(|kind| {
-        kind.mux.is_some() || matches!(kind.framing, Framing::Http2 | Framing::Grpc | Framing::Quic)
-    }) {
+    for kind in carriers() {
         let mut port = Port::open(server(kind)).await;
         let dialer = port.dialer(&client(kind));
         let mut locals = Vec::new();

@@ -12,10 +12,14 @@ use std::time::Duration;
 
 /// A client finds a dead server within this time; real servers send something every 10 s.
 const CLIENT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A server that speaks HTTP/2 finds a dead client within this time, as with the mux.
+const SERVER_SILENCE: Duration = Duration::from_secs(30);
 /// `ttl`: how often `keepalive: true` pings.
 const WEBSOCKET_TTL: Duration = Duration::from_secs(15);
 const HTTP2_TTL: Duration = Duration::from_secs(30);
 const QUIC_TTL: Duration = Duration::from_secs(10);
+/// `maxIdleTimeout` of a client that asks whether its server is there. Neither side is told by anybody else when a process dies.
+const QUIC_CLIENT_IDLE: Duration = Duration::from_secs(5);
 /// `maxIdleTimeout`, unless the other side is asked whether it is there.
 const QUIC_IDLE: Duration = Duration::from_secs(90);
 /// `maxStreams`.
@@ -132,12 +136,12 @@ fn channel(mut kind: Kind, metadata: &Map<'_>, end: &str) -> (Kind, Layer, Optio
     let layer = match kind.framing {
         Framing::Bare => Layer::Bare,
         Framing::WebSocket => Layer::WebSocket(websocket(metadata)),
-        Framing::Http2 => Layer::Http2(http2(metadata)),
+        Framing::Http2 => Layer::Http2(http2(metadata, end)),
         Framing::Grpc => {
             if flag(metadata, &["grpc.insecure", "grpcInsecure", "insecure"]) == Some(true) {
                 kind.tls = false;
             }
-            Layer::Http2(grpc(metadata))
+            Layer::Http2(grpc(metadata, end))
         }
         Framing::Quic => Layer::Quic(quic(metadata, end)),
     };
@@ -157,17 +161,18 @@ fn websocket(map: &Map<'_>) -> websocket::Settings {
     settings
 }
 
-fn http2(map: &Map<'_>) -> http2::Settings {
+fn http2(map: &Map<'_>, end: &str) -> http2::Settings {
     http2::Settings {
         grpc: false,
         path: map.filled(&["path"]).and_then(|f| path(&f)),
         host: map.text(&["host"]).map(str::to_owned),
         headers: headers(map, &["header"]),
         keepalive: keepalive(map, &["keepalive"], &["ttl"], HTTP2_TTL),
+        silence: silence(map, &["keepalive"], end),
     }
 }
 
-fn grpc(map: &Map<'_>) -> http2::Settings {
+fn grpc(map: &Map<'_>, end: &str) -> http2::Settings {
     let asked = map.filled(&["grpc.path", "path"]).and_then(|f| path(&f));
     http2::Settings {
         grpc: true,
@@ -180,7 +185,14 @@ fn grpc(map: &Map<'_>) -> http2::Settings {
             &["grpc.keepalive.time", "ttl"],
             HTTP2_TTL,
         ),
+        silence: silence(map, &["grpc.keepalive", "keepalive"], end),
     }
+}
+
+/// Unless that is not wanted, a peer is noticed that is not there any more.
+fn silence(map: &Map<'_>, keepalive: &[&'static str], end: &str) -> Option<Duration> {
+    let limit = if end == "dialer" { CLIENT_KEEPALIVE_TIMEOUT } else { SERVER_SILENCE };
+    (flag(map, keepalive) != Some(false)).then_some(limit)
 }
 
 /// A client asks whether its server is there unless it is told not to, a server only when it is told to.
@@ -188,7 +200,7 @@ fn quic(map: &Map<'_>, end: &str) -> quic::Settings {
     let (mut ttl, mut max_streams) = (QUIC_TTL, QUIC_STREAMS);
     let dials = end == "dialer";
     let on = flag(map, &["keepalive"]).unwrap_or(dials);
-    let mut idle_timeout = if dials && on { CLIENT_KEEPALIVE_TIMEOUT } else { QUIC_IDLE };
+    let mut idle_timeout = if dials && on { QUIC_CLIENT_IDLE } else { QUIC_IDLE };
     read_wait(map, &["ttl"], &mut ttl);
     read_wait(map, &["maxIdleTimeout"], &mut idle_timeout);
     if !dials {

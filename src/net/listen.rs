@@ -3,6 +3,7 @@
 //! [`Listener::accept`] hands out sockets with a [`Permit`]; whoever serves the connection keeps the permit and drops it
 //! at the end. Who the peer is and what it wants is for later stages.
 
+use super::probation::{Candidate, Probation};
 use crate::addr::HostPort;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -85,12 +86,17 @@ fn advice(error: &io::Error) -> &'static str {
 pub struct Permit {
     _connection: OwnedSemaphorePermit,
     handshake: Option<OwnedSemaphorePermit>,
+    /// Of a stream on a connection that was not let in yet.
+    candidate: Option<Candidate>,
 }
 
 impl Permit {
-    /// The peer has said what it wants: it no longer counts as an unfinished handshake.
+    /// The peer has said what it wants, and may have it: it no longer counts as an unfinished handshake.
     pub fn established(&mut self) {
         self.handshake = None;
+        if let Some(candidate) = self.candidate.take() {
+            candidate.let_in();
+        }
     }
 }
 
@@ -121,7 +127,13 @@ impl Permits {
     pub fn take(&self) -> Result<Permit, &'static str> {
         let connection = Arc::clone(&self.connections).try_acquire_owned().map_err(|_| "maxConnections")?;
         let handshake = Arc::clone(&self.handshakes).try_acquire_owned().map_err(|_| "maxHandshakes")?;
-        Ok(Permit { _connection: connection, handshake: Some(handshake) })
+        Ok(Permit { _connection: connection, handshake: Some(handshake), candidate: None })
+    }
+
+    /// One for a stream: when it is established, the connection below it is let in.
+    pub fn take_on(&self, connection: &Probation) -> Result<Permit, &'static str> {
+        let candidate = connection.candidate();
+        Ok(Permit { candidate, ..self.take()? })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod listen;
 pub mod memory;
 pub mod pipe;
 pub mod prefixed;
+pub mod probation;
 pub mod proxied;
 mod splice;
 pub(crate) mod timer;

@@ -75,7 +75,6 @@ impl Server {
             Ok(request) => request,
             Err(error) => return record.failed("bad_handshake", &error).connection(),
         };
-        permit.established();
         conn.prefix = buf.freeze();
         let auth = auth(&request);
         let login = match in_time(self.gate.login(auth, conn.client), auth, limit).await {
@@ -85,6 +84,7 @@ impl Server {
                 return self.tell(&mut conn, denied.status).await;
             }
         };
+        permit.established();
         let refused = match request.command {
             Command::Bind if self.settings.bind => match request.address().and_then(|addr| addr.to_bind()) {
                 Some(addr) if request.is_udp() => {

@@ -74,15 +74,14 @@ impl Server {
             // The reference closes without a word, and so do its peers expect it (section 1.1).
             Err(error) => return record.failed("bad_handshake", &error).connection(),
         };
-        permit.established();
         conn.prefix = buf.freeze();
         let outcome = match (request.command, request.tunnel()) {
             (relay::Command::Bind, Some(tunnel)) if !tunnel.id.is_nil() => {
                 record.discard();
-                self.bind(conn, &request, *tunnel).await
+                self.bind(conn, &request, *tunnel, &mut permit).await
             }
             (relay::Command::Connect, Some(tunnel)) if !tunnel.id.is_nil() => {
-                self.connect(conn, &request, tunnel.id, record).await
+                self.connect(conn, &request, tunnel.id, (record, &mut permit)).await
             }
             _ => {
                 record.failed("bad_handshake", "neither BIND nor CONNECT to a tunnel").connection();
@@ -100,6 +99,7 @@ impl Server {
         mut conn: Conn,
         request: &relay::Request,
         tunnel: TunnelFeature,
+        permit: &mut Permit,
     ) -> Result<(), HandshakeError> {
         let (Some(_), Some(wanted)) = (request.source(), request.destination()) else {
             info!(service = self.service, client = %conn.client, tunnel = %tunnel.id, "BIND without two addresses");
@@ -114,6 +114,7 @@ impl Server {
                 return reply(&mut conn, denied.status, Vec::new(), limit).await;
             }
         };
+        permit.established();
         let max_connectors = admitted.max_connectors.unwrap_or(self.settings.max_connectors);
         let mut registration = match self.registry.reserve(tunnel.id, max_connectors) {
             Ok(registration) => registration,
@@ -244,7 +245,7 @@ impl Server {
         mut conn: Conn,
         request: &relay::Request,
         asked: TunnelId,
-        record: Record<'_>,
+        (record, permit): (Record<'_>, &mut Permit),
     ) -> Result<(), HandshakeError> {
         let limit = self.settings.handshake_timeout;
         let (Some(source), Some(destination)) =
@@ -262,6 +263,7 @@ impl Server {
                 return reply(&mut conn, denied.status, Vec::new(), limit).await;
             }
         };
+        permit.established();
         let tunnel = match self.authorise(&destination, asked, &conn, request).await {
             Ok(tunnel) => tunnel,
             Err(status) => {

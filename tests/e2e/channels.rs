@@ -157,10 +157,59 @@ fn strangers_harm_no_channel() {
                 assert!(!waits, "{kind}: {}", bytes[..bytes.len().min(40)].escape_ascii());
             }
         }
+        let strangers = garbage.len() * if inside.is_some() { 2 } else { 1 };
         drop(inside);
         eventually(&format!("{kind}: nothing is left"), || (server.descriptors() <= before).then_some(()));
+        eventually(&format!("{kind}: the log has a line for each of {strangers} strangers"), || {
+            let log = server.log();
+            let outcomes = ["\"bad_handshake\"", "\"handshake_timeout\""];
+            let told = log.lines().filter(|line| outcomes.iter().any(|outcome| line.contains(outcome)));
+            (told.count() == strangers).then_some(())
+        });
         let (said, _) = exchange(visit, b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n");
         assert!(said.starts_with("HTTP/1.1 200 "), "{kind}: {said}");
+    }
+}
+
+/// Whoever may carry many streams has to have one of them let in: saying what it wants is not enough where passwords are asked for.
+#[test]
+fn a_wrong_password_holds_no_connection() {
+    for kind in ["mtcp", "h2c", "quic"] {
+        let (port, visit, target) = (free_port(), free_port(), free_port());
+        let server = Ours.start(&format!(
+            "services:
+- addr: 127.0.0.1:{port}
+  listener: {{ type: {kind}, metadata: {{ handshakeTimeout: 500ms }} }}
+  handler: {{ type: relay, auth: {{ username: user, password: right }} }}
+- {{ addr: '127.0.0.1:{target}', handler: {{ type: whoami }} }}
+"
+        ));
+        server.wait_for(&["listening", &port.to_string()]);
+        let visitors = |password| {
+            Ours.start(&format!(
+                "services:
+- addr: 127.0.0.1:{visit}
+  handler: {{ type: tcp, chain: c }}
+  forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{target}' }}] }}
+chains:
+- name: c
+  hops:
+  - nodes:
+    - addr: 127.0.0.1:{port}
+      connector: {{ type: relay, auth: {{ username: user, password: {password} }} }}
+      dialer: {{ type: {kind} }}
+"
+            ))
+        };
+        for (password, status) in [("right", "HTTP/1.1 200 "), ("wrong", "")] {
+            let _visitors = visitors(password);
+            wait_for_port(visit);
+            let (said, _) = exchange(visit, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+            assert!(said.starts_with(status), "{kind}: {said}");
+            if password == "wrong" {
+                server.wait_for(&["handshake_timeout", "let in", "handshakeTimeout"]);
+            }
+        }
     }
 }
 

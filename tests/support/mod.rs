@@ -29,14 +29,19 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Asks again and again until there is an answer.
+pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, look)
+}
+
+/// The same, for what takes longer or may not take as long.
 #[expect(clippy::disallowed_methods, reason = "the pause between two looks at another process")]
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = now() + PATIENCE;
+pub(crate) fn eventually_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = now() + limit;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(now() < deadline, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -179,6 +184,19 @@ impl Proc {
     /// How many of its TCP sockets have been ended by the peer and not by it.
     pub(crate) fn close_wait(&self) -> usize {
         const CLOSE_WAIT: &str = "08";
+        self.sockets(|state, _| state == CLOSE_WAIT)
+    }
+
+    /// How many of its TCP sockets are connected to an IPv4 address.
+    pub(crate) fn connections_to(&self, peer: &str) -> usize {
+        const ESTABLISHED: &str = "01";
+        let peer = u32::from_ne_bytes(peer.parse::<std::net::Ipv4Addr>().unwrap().octets());
+        let peer = format!("{peer:08X}:");
+        self.sockets(|state, remote| state == ESTABLISHED && remote.starts_with(&peer))
+    }
+
+    /// Counts its TCP sockets by their state and the other end's address, as the kernel writes them.
+    fn sockets(&self, counts: impl Fn(&str, &str) -> bool) -> usize {
         let own: Vec<_> = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
             .unwrap()
             .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
@@ -188,7 +206,7 @@ impl Proc {
             .collect();
         let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap();
         let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-        rows.filter(|row| row[3] == CLOSE_WAIT && own.iter().any(|inode| inode == row[9])).count()
+        rows.filter(|row| counts(row[3], row[2]) && own.iter().any(|inode| inode == row[9])).count()
     }
 
     /// Open descriptors.

@@ -72,6 +72,11 @@ impl Client {
         Ok(Box::new(QuicStream::new(stream, &self.streams)))
     }
 
+    /// How often the server has acknowledged something.
+    pub(in crate::channel) fn heard(&self) -> u64 {
+        self.connection.stats().frame_rx.acks
+    }
+
     /// Our own address.
     pub(in crate::channel) fn local(&self) -> SocketAddr {
         self.local

@@ -6,6 +6,7 @@ use super::{CANCELLED, Settings, drain};
 use crate::channel::tls::{self, TlsError};
 use crate::channel::{ChannelError, ServerSettings};
 use crate::net::listen::{self, BindError, Permit, Permits};
+use crate::net::probation::Probation;
 use crate::net::{BoxStream, ByteStream};
 use crate::shutdown::Shutdown;
 use quinn::{
@@ -14,9 +15,10 @@ use quinn::{
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -142,27 +144,27 @@ impl Port {
         S: Fn(BoxStream, Permit) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let Arrival { incoming, mut permit, .. } = arrival;
+        let Arrival { incoming, permit, .. } = arrival;
         let limit = self.handshake_timeout;
         let shake = async { incoming.accept_with(self.current())?.await };
         let connected = timeout(limit, shake).await.map_err(|_| ChannelError::Timeout(limit))?;
         let connection = connected.map_err(|error| handshake(error, Side::Server))?;
-        permit.established();
-        let (mut first, mut asked) = (std::pin::pin!(sleep(limit)), false);
-        let streams = TaskTracker::new();
+        let (probation, streams) = (Probation::new(permit), TaskTracker::new());
+        let mut in_time = pin!(probation.passes(limit));
+        let mut waiting = true;
         loop {
             tokio::select! {
                 opened = connection.accept_bi() => match opened {
-                    Ok(stream) => {
-                        asked = true;
-                        self.spawn(stream, &streams, &serve);
-                    }
+                    Ok(stream) => self.spawn(stream, (&streams, &probation), &serve),
                     Err(error) => return ended(error).map_or(Ok(()), |lost| Err(ChannelError::Lost(lost))),
                 },
                 () = self.shutdown.stop.cancelled() => break,
-                () = &mut first, if !asked => {
-                    connection.close(CANCELLED, b"no stream was opened");
-                    return Err(ChannelError::Timeout(limit));
+                passed = &mut in_time, if waiting => {
+                    waiting = false;
+                    if !passed {
+                        connection.close(CANCELLED, b"no stream was let in");
+                        return Err(ChannelError::Unused(limit));
+                    }
                 }
             }
         }
@@ -186,13 +188,17 @@ impl Port {
     }
 
     /// Starts the task of one stream, if there is room for another connection.
-    fn spawn<S, F>(&self, stream: (SendStream, RecvStream), streams: &TaskTracker, serve: &S)
-    where
+    fn spawn<S, F>(
+        &self,
+        stream: (SendStream, RecvStream),
+        (streams, probation): (&TaskTracker, &Probation),
+        serve: &S,
+    ) where
         S: Fn(BoxStream, Permit) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let mut stream = QuicStream::new(stream, streams);
-        match self.permits.take() {
+        match self.permits.take_on(probation) {
             Ok(permit) => self.shutdown.spawn_connection(serve(Box::new(stream), permit)),
             Err(setting) => {
                 debug!(setting, "stream refused");
