@@ -7,7 +7,7 @@ use super::reader::{Field, Map};
 use super::settings::parts;
 use crate::auth::Credential;
 use crate::forward::NodeSettings;
-use crate::http::{HostText, UrlRule};
+use crate::http::{BadReplacement, HostText, UrlRule};
 use http::{HeaderName, HeaderValue};
 use regex::Regex;
 use std::ops::RangeInclusive;
@@ -118,9 +118,24 @@ fn url_rule(field: &Field<'_>) -> Option<UrlRule> {
         map.error("rule without a pattern".to_owned(), "expected { match: ^/api/(.*)$, replacement: /$1 }");
     }
     let pattern = pattern.and_then(|f| regex(&f));
-    let replacement = replacement.and_then(|f| f.text()).unwrap_or_default().to_owned();
+    let text = replacement.as_ref().and_then(|f| f.text()).unwrap_or_default();
     map.finish(&[], &[]);
-    Some(UrlRule { pattern: pattern?, replacement })
+    match (UrlRule::new(pattern?, text), replacement) {
+        (Err(error), Some(field)) => {
+            let help = match error {
+                BadReplacement::Group { .. } => {
+                    "a name goes on for as long as letters, digits and _ do: write ${1}_x for what the first group found and _x, $$ for a dollar"
+                }
+                BadReplacement::Url(_) => {
+                    "expected a path such as /v1/$1; the node's addr says where it goes, http.host the Host"
+                }
+                BadReplacement::Escape(_) => "write %25 for a %",
+            };
+            field.error(error.to_string(), help);
+            None
+        }
+        (rule, _) => rule.ok(),
+    }
 }
 
 fn regex(field: &Field<'_>) -> Option<Regex> {
