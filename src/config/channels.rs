@@ -251,9 +251,15 @@ fn section<'a>(map: &Map<'a>, kind: Kind, end: &str) -> Option<Field<'a>> {
         return Some(field);
     }
     let with: Vec<_> = KINDS.iter().filter(|kind| kind.tls).map(|kind| kind.name).collect();
+    let at_handlers = match end {
+        "listener" => {
+            "; for visitors who speak TLS expected handler: { tls: { certFile: FILE, keyFile: FILE } }, with handlers tcp, rtcp and tunnel"
+        }
+        _ => "",
+    };
     field.error(
         format!("tls on a {end} of type {}, which has none", kind.name),
-        format!("expected type {}", with.join(", ")),
+        format!("expected type {}{at_handlers}", with.join(", ")),
     );
     None
 }
