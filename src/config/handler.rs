@@ -68,6 +68,7 @@ const OF_SNIFFING: &[&str] = &["sniffing.timeout", "sniffing.clientHelloTimeout"
 const OF_REQUESTS: &[&str] = &[
     "http.keepalive",
     "http.routeHeader",
+    "http.shareUpstreams",
     "http.forwarded",
     "http.trustedProxies",
     "http.headTimeout",
