@@ -3,6 +3,7 @@
 //! What the checker knows it says itself: each object is given a key that resembles none, and the answer lists the others.
 
 use pointsman::config::{self, Problem, Source};
+use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
 const STRANGER: &str = "zzzzzzzzzzzzzzzzzzzz";
@@ -81,10 +82,25 @@ fn known() -> Keys {
     known
 }
 
-/// The keys that each object refuses because they are not supported, among all that are `documented` somewhere as refused or there
-/// at all.
+/// The keys that the sources name where an object ends: among them are all that are refused, of which nobody is told otherwise.
+fn named() -> BTreeSet<String> {
+    let ends = Regex::new(r"(?:NEEDED\w*: &\[&str\] =|\.finish\()([^;]*);").unwrap();
+    let word = Regex::new(r#""([\w.]+)""#).unwrap();
+    let texts =
+        std::fs::read_dir("src/config").unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()));
+    let mut named = BTreeSet::new();
+    for text in texts.filter_map(Result::ok) {
+        let lists = ends.captures_iter(&text).map(|found| found[1].to_owned());
+        lists.for_each(|list| named.extend(word.captures_iter(&list).map(|found| found[1].to_owned())));
+    }
+    assert!(["bodySize", "netns", "chainGroup"].iter().all(|key| named.contains(*key)), "{named:?}");
+    named
+}
+
+/// The keys that each object refuses because they are not supported, among those that the sources and the documentation name.
 fn refused(known: &Keys, documented: &Keys, refusals: &Keys) -> Keys {
-    let anywhere: BTreeSet<_> = refusals.values().flatten().collect();
+    let named = named();
+    let anywhere: BTreeSet<_> = refusals.values().flatten().chain(&named).collect();
     let mut refused = Keys::new();
     for probe in PROBES {
         for (number, stranger) in strangers(probe).iter().enumerate() {
