@@ -297,7 +297,7 @@ impl http::Router for Visitor<'_> {
         if self.entrypoint.settings.forwarded_node {
             let passed =
                 http::text_of(asked.parts, FORWARDED_NODE).map(|nodes| nodes + ", ").unwrap_or_default();
-            fields.push((FORWARDED_NODE, format!("{passed}{}", self.entrypoint.node)));
+            fields.push((FORWARDED_NODE.into(), Some(format!("{passed}{}", self.entrypoint.node))));
         }
         Changes { fields, rewrite: None }
     }

@@ -32,6 +32,16 @@ pub(crate) enum Listed {
     Pairs(Vec<(String, String)>),
 }
 
+impl Listed {
+    /// Whether nothing at all was said, not even a comment.
+    pub(crate) fn is_blank(&self) -> bool {
+        match self {
+            Self::Text(text) => text.trim_start_matches('\u{feff}').trim().is_empty(),
+            Self::Pairs(pairs) => pairs.is_empty(),
+        }
+    }
+}
+
 /// Where a list comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -52,12 +62,12 @@ impl<T> Default for Lists<T> {
 
 impl<T: Clone> Lists<T> {
     pub(crate) fn replace(&mut self, place: Place, entries: Vec<T>) {
-        let [file, redis, http] = &mut self.0;
-        *match place {
-            Place::File => file,
-            Place::Redis => redis,
-            Place::Http => http,
-        } = entries;
+        self.0[place as usize] = entries;
+    }
+
+    /// Whether nothing comes from there.
+    pub(crate) fn is_empty(&self, place: Place) -> bool {
+        self.0[place as usize].is_empty()
     }
 
     /// All of them, behind `inline`.
@@ -72,7 +82,7 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         let comment = |(at, _): &(usize, &str)| *at == 0 || line[..*at].ends_with([' ', '\t']);
         line.match_indices('#').find(comment).map_or(line.len(), |(at, _)| at)
     };
-    let numbered = text.lines().enumerate();
+    let numbered = text.trim_start_matches('\u{feff}').lines().enumerate();
     numbered
         .map(move |(index, line)| (index + 1, line[..without_comment(line)].trim()))
         .filter(|(_, line)| !line.is_empty())
@@ -133,6 +143,7 @@ mod tests {
     fn comments_and_empty_lines_say_nothing() {
         let text = "# all\n\na b\r\n  c\t# comment\n#d\n e#f \n \t \n";
         assert_eq!(lines(text).collect::<Vec<_>>(), [(3, "a b"), (4, "c"), (6, "e#f")]);
+        assert_eq!(lines("\u{feff}a b\n").collect::<Vec<_>>(), [(1, "a b")], "a byte order mark");
     }
 
     #[test]

@@ -263,9 +263,15 @@ fn section<'a>(map: &Map<'a>, kind: Kind, end: &str) -> Option<Field<'a>> {
         return Some(field);
     }
     let with: Vec<_> = KINDS.iter().filter(|kind| kind.tls).map(|kind| kind.name).collect();
+    let at_handlers = match end {
+        "listener" => {
+            "; for visitors who speak TLS expected handler: { tls: { certFile: FILE, keyFile: FILE } }, with handlers tcp, rtcp and tunnel"
+        }
+        _ => "",
+    };
     field.error(
         format!("tls on a {end} of type {}, which has none", kind.name),
-        format!("expected type {}", with.join(", ")),
+        format!("expected type {}{at_handlers}", with.join(", ")),
     );
     None
 }
@@ -273,10 +279,11 @@ fn section<'a>(map: &Map<'a>, kind: Kind, end: &str) -> Option<Field<'a>> {
 /// `tls` of whoever dials.
 pub(crate) fn client(map: Map<'_>, at: &Field<'_>) -> Option<tls::ClientSettings> {
     let options = options(&map);
+    let server_name = map.filled(&["serverName"]);
     let settings = tls::ClientSettings {
         secure: flag(&map, &["secure"]).unwrap_or(false),
         ca: file(&map, &["caFile"]),
-        server_name: map.text(&["serverName"]).map(str::to_owned),
+        server_name: server_name.as_ref().and_then(Field::text).map(str::to_owned),
         fingerprint: map.filled(&["fingerprint"]).and_then(|f| fingerprint(&f)),
         pair: pair(&map),
         options: options.clone().unwrap_or_default(),
@@ -284,7 +291,13 @@ pub(crate) fn client(map: Map<'_>, at: &Field<'_>) -> Option<tls::ClientSettings
     map.without_effect(&["validity", "commonName", "organization"], "with a dialer");
     map.finish(&[], &[]);
     options?;
-    checked(settings.check(), at)?;
+    match (settings.check(), server_name) {
+        (Err(error @ tls::TlsError::Name(_)), Some(field)) => {
+            field.error(error.to_string(), "expected www.example.com, or an IP address");
+            return None;
+        }
+        (checked, _) => self::checked(checked, at)?,
+    }
     Some(settings)
 }
 

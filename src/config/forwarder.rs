@@ -7,7 +7,7 @@ use super::{Plugin, node, plugins, termination};
 use crate::forward;
 use crate::route::hop::{HopSettings, NodeSettings};
 use crate::route::hosts::HostPattern;
-use crate::route::rule::Rule;
+use crate::route::rule::{Known, Rule};
 
 /// What a hop that a forwarder names may have besides nodes and selector.
 const LATER_HOP: &[&str] = &["reload", "metadata"];
@@ -36,6 +36,20 @@ pub(crate) struct Terms<'t> {
     pub(crate) udp: bool,
     /// Names for which TLS ends before it comes to a node.
     pub(crate) ended: &'t [Box<str>],
+    /// By what nodes can be told apart.
+    pub(crate) known: Known,
+    /// Why that is not more, for messages, and what to do.
+    pub(crate) because: (&'static str, &'static str),
+}
+
+impl Terms<'_> {
+    /// Why no requests are seen.
+    pub(crate) fn no_requests(&self) -> (&'static str, &'static str) {
+        match self.udp {
+            true => ("with datagrams", "expected a handler tcp or rtcp for this, or remove it"),
+            false => self.because,
+        }
+    }
 }
 
 pub(crate) fn read(field: &Field<'_>, hops: &Hops<'_>, terms: Terms<'_>) -> Option<Nodes> {
@@ -110,19 +124,19 @@ fn target(
     let (mut node, proxy_protocol) = choice.node(name, map.section("metadata"));
     node.addr = map.filled(&["addr"]).and_then(|f| f.address(Some(0)));
     if let Some(filter) = map.filled(&["filter"]).and_then(|f| f.map()) {
-        read_filter(&filter, &mut node);
+        read_filter(&filter, &mut node, terms);
         filter.finish(&[], &[]);
         map.without_effect(&["host", "protocol", "path"], "beside filter: write it there");
     } else {
-        read_filter(&map, &mut node);
+        read_filter(&map, &mut node, terms);
     }
     if let Some(matcher) = map.filled(&["matcher"]).and_then(|f| f.map()) {
-        read_matcher(matcher, &mut node);
+        read_matcher(matcher, &mut node, terms);
     }
     if let Some(network) = map.filled(&["network"]) {
         word(&network, if terms.udp { &["udp"] } else { &["tcp"] });
     }
-    let treatment = forward::NodeSettings { proxy_protocol, ..node::read(&map) };
+    let treatment = forward::NodeSettings { proxy_protocol, ..node::read(&map, terms) };
     if terms.udp
         && let Some(tls) = map.filled(&["tls"])
     {
@@ -133,14 +147,24 @@ fn target(
     Some((node, treatment))
 }
 
-fn read_filter(map: &Map<'_>, node: &mut NodeSettings) {
+/// Warns of a condition that nobody meets.
+fn warn_of_nobody(field: &Field<'_>, what: &str, (because, help): (&str, &str)) {
+    field.warn(format!("this node gets nothing: {what} {because}"), help);
+}
+
+fn read_filter(map: &Map<'_>, node: &mut NodeSettings, terms: Terms<'_>) {
+    let known = terms.known;
     if let Some(field) = map.filled(&["host"])
         && let Some(host) = field.text()
     {
         host.clone_into(&mut node.host);
-        if let Err(error) = HostPattern::from_filter(host) {
-            let help = "expected example.com, .example.com or *.example.com, without a port";
-            field.error(format!("{host:?} is no host: {error}"), help);
+        match HostPattern::from_filter(host) {
+            Ok(Some(_)) if !known.host => warn_of_nobody(&field, "no host is known", terms.because),
+            Ok(_) => {}
+            Err(error) => {
+                let help = "expected example.com, .example.com or *.example.com, without a port";
+                field.error(format!("{host:?} is no host: {error}"), help);
+            }
         }
     }
     if let Some(field) = map.filled(&["protocol"]) {
@@ -148,16 +172,29 @@ fn read_filter(map: &Map<'_>, node: &mut NodeSettings) {
         if node.protocol == "redis" {
             let message = "redis is not recognised yet: this node gets no traffic".to_owned();
             field.warn(message, "leave protocol out, and the node is one for what is not recognised");
+        } else if !known.protocol && !node.protocol.is_empty() {
+            warn_of_nobody(&field, "no protocol is known", terms.because);
         }
     }
-    if let Some(path) = map.text(&["path"]) {
+    if let Some(field) = map.filled(&["path"])
+        && let Some(path) = field.text()
+    {
         path.clone_into(&mut node.path);
+        if !known.http {
+            warn_of_nobody(&field, "no path is known", terms.no_requests());
+        }
     }
 }
 
-fn read_matcher(map: Map<'_>, node: &mut NodeSettings) {
+fn read_matcher(map: Map<'_>, node: &mut NodeSettings, terms: Terms<'_>) {
     let rule = map.filled(&["rule"]);
     node.rule = rule.as_ref().and_then(parse_rule);
+    if let (Some(field), Some(rule)) = (&rule, &node.rule)
+        && !rule.can_match(terms.known)
+    {
+        let because = if terms.known.protocol { terms.no_requests() } else { terms.because };
+        warn_of_nobody(field, "its rule asks for what is not known", because);
+    }
     let priority = map.filled(&["priority"]);
     node.priority = priority.as_ref().and_then(|f| f.number(i64::MIN..=i64::MAX)).unwrap_or(0);
     if let (None, Some(priority)) = (&rule, &priority) {

@@ -13,7 +13,7 @@ use super::{Handler, Listener, Targets, auth, forwarder, termination, tunnel};
 use crate::addr::{Host, HostPort};
 use crate::net::udp::flows;
 use crate::route::hop::{HopSettings, NodeSettings, Strategy};
-use crate::route::hosts::HostPattern;
+use crate::route::rule::Known;
 use crate::{forward, http, mux, terminate, tunnel::relay};
 use std::time::Duration;
 
@@ -61,6 +61,25 @@ const OTHERS_METADATA: &[&str] = &[
     "halfCloseTimeout",
     "idleTimeout",
 ];
+
+/// Keys that say how it is looked.
+const OF_SNIFFING: &[&str] = &["sniffing.timeout", "sniffing.clientHelloTimeout"];
+/// Keys that are about requests, which are found by looking.
+const OF_REQUESTS: &[&str] = &[
+    "http.keepalive",
+    "http.routeHeader",
+    "http.shareUpstreams",
+    "http.forwarded",
+    "http.trustedProxies",
+    "http.headTimeout",
+    "http.idleTimeout",
+    "http.stallTimeout",
+    "http.maxHeadSize",
+    "http.maxHeadFields",
+    "readTimeout",
+];
+const WITHOUT_SNIFFING: (&str, &str) =
+    ("without sniffing", "expected handler: { metadata: { sniffing: true } }, or remove this");
 
 /// How long the handler `relay` knows a peer of a UDP port that it opened for a client.
 const PEER_TTL: Duration = Duration::from_secs(60);
@@ -171,8 +190,13 @@ fn no_forwarder(kind: &str, forwarder: Option<&Field<'_>>) {
     }
 }
 
+/// `sniffing`; one that says nothing that could be read hides no other mistake.
+fn sniffing(metadata: &Map<'_>) -> bool {
+    flag(metadata, &["sniffing"]).unwrap_or_else(|| metadata.filled(&["sniffing"]).is_some())
+}
+
 fn forward_settings(metadata: &Map<'_>) -> forward::Settings {
-    let sniffing = flag(metadata, &["sniffing"]).unwrap_or(false);
+    let sniffing = sniffing(metadata);
     let sniff = read_sniff(metadata);
     let mut settings = forward::Settings {
         sniff: sniffing.then_some(sniff),
@@ -195,6 +219,7 @@ fn way(map: &Map<'_>, part: &Part<'_, '_>, purpose: Purpose) -> Option<String> {
 
 fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let settings = forward_settings(metadata);
+    warn_without_sniffing(metadata, &settings, &[OF_SNIFFING, OF_REQUESTS]);
     let tls = termination::read(map);
     if tls.is_some() && settings.sniff.is_none() {
         let help = "expected metadata: { sniffing: true }, by which it is seen who is asked for";
@@ -205,21 +230,30 @@ fn forward(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Han
         return to_the_host_asked_for(map, part, settings, tls, chain);
     };
     let ended = tls.as_ref().map(terminate::Settings::names).unwrap_or_default();
-    let terms = Terms { folder: part.scope.folder, udp: false, ended: &ended };
+    let sniffing = settings.sniff.is_some();
+    let known = Known { host: sniffing || is_told(part), protocol: sniffing, http: sniffing };
+    let terms =
+        Terms { folder: part.scope.folder, udp: false, known, because: WITHOUT_SNIFFING, ended: &ended };
     let Nodes { hop, treatments, plugin } = forwarder::read(field, &part.scope.hops, terms)?;
-    if metadata.filled(&["sniffing"]).is_none()
-        && matches!(part.listener, Some(Listener::Port { .. }))
-        && hop.nodes.iter().all(is_filtered)
-    {
-        let message = "every node waits for a host, path or protocol, and nothing looks for it".to_owned();
-        field.warn(message, "expected handler: { metadata: { sniffing: true } }");
-    }
     Some(Handler::Forward(Box::new(Targets { settings, tls, hop, nodes: treatments, plugin, chain })))
+}
+
+/// Whether whoever brings a connection says for which host it is; where the listener could not be read, it may be so.
+fn is_told(part: &Part<'_, '_>) -> bool {
+    !matches!(part.listener, Some(Listener::Port { .. } | Listener::Udp { .. }))
+}
+
+fn warn_without_sniffing(metadata: &Map<'_>, settings: &forward::Settings, keys: &[&[&'static str]]) {
+    let (because, help) = WITHOUT_SNIFFING;
+    let keys = keys.iter().copied().flatten().filter(|_| settings.sniff.is_none());
+    for field in keys.filter_map(|key| metadata.filled(&[*key])) {
+        field.warn(format!("no effect {because}"), help);
+    }
 }
 
 /// Handlers `udp` and `rudp`.
 fn datagrams(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
-    let sniffing = flag(metadata, &["sniffing"]).unwrap_or(false);
+    let sniffing = sniffing(metadata);
     let sniff = read_sniff(metadata);
     let mut settings = forward::Settings {
         sniff: sniffing.then_some(sniff),
@@ -230,11 +264,13 @@ fn datagrams(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<H
         proxy_protocol: None,
     };
     read_wait(metadata, &["connectTimeout"], &mut settings.connect_timeout);
+    warn_without_sniffing(metadata, &settings, &[OF_SNIFFING]);
     let chain = way(map, part, Purpose::Datagrams);
     let Some(field) = part.forwarder else {
         return to_the_host_asked_for(map, part, settings, None, chain);
     };
-    let terms = Terms { folder: part.scope.folder, udp: true, ended: &[] };
+    let known = Known { host: sniffing || is_told(part), protocol: sniffing, http: false };
+    let terms = Terms { folder: part.scope.folder, udp: true, known, because: WITHOUT_SNIFFING, ended: &[] };
     let Nodes { hop, treatments: nodes, plugin } = forwarder::read(field, &part.scope.hops, terms)?;
     Some(Handler::Forward(Box::new(Targets { settings, tls: None, hop, nodes, plugin, chain })))
 }
@@ -268,12 +304,6 @@ fn host_asked_for() -> HopSettings {
     HopSettings { nodes: vec![node], strategy: Strategy::Round }
 }
 
-/// Whether a node gets no connection of which nothing is known.
-fn is_filtered(node: &NodeSettings) -> bool {
-    let any_host = matches!(HostPattern::from_filter(&node.host), Ok(None));
-    node.rule.is_none() && !(any_host && node.protocol.is_empty() && node.path.is_empty())
-}
-
 fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
     let mut settings = relay::Settings {
         bind: flag(metadata, &["bind"]).unwrap_or(false),
@@ -298,11 +328,12 @@ fn relay(map: &Map<'_>, metadata: &Map<'_>, part: &Part<'_, '_>) -> Option<Handl
     read_wait(metadata, &["connectTimeout"], &mut forward.connect_timeout);
     let chain = way(map, part, Purpose::Connect);
     let auth = auth::read(map, metadata, &part.scope.authers);
+    let known = Known { host: true, protocol: false, http: false };
+    let because =
+        ("with handler relay", "expected a service with handler tcp and sniffing behind it, or remove this");
+    let terms = Terms { folder: part.scope.folder, udp: false, known, because, ended: &[] };
     let Nodes { hop, treatments: nodes, plugin } = match part.forwarder {
-        Some(field) => {
-            let terms = Terms { folder: part.scope.folder, udp: false, ended: &[] };
-            forwarder::read(field, &part.scope.hops, terms)?
-        }
+        Some(field) => forwarder::read(field, &part.scope.hops, terms)?,
         None => Nodes { hop: host_asked_for(), treatments: Vec::new(), plugin: None },
     };
     let targets = Box::new(Targets { settings: forward, tls: None, hop, nodes, plugin, chain });

@@ -7,9 +7,6 @@ use crate::route::hosts::HostPattern;
 use crate::route::ingress::{Rule, parse_endpoint};
 use crate::source::OnError;
 
-/// GOST takes it, but no host has its key, the empty one.
-const STAR: &str = "*";
-
 /// `folder`: whether plugins can be taken from a folder by name.
 pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
     let map = field.map()?;
@@ -43,7 +40,7 @@ fn rule(field: &Field<'_>) -> Option<Rule> {
     };
     let rule =
         Rule { hostname: hostname.text()?.trim().to_owned(), endpoint: endpoint.text()?.trim().to_owned() };
-    if rule.hostname == STAR {
+    if rule.is_star() {
         warn_of_star(&hostname);
     } else if let Err(error) = HostPattern::from_ingress(&rule.hostname) {
         let message = format!("{:?} is no host: {error}", rule.hostname);
@@ -69,11 +66,13 @@ pub(crate) fn inline_rules(field: &Field<'_>) -> Vec<Rule> {
     let parse = |pair: &str| {
         let (hostname, endpoint) = pair.split_once(':')?;
         parse_endpoint(endpoint)?;
-        match hostname.trim() {
-            STAR => warn_of_star(field),
-            name => drop(HostPattern::from_ingress(name).ok()?),
+        let rule = Rule { hostname: hostname.trim().to_owned(), endpoint: endpoint.to_owned() };
+        if rule.is_star() {
+            warn_of_star(field);
+        } else {
+            HostPattern::from_ingress(&rule.hostname).ok()?;
         }
-        Some(Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() })
+        Some(rule)
     };
     pairs
         .filter_map(|pair| {

@@ -2,11 +2,12 @@
 
 use super::auth::credential;
 use super::channels;
+use super::forwarder::Terms;
 use super::reader::{Field, Map};
 use super::settings::parts;
 use crate::auth::Credential;
 use crate::forward::NodeSettings;
-use crate::http::{HostText, UrlRule};
+use crate::http::{BadReplacement, HostText, UrlRule};
 use http::{HeaderName, HeaderValue};
 use regex::Regex;
 use std::ops::RangeInclusive;
@@ -26,10 +27,17 @@ const OF_CONNECTION: &[&str] = &[
 /// GOST's keys of the same kind, which would change what passes.
 const NEEDED: &[&str] = &["rewriteBody", "rewriteRequestBody", "rewriteResponseBody", "rewriteReqBody"];
 
-pub(crate) fn read(node: &Map<'_>) -> NodeSettings {
+/// What is done with HTTP requests and their replies, and with nothing else.
+const OF_REQUESTS: [&[&str]; 4] =
+    [&["requestHeader", "header"], &["responseHeader"], &["rewriteURL", "rewrite"], &["failCodes"]];
+
+pub(crate) fn read(node: &Map<'_>, terms: Terms<'_>) -> NodeSettings {
     let tls = node.filled(&["tls"]).and_then(|f| channels::client(f.map()?, &f));
     let mut settings = NodeSettings { tls, ..NodeSettings::default() };
     let auth = node.filled(&["auth"]);
+    if !terms.known.http {
+        without_requests(node, terms, settings.tls.is_some());
+    }
     if let Some(map) = node.filled(&["http"]).and_then(|f| f.map()) {
         let users = map.filled(&["auth"]).or(auth);
         settings.users = users.and_then(|f| basic(&f)).into_iter().collect();
@@ -44,6 +52,21 @@ pub(crate) fn read(node: &Map<'_>) -> NodeSettings {
         settings.users = auth.and_then(|f| basic(&f)).into_iter().collect();
     }
     settings
+}
+
+/// What is said of requests where nobody looks for any. A `host` is also what a server is asked for over TLS.
+fn without_requests(node: &Map<'_>, terms: Terms<'_>, tls: bool) {
+    let (because, help) = terms.no_requests();
+    let http = node.filled(&["http"]).and_then(|f| f.map());
+    let auth = http.as_ref().and_then(|map| map.filled(&["auth"])).or_else(|| node.filled(&["auth"]));
+    if let Some(auth) = auth {
+        auth.error(format!("nobody could log in: no request is seen {because}"), help);
+    }
+    let Some(http) = http else { return };
+    let host: &[&[&str]] = if tls { &[] } else { &[&["host"]] };
+    for field in OF_REQUESTS.iter().chain(host).filter_map(|names| http.filled(names)) {
+        field.warn(format!("no effect: no request is seen {because}"), help);
+    }
 }
 
 /// A user who can log in by Basic authentication, where the name ends at the first colon (RFC 7617).
@@ -95,9 +118,24 @@ fn url_rule(field: &Field<'_>) -> Option<UrlRule> {
         map.error("rule without a pattern".to_owned(), "expected { match: ^/api/(.*)$, replacement: /$1 }");
     }
     let pattern = pattern.and_then(|f| regex(&f));
-    let replacement = replacement.and_then(|f| f.text()).unwrap_or_default().to_owned();
+    let text = replacement.as_ref().and_then(|f| f.text()).unwrap_or_default();
     map.finish(&[], &[]);
-    Some(UrlRule { pattern: pattern?, replacement })
+    match (UrlRule::new(pattern?, text), replacement) {
+        (Err(error), Some(field)) => {
+            let help = match error {
+                BadReplacement::Group { .. } => {
+                    "a name goes on for as long as letters, digits and _ do: write ${1}_x for what the first group found and _x, $$ for a dollar"
+                }
+                BadReplacement::Url(_) => {
+                    "expected a path such as /v1/$1; the node's addr says where it goes, http.host the Host"
+                }
+                BadReplacement::Escape(_) => "write %25 for a %",
+            };
+            field.error(error.to_string(), help);
+            None
+        }
+        (rule, _) => rule.ok(),
+    }
 }
 
 fn regex(field: &Field<'_>) -> Option<Regex> {

@@ -338,8 +338,10 @@ impl<'a> Map<'a> {
                 self.problems.count(Severity::Error);
             } else {
                 let asked = self.asked.borrow();
-                let known: Vec<_> = asked.iter().chain(later).chain(needed).copied().collect();
+                // Those that are refused are no advice, but may be what was meant.
+                let known: Vec<_> = asked.iter().chain(later).copied().collect();
                 let help = dotted(&key.text, tree, &known)
+                    .or_else(|| similar(&key.text, &[&known, needed].concat()))
                     .unwrap_or_else(|| nearest(&key.text, known.iter().copied()));
                 if help.starts_with(NEAREST) {
                     key.note(Fate::Similar);
@@ -381,11 +383,14 @@ pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> S
     let mut known: Vec<_> = known.collect();
     known.sort_unstable();
     known.dedup();
-    match closest(word, &known) {
-        Some(best) => format!("{NEAREST}{best:?}?"),
-        None if known.is_empty() => "none is defined".to_owned(),
-        None => format!("known here: {}", known.join(", ")),
-    }
+    similar(word, &known).unwrap_or_else(|| match &known[..] {
+        [] => "none is defined".to_owned(),
+        known => format!("known here: {}", known.join(", ")),
+    })
+}
+
+fn similar(word: &str, known: &[&str]) -> Option<String> {
+    closest(word, known).map(|best| format!("{NEAREST}{best:?}?"))
 }
 
 /// The word that a misspelt one resembles, by few wrong letters or by its beginning.

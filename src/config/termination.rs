@@ -10,6 +10,8 @@ use crate::route::hop::NodeSettings;
 use crate::route::hosts::HostPattern;
 use crate::terminate::{Certificate, Settings};
 use http::Uri;
+use rustix::fs::{Access, access};
+use std::path::{Path, PathBuf};
 
 const HTTPS: u16 = 443;
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -65,16 +67,17 @@ fn acme(field: &Field<'_>) -> Option<acme::Settings> {
     if names.is_empty() {
         map.error("no hosts".to_owned(), "expected hosts: [www.example.com], each of which leads here");
     }
-    let storage = map.filled(&["storage"]).and_then(|f| f.text());
+    let storage = map.filled(&["storage"]);
     if storage.is_none() {
         map.error("no folder for certificates".to_owned(), "expected storage: /var/lib/pointsman/acme");
     }
+    let storage = storage.and_then(|f| folder(&f));
     let challenge = map.filled(&["challenge"]).and_then(|f| word(&f, &["http-01", "tls-alpn-01"]));
     let settings = acme::Settings {
         hosts,
         email: map.text(&["email"]).map(|email| email.trim().to_owned()),
         directory: directory(&map),
-        storage: storage.unwrap_or_default().into(),
+        storage: storage.clone().unwrap_or_default(),
         ca: map.text(&["caFile"]).map(Into::into),
         challenge: challenge.map(|word| match word {
             "http-01" => acme::Challenge::Http01,
@@ -83,6 +86,23 @@ fn acme(field: &Field<'_>) -> Option<acme::Settings> {
     };
     map.finish(&[], &[]);
     (storage.is_some() && !settings.hosts.is_empty()).then_some(settings)
+}
+
+/// A folder that can be written to, or made; it is not made here.
+fn folder(field: &Field<'_>) -> Option<PathBuf> {
+    let path = PathBuf::from(field.text()?);
+    let help = "expected a folder that this user may write to, or one that can be made in such a folder";
+    // Where it is not there yet, what matters is the nearest folder above it; a relative path begins in the current one.
+    let here = path.ancestors().map(|above| if above == Path::new("") { Path::new(".") } else { above });
+    let Some((there, found)) = here.filter_map(|above| Some((above, above.metadata().ok()?))).next() else {
+        return Some(path);
+    };
+    if !found.is_dir() {
+        field.error(format!("{there:?} is no folder"), help);
+    } else if let Err(error) = access(there, Access::WRITE_OK | Access::EXEC_OK) {
+        field.error(format!("no file can be made in {there:?}: {error}"), help);
+    }
+    Some(path)
 }
 
 fn acme_host(map: &Map<'_>, name: &str) -> Option<Host> {

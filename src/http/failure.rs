@@ -123,7 +123,7 @@ impl Failure {
     /// A field that says what the visitor can do about it.
     pub(crate) fn field(&self) -> Option<(&'static str, &str)> {
         match self {
-            Self::Unauthorized => Some(("WWW-Authenticate", "Basic realm=\"pointsman\"")),
+            Self::Unauthorized => Some(("WWW-Authenticate", "Basic realm=\"pointsman\", charset=\"UTF-8\"")),
             Self::Own(Own { field: Some((name, value)), .. }) => Some((name, value)),
             _ => None,
         }

@@ -1,8 +1,10 @@
 //! `X-Forwarded-For`, `-Proto` and `-Host`: read from listed proxies only, added by option.
 
+use super::rewrite::OwnField;
 use crate::addr::Networks;
 use crate::http::text_of;
 use crate::route::HttpParts;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 const FOR: &str = "X-Forwarded-For";
@@ -46,14 +48,14 @@ impl Forwarded {
         self.trusted.contains(peer.ip()) && parts.field(PROTO).is_some_and(first)
     }
 
-    /// The fields of one request; none unless the option is set.
+    /// The fields of one request, and those that are not to pass; none unless the option is set.
     pub(crate) fn fields(
         &self,
         peer: SocketAddr,
         secure: bool,
         host: Option<&str>,
         parts: &dyn HttpParts,
-    ) -> Vec<(&'static str, String)> {
+    ) -> Vec<OwnField> {
         if !self.add {
             return Vec::new();
         }
@@ -61,13 +63,28 @@ impl Forwarded {
         let came = |name| text_of(parts, name).filter(|text| trusted && !text.trim().is_empty());
         let before = came(FOR).map(|list| list + ", ").unwrap_or_default();
         let proto = || if secure { "https" } else { "http" }.to_owned();
-        let mut fields = vec![
-            (FOR, format!("{before}{}", peer.ip().to_canonical())),
-            (PROTO, came(PROTO).unwrap_or_else(proto)),
+        let own = [
+            (FOR, Some(format!("{before}{}", peer.ip().to_canonical()))),
+            (PROTO, Some(came(PROTO).unwrap_or_else(proto))),
+            (HOST, came(HOST).or_else(|| host.map(str::to_owned))),
         ];
-        fields.extend(came(HOST).or_else(|| host.map(str::to_owned)).map(|host| (HOST, host)));
-        fields
+        let own = own.map(|(name, value)| (Cow::Borrowed(name), value));
+        // A name with `_` is to many servers the same as one with `-`, and no proxy writes it so.
+        let strangers = |name: &str| is_of_proxies(name) && (!trusted || name.contains('_'));
+        let gone = parts.names().filter(|name| strangers(name)).map(|name| (name.to_owned().into(), None));
+        gone.filter(|(name, _): &OwnField| !own.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)))
+            .chain(own.clone())
+            .collect()
     }
+}
+
+/// Whether a field is one that proxies tell servers by where a request comes from.
+fn is_of_proxies(name: &str) -> bool {
+    let same = |a: u8, b: u8| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
+    let begins =
+        |known: &str| name.len() >= known.len() && name.bytes().zip(known.bytes()).all(|(a, b)| same(a, b));
+    let is = |known: &str| name.len() == known.len() && begins(known);
+    is("forwarded") || is("x-real-ip") || begins("x-forwarded-")
 }
 
 /// `IP`, `IP:PORT` or `[IP]:PORT`.
@@ -118,7 +135,7 @@ mod tests {
         let peer = "10.0.0.1:5".parse().unwrap();
         let texts = |trusted: &[&str], secure| -> Vec<String> {
             let fields = forwarded(trusted).fields(peer, secure, Some("a"), &head);
-            fields.into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+            fields.into_iter().map(|(name, value)| format!("{name}: {}", value.unwrap_or_default())).collect()
         };
         let strangers = ["X-Forwarded-For: 10.0.0.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: a"];
         assert_eq!(texts(&[], false), strangers);
@@ -131,11 +148,25 @@ mod tests {
             assert_eq!(forwarded(&["10.0.0.1"]).is_secure(peer, &head), secure, "{proto}");
             assert!(!forwarded(&[]).is_secure(peer, &head));
             let fields = forwarded(&["10.0.0.1"]).fields(peer, false, None, &head);
-            assert_eq!(fields[0].1, "10.0.0.1");
+            assert_eq!(fields[0].1.as_deref(), Some("10.0.0.1"));
         }
         let proxys =
             ["X-Forwarded-For: 1.1.1.1, 10.0.0.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: b"];
         assert_eq!(texts(&["10.0.0.1"], false), proxys);
         assert!(Forwarded::default().fields(peer, false, Some("a"), &head).is_empty());
+    }
+    #[test]
+    fn other_fields_of_the_kind_pass_from_proxies_only() {
+        let head = request(
+            "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\nx_forwarded-for: 1.1.1.1\r\n\
+             X-Forwarded-Port: 1\r\nX-Forwarded: 1\r\nX-Other: 1\r\n\r\n",
+        );
+        let gone = |trusted: &[&str]| -> Vec<String> {
+            let fields = forwarded(trusted).fields("10.0.0.1:5".parse().unwrap(), false, None, &head);
+            fields.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.into()).collect()
+        };
+        let host = "X-Forwarded-Host";
+        assert_eq!(gone(&[]), ["Forwarded", "X-Real-IP", "x_forwarded-for", "X-Forwarded-Port", host]);
+        assert_eq!(gone(&["10.0.0.1"]), ["x_forwarded-for", host]);
     }
 }

@@ -11,6 +11,7 @@ mod pool;
 pub(crate) mod pump;
 pub(crate) mod rewrite;
 pub(crate) mod upstream;
+mod url_rule;
 
 use crate::addr::{Host, HostPort};
 use crate::net::{BoxStream, pipe};
@@ -24,8 +25,8 @@ pub use forwarded::Forwarded;
 use pool::Idle;
 pub(crate) use pool::Shared;
 use pump::Buffered;
-use rewrite::{Changes, Edit};
-pub use rewrite::{HostText, Rewrite, UrlRule};
+use rewrite::{Changes, Edit, OwnField};
+pub use rewrite::{HostText, Rewrite};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use upstream::Upstream;
 pub(crate) use upstream::{Fresh, Key, NoPool, Place, Pool, Way};
+pub use url_rule::{BadReplacement, UrlRule};
 
 /// Times and bounds of HTTP on one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +169,7 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     /// The fields that say where a request comes from; `host`: the one that it was sent to.
-    fn forwarded(&self, host: Option<&[u8]>, parts: &dyn HttpParts) -> Vec<(&'static str, String)> {
+    fn forwarded(&self, host: Option<&[u8]>, parts: &dyn HttpParts) -> Vec<OwnField> {
         let host = host.and_then(|host| std::str::from_utf8(host).ok());
         self.settings.forwarded.fields(self.client, self.secure, host, parts)
     }
@@ -501,7 +503,7 @@ async fn close_gently(mut client: Buffered) {
 }
 
 /// The field that tells the way of a request, for `http.routeHeader`.
-pub(crate) fn route_field(client: SocketAddr, route: &Route) -> (&'static str, String) {
+pub(crate) fn route_field(client: SocketAddr, route: &Route) -> OwnField {
     let mut text = format!("client={client}");
     let ids = [("tunnel", route.tunnel), ("connector", route.connector)];
     for (name, id) in ids.into_iter().filter_map(|(name, id)| Some((name, id?))) {
@@ -510,7 +512,7 @@ pub(crate) fn route_field(client: SocketAddr, route: &Route) -> (&'static str, S
     if let Some(node) = route.node.as_deref().filter(|node| !node.is_empty()) {
         text += &format!("; node={node}");
     }
-    (ROUTE_FIELD, text)
+    (ROUTE_FIELD.into(), Some(text))
 }
 
 /// Name of that field.

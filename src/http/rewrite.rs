@@ -1,9 +1,9 @@
 //! What a node's `http` asks to be changed in the requests that go to it and in its replies: whole fields and the target, never
 //! the framing.
 
+use super::url_rule::UrlRule;
 use crate::addr::HostPort;
 use crate::route::HttpParts;
-use regex::Regex;
 use std::borrow::Cow;
 
 /// `nodes[].http`, without `auth`.
@@ -36,15 +36,6 @@ impl HostText {
     }
 }
 
-/// `rewriteURL[]`.
-#[derive(Debug, Clone)]
-pub struct UrlRule {
-    /// `match`: looked for in the path, as it was sent.
-    pub pattern: Regex,
-    /// `replacement` of every place where it is found; `$1` is what the first group found. What follows a `?` is the new query.
-    pub replacement: String,
-}
-
 impl Rewrite {
     /// The target that is sent in place of the request's own; `None`: no rule finds anything.
     pub(crate) fn target(&self, parts: &dyn HttpParts) -> Option<String> {
@@ -52,13 +43,10 @@ impl Rewrite {
         if !path.starts_with('/') {
             return None;
         }
-        let rule = self.urls.iter().find(|rule| rule.pattern.is_match(path))?;
-        let replaced = rule.pattern.replace_all(path, rule.replacement.as_str());
-        let mut target = String::with_capacity(replaced.len() + 1);
-        if !replaced.starts_with('/') {
-            target.push('/');
+        let mut target = self.urls.iter().find_map(|rule| rule.rewrite(path))?;
+        if !target.starts_with('/') {
+            target.insert(0, '/');
         }
-        replaced.chars().for_each(|c| push_escaped(&mut target, c));
         if let Some(query) = parts.query()
             && !target.contains('?')
         {
@@ -69,25 +57,17 @@ impl Rewrite {
     }
 }
 
-/// What can stand in no path or query (RFC 3986, section 3.3) is percent-encoded.
-fn push_escaped(target: &mut String, c: char) {
-    if c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?%".contains(c) {
-        return target.push(c);
-    }
-    let mut bytes = [0; 4];
-    for byte in c.encode_utf8(&mut bytes).bytes() {
-        target.push_str(&format!("%{byte:02X}"));
-    }
-}
-
 /// All changes to one request and to the reply to it.
 #[derive(Debug, Default)]
 pub(crate) struct Changes<'r> {
-    /// Fields of ours, each in place of any of that name that came in.
-    pub(crate) fields: Vec<(&'static str, String)>,
+    /// Fields of ours.
+    pub(crate) fields: Vec<OwnField>,
     /// What the node's `http` asks for.
     pub(crate) rewrite: Option<&'r Rewrite>,
 }
+
+/// A field that stands in place of any of that name that came in; `None`: there is to be none.
+pub(crate) type OwnField = (Cow<'static, str>, Option<String>);
 
 /// A field that is set, or taken out.
 pub(crate) type Edit<'a> = (&'a str, Option<Cow<'a, str>>);
@@ -105,7 +85,7 @@ impl Changes<'_> {
 
     /// The request's fields, what the node's `http` says behind our own: it has the last word.
     pub(crate) fn request(&self) -> impl Iterator<Item = Edit<'_>> {
-        let ours = self.fields.iter().map(|(name, value)| (*name, Some(Cow::Borrowed(value.as_str()))));
+        let ours = self.fields.iter().map(|(name, value)| (&**name, value.as_deref().map(Cow::Borrowed)));
         let asked = self.rewrite.into_iter().flat_map(|rewrite| edits(&rewrite.request));
         let named = |name: &str| {
             self.rewrite.is_some_and(|r| r.request.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)))
@@ -127,11 +107,11 @@ fn edits(fields: &[(String, Option<String>)]) -> impl Iterator<Item = Edit<'_>> 
 mod tests {
     use super::*;
     use crate::wire::http::testing::request;
+    use regex::Regex;
 
     fn target(rules: &[(&str, &str)], asked: &str) -> Option<String> {
-        let rule = |(pattern, replacement): &(&str, &str)| UrlRule {
-            pattern: Regex::new(pattern).unwrap(),
-            replacement: (*replacement).to_owned(),
+        let rule = |(pattern, replacement): &(&str, &str)| {
+            UrlRule::new(Regex::new(pattern).unwrap(), replacement).unwrap()
         };
         let rewrite = Rewrite { urls: rules.iter().map(rule).collect(), ..Rewrite::default() };
         rewrite.target(&request(&format!("GET {asked} HTTP/1.1\r\nHost: a\r\n\r\n")))

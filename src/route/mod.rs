@@ -79,6 +79,8 @@ pub trait HttpParts: fmt::Debug + Send + Sync {
     fn field(&self, name: &str) -> Option<&[u8]>;
     /// Every field of that name, in order.
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a>;
+    /// The names of all fields.
+    fn names<'a>(&'a self) -> Box<dyn Iterator<Item = &'a str> + 'a>;
     /// The same parts, for whoever needs them for longer than the request is at hand.
     fn shared(&self) -> Arc<dyn HttpParts>;
 }
@@ -98,6 +100,9 @@ impl HttpParts for RequestHead {
     }
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         Box::new(self.fields().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+    }
+    fn names<'a>(&'a self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        Box::new(self.fields().map(|(name, _)| name))
     }
     fn shared(&self) -> Arc<dyn HttpParts> {
         Arc::new(self.clone())

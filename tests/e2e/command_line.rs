@@ -100,6 +100,17 @@ fn the_log_names_arguments_without_secrets() {
     assert!(!relay.log().contains("secret") && !relay.log().contains("c2Vj"), "{}", relay.log());
 }
 
+/// They are not taken for something else, and nothing runs without what they ask for.
+#[test]
+fn options_of_gost_that_are_not_here_are_told() {
+    for option in [&["-D"][..], &["-DD"], &["-api", ":0"], &["-metrics", ":0"]] {
+        let said = output(&[&["-L", "whoami://127.0.0.1:0"], option].concat());
+        let err = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(2), "{err}");
+        assert!(err.contains(&format!("unexpected argument '{}'", &option[0][..2])), "{err}");
+    }
+}
+
 /// The lines of the manual and the README are configurations.
 #[test]
 fn examples_are_right() {

@@ -82,6 +82,10 @@ fn a_node_lets_in_whom_it_knows() {
         node("http", "http: { auth: { username: u, password: secret } }")
             + &node("node", "auth: { username: u, password: secret }")
             + &node("open", "")
+            + &node(
+                "kept",
+                "http: { auth: { username: u, password: secret }, requestHeader: { Authorization: '' } }",
+            )
             + &format!(
                 "    - {{ name: raw, addr: '127.0.0.1:{mirror}', auth: {{ username: u, password: p }} }}\n"
             )
@@ -95,11 +99,19 @@ fn a_node_lets_in_whom_it_knows() {
         for host in ["http", "node"] {
             let (status, reply) = ask(host, "");
             assert_eq!(status, 401, "{reply}");
-            assert!(reply.to_lowercase().contains("www-authenticate: basic realm=\"pointsman\""), "{reply}");
+            assert!(
+                reply
+                    .to_lowercase()
+                    .contains("www-authenticate: basic realm=\"pointsman\", charset=\"utf-8\""),
+                "{reply}"
+            );
             assert_eq!(ask(host, "u:wrong").0, 401);
             assert_eq!(ask(host, "v:secret").0, 401);
-            assert_eq!(ask(host, "u:secret").0, 200);
+            let (status, reply) = ask(host, "u:secret");
+            assert!(status == 200 && reply.to_lowercase().contains("\nauthorization: basic "), "{reply}");
         }
+        let (status, reply) = ask("kept", "u:secret");
+        assert!(status == 200 && !reply.to_lowercase().contains("\nauthorization:"), "{reply}");
         assert_eq!(ask("open", "").0, 200);
     }
     proxy.wait_for(&["status=401", "outcome=\"unauthorized\"", "no user that the node lets in (http.auth)"]);
@@ -114,8 +126,8 @@ fn forwarded(port: u16, more: &[&str]) -> Vec<String> {
     let (status, body) = curl("a.example", port, "/", more);
     assert_eq!(status, 200, "{body}");
     let lines = body.lines().map(str::to_lowercase);
-    let mut lines: Vec<_> =
-        lines.filter(|l| l.starts_with("x-forwarded-") || l.starts_with("client:")).collect();
+    let told = ["x-forwarded-", "client:", "forwarded:", "x-real-ip:", "x_forwarded_for:"];
+    let mut lines: Vec<_> = lines.filter(|l| told.iter().any(|name| l.starts_with(name))).collect();
     lines.iter_mut().filter(|line| line.starts_with("client: 127.0.0.1:")).for_each(|line| line.truncate(17));
     lines.sort_unstable();
     lines
@@ -125,19 +137,24 @@ fn forwarded(port: u16, more: &[&str]) -> Vec<String> {
 fn where_requests_come_from_is_told_and_believed_of_listed_proxies_only() {
     let node = |mirror| format!("    - {{ name: a, addr: '127.0.0.1:{mirror}' }}\n");
     let claim = ["-H", "X-Forwarded-For: 192.0.2.1, 192.0.2.7", "-H", "X-Forwarded-Proto: https"];
+    let more =
+        ["-H", "Forwarded: for=192.0.2.1", "-H", "X-Real-IP: 192.0.2.1", "-H", "X_Forwarded_For: 192.0.2.1"];
     for how in [&[][..], &["--http2-prior-knowledge"]] {
         let claim: Vec<_> = how.iter().chain(&claim).copied().collect();
+        let claims: Vec<_> = claim.iter().chain(&more).copied().collect();
         let (_proxy, port) = proxy("http.routeHeader: true", node);
         assert_eq!(forwarded(port, how), ["client: 127.0.0.1"]);
         let passed =
             ["client: 127.0.0.1", "x-forwarded-for: 192.0.2.1, 192.0.2.7", "x-forwarded-proto: https"];
         assert_eq!(forwarded(port, &claim), passed);
+        assert_eq!(forwarded(port, &claims).len(), passed.len() + 3);
 
         let (_proxy, port) = proxy("http.routeHeader: true, http.forwarded: true", node);
         let host = format!("x-forwarded-host: a.example:{port}");
         let own = ["client: 127.0.0.1", "x-forwarded-for: 127.0.0.1", &host, "x-forwarded-proto: http"];
         assert_eq!(forwarded(port, how), own);
         assert_eq!(forwarded(port, &claim), own);
+        assert_eq!(forwarded(port, &claims), own, "nor by another name");
 
         let trusting =
             "http.routeHeader: true, http.forwarded: true, http.trustedProxies: '127.0.0.0/8, 10.0.0.1'";
@@ -150,6 +167,9 @@ fn where_requests_come_from_is_told_and_believed_of_listed_proxies_only() {
             "x-forwarded-proto: https",
         ];
         assert_eq!(forwarded(port, &claim), told);
+        let mut all = [&told[..], &["forwarded: for=192.0.2.1", "x-real-ip: 192.0.2.1"]].concat();
+        all.sort_unstable();
+        assert_eq!(forwarded(port, &claims), all);
         proxy.wait_for(&["request", "service=\"front\"", "client=192.0.2.7:0"]);
     }
 }

@@ -71,16 +71,26 @@ async fn a_new_file_counts_at_once_and_a_bad_one_never() {
     program.wait_for(&["No such file", "what it said before stays"]);
     assert_eq!(status(visit, "new.host"), 200);
 
-    replace(&file, &format!("old.host {TUNNEL}\nnew.host 7\n"));
-    becomes(visit, "old.host", 200);
-    program.wait_for(&["a listed rule has no effect", "7"]);
-    assert_eq!((status(visit, "new.host"), status(visit, "inline.host")), (502, 200));
+    for (text, told) in [
+        (&*format!("old.host {TUNNEL}\nnew.host 7\n"), "line 2, \\\"new.host\\\": no tunnel ID"),
+        ("", "it is empty, which counts as a failure; a line with a # takes all rules away"),
+    ] {
+        replace(&file, text);
+        program.wait_for(&[told, "what it said before stays"]);
+        assert_eq!((status(visit, "old.host"), status(visit, "new.host")), (502, 200), "{told}");
+    }
+    replace(&file, "# none\n");
+    becomes(visit, "new.host", 502);
+    assert_eq!(status(visit, "inline.host"), 200);
 }
 
 #[test]
 fn nothing_starts_without_its_rules() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = dir.path().join("none");
-    let program = Ours.start(&config(&missing, free_port(), free_port(), free_port()));
-    program.wait_for(&["ingress \"i\"", &missing.display().to_string(), "No such file"]);
+    let [missing, wrong] = ["none", "wrong"].map(|name| dir.path().join(name));
+    replace(&wrong, &format!("old.host {TUNNEL}\nnew.host 7\n"));
+    for (file, told) in [(missing, "No such file"), (wrong, "line 2, \"new.host\": no tunnel ID")] {
+        let program = Ours.start(&config(&file, free_port(), free_port(), free_port()));
+        program.wait_for(&["ingress \"i\"", &file.display().to_string(), told]);
+    }
 }

@@ -81,14 +81,21 @@ async fn a_hash_in_redis_is_followed_and_what_it_said_outlives_it() {
     program.wait_for(&["ingress \\\"i\\\"", "hash", "Connection refused", STAYS]);
     assert_eq!((status(visit, "new.host"), status(visit, "old.host")), (200, 502));
     redis.run();
-    // It comes back empty, and that is what it says.
-    program.wait_for(&["nothing is listed there"]);
-    becomes(visit, "new.host", 502);
+    // It comes back empty: it has lost what it had.
+    program.wait_for(&["nothing is there any more", "a field # takes all rules away", STAYS]);
+    assert_eq!(status(visit, "new.host"), 200);
     redis.command(&["SET", "gost", "text"]);
     program.wait_for(&["WRONGTYPE", "redis.type", STAYS]);
     redis.command(&["DEL", "gost"]);
-    redis.command(&["HSET", "gost", "newer.host", TUNNEL]);
+    redis.command(&["HSET", "gost", "newer.host", TUNNEL, "bad.host", "7"]);
+    program.wait_for(&["field \\\"bad.host\\\": no tunnel ID", STAYS]);
+    assert_eq!((status(visit, "newer.host"), status(visit, "new.host")), (502, 200));
+    redis.command(&["HDEL", "gost", "bad.host"]);
     becomes(visit, "newer.host", 200);
+    assert_eq!(status(visit, "new.host"), 502);
+    redis.command(&["HSET", "gost", "#", "no rules yet"]);
+    redis.command(&["HDEL", "gost", "newer.host"]);
+    becomes(visit, "newer.host", 502);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +108,10 @@ async fn a_set_in_redis_behind_a_password() {
         start(&format!("reload: 1s, redis: {{ {at}, username: default, password: hush }}"), &[]).await;
     assert_eq!((status(visit, "one.host"), status(visit, "two.host")), (200, 200));
     redis.command(&["SADD", "hosts", "short"]);
-    program.wait_for(&["line 3", "expected two columns", STAYS]);
+    program.wait_for(&["line 3, \\\"short\\\"", "expected two columns", STAYS]);
+    assert_eq!(status(visit, "one.host"), 200);
+    redis.command(&["DEL", "hosts"]);
+    program.wait_for(&["nothing is there any more", "a member # takes all rules away", STAYS]);
     assert_eq!(status(visit, "one.host"), 200);
     assert!(!program.log().contains("hush"), "{}", program.log());
 
@@ -145,7 +155,10 @@ async fn rules_behind_http_are_followed_and_outlive_every_failure() {
     for (says, told) in [
         (Says::status(500), "the server answers 500"),
         (Says { location: Some("https://elsewhere.example/"), ..Says::status(302) }, "redirects (302) to"),
-        (Says::ok("new.host\n"), "line 1: expected two columns"),
+        (Says::ok("new.host\n"), "line 1, \\\"new.host\\\": expected two columns"),
+        (Says::ok(format!("newer.host {TUNNEL}\nother.host 7")), "line 2, \\\"other.host\\\": no tunnel ID"),
+        (Says::ok(format!("newer.host {TUNNEL}\na..b {TUNNEL}")), "line 2, \\\"a..b\\\": no host"),
+        (Says::ok(""), "it is empty, which counts as a failure; a line with a # takes all rules away"),
         (Says::ok(&b"\xff"[..]), "not UTF-8"),
         (Says { hangs: true, ..Says::ok("") }, "not read within 3s (http.timeout)"),
     ] {
@@ -154,16 +167,33 @@ async fn rules_behind_http_are_followed_and_outlive_every_failure() {
         // It is said once, however often it is so.
         server.wait_for_requests(2);
         assert_eq!(program.log().matches(told).count(), 1, "{told}");
-        assert_eq!(status(visit, "new.host"), 200, "{told}");
+        assert_eq!((status(visit, "new.host"), status(visit, "newer.host")), (200, 502), "{told}");
     }
     drop(server);
     program.wait_for(&["Connection refused", STAYS]);
     let server = Server::http_at(port, Says::ok(format!("new.host {TUNNEL}\n"))).await;
     program.wait_for(&[AGAIN]);
-    server.say(Says::ok(format!("newer.host {TUNNEL}\n")));
+    server.say(Says::ok(format!("\u{feff}newer.host {TUNNEL}\n* {TUNNEL}\n")));
     becomes(visit, "newer.host", 200);
+    program.wait_for(&["a listed rule has no effect", "\"*\""]);
+    program.wait_for(&["read", "source=", "entries=1"]);
+    server.say(Says::ok("# none for now\n"));
+    becomes(visit, "newer.host", 502);
+    program.wait_for(&["nothing is listed there"]);
     let log = program.log();
     assert!(!log.contains("s3cret") && !log.contains("hidden"), "{log}");
+}
+
+/// There is nothing before it that could stay: the program starts, routes nothing by the list, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_entry_at_the_start_takes_the_list_away_and_not_the_program() {
+    let server = Server::http(Says::ok(format!("known.host {TUNNEL}\nbad.host 7\n"))).await;
+    let ingress = format!("reload: 1s, http: {{ url: 'http://127.0.0.1:{}/' }}", server.port);
+    let (program, visit) = start(&ingress, &[]).await;
+    program.wait_for(&["line 2, \\\"bad.host\\\"", "nothing comes from it until it is"]);
+    assert_eq!(status(visit, "known.host"), 502);
+    server.say(Says::ok(format!("known.host {TUNNEL}\n")));
+    becomes(visit, "known.host", 200);
 }
 
 /// A request that comes with the first port must not miss its rule.

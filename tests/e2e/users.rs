@@ -53,6 +53,12 @@ fn users_in_redis_come_and_go() {
     becomes(port, "bob", "two", UNAUTHORIZED);
     redis.command(&["HSET", "users", "ann", "another"]);
     becomes(port, "ann", "another", LET_IN);
+    // The hash goes with its last field: whoever was in it must be out.
+    redis.command(&["HDEL", "users", "ann"]);
+    becomes(port, "ann", "another", UNAUTHORIZED);
+    program.wait_for(&["nothing is listed there"]);
+    redis.command(&["HSET", "users", "ann", "another"]);
+    becomes(port, "ann", "another", LET_IN);
     redis.stop();
     program.wait_for(&["auther \\\"staff\\\"", "what it said before stays"]);
     assert_eq!((status(port, "ann", "another"), status(port, "bob", "two")), (LET_IN, UNAUTHORIZED));
@@ -61,7 +67,7 @@ fn users_in_redis_come_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_behind_http_come_and_go() {
-    let list = Server::http(Says::ok("ann one\n# bob two\n")).await;
+    let list = Server::http(Says::ok("\u{feff}ann one\n# bob two\n")).await;
     let (program, port) = server(&format!("reload: 1s, http: {{ url: 'http://127.0.0.1:{}/' }}", list.port));
     assert_eq!((status(port, "ann", "one"), status(port, "bob", "two")), (LET_IN, UNAUTHORIZED));
     list.say(Says::ok("bob two\nann\n"));
@@ -70,6 +76,8 @@ async fn users_behind_http_come_and_go() {
     list.say(Says::ok("bob two\n"));
     becomes(port, "bob", "two", LET_IN);
     assert_eq!(status(port, "ann", "one"), UNAUTHORIZED);
+    list.say(Says::ok(""));
+    becomes(port, "bob", "two", UNAUTHORIZED);
 }
 
 /// What the reference asked its plugin, recorded; the visitor's port is another each time.

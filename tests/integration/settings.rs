@@ -2,7 +2,8 @@
 //!
 //! What the checker knows it says itself: each object is given a key that resembles none, and the answer lists the others.
 
-use pointsman::config::{self, Source};
+use pointsman::config::{self, Problem, Source};
+use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
 const STRANGER: &str = "zzzzzzzzzzzzzzzzzzzz";
@@ -43,56 +44,124 @@ const PROBES: &[&str] = &[
      hops: [{@, name: h, plugin: {@, type: wasm, path: a.wasm}, nodes: [{@, addr: 'a:1', metadata: {@}, tls: {@, options: {@}}, http: {@, auth: {@}, rewriteURL: [{@, match: a}]}}]}]",
 ];
 
-/// The keys of each object by its path, without the places in lists.
-fn known() -> BTreeMap<String, BTreeSet<String>> {
-    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for probe in PROBES {
-        let text = probe.replace("@\n", &format!("{STRANGER}: x\n")).replace('@', &format!("{STRANGER}: x"));
-        let problems = config::load(&[Source { name: "probe".to_owned(), text }]).unwrap_err().0;
-        for problem in problems.iter().filter(|problem| problem.message.contains(STRANGER)) {
-            let object = problem
-                .path
-                .strip_suffix(STRANGER)
-                .unwrap()
-                .trim_end_matches('.')
-                .replace(['0', '1', '2', '3'], "");
-            let keys = problem.help.strip_prefix("known here: ").unwrap_or_else(|| panic!("{problem}"));
-            known.entry(object).or_default().extend(keys.split(", ").map(str::to_owned));
-        }
-        let strangers = problems.iter().filter(|problem| problem.message.contains(STRANGER)).count();
-        assert_eq!(strangers, probe.matches('@').count(), "{probe}: {problems:#?}");
+type Keys = BTreeMap<String, BTreeSet<String>>;
+
+/// What is said about a probe whose mark of that number is something else than a stranger.
+fn problems(probe: &str, number: usize, other: &str) -> Vec<Problem> {
+    let stranger = &*format!("{STRANGER}: x");
+    let mut parts = probe.split('@');
+    let mut text = parts.next().unwrap().to_owned();
+    for (mark, part) in parts.enumerate() {
+        text += if mark == number { other } else { stranger };
+        text += part;
+    }
+    config::load(&[Source { name: "probe".to_owned(), text }]).unwrap_err().0
+}
+
+/// What the checker says of the stranger in each mapping of a probe, in order.
+fn strangers(probe: &str) -> Vec<Problem> {
+    let mut problems = problems(probe, usize::MAX, "");
+    problems.retain(|problem| problem.message.contains(STRANGER));
+    assert_eq!(problems.len(), probe.matches('@').count(), "{probe}: {problems:#?}");
+    problems
+}
+
+/// The path of the object that a stranger is in, and the same without the places in lists.
+fn object(stranger: &Problem) -> (&str, String) {
+    let path = stranger.path.strip_suffix(STRANGER).unwrap();
+    (path, path.trim_end_matches('.').replace(['0', '1', '2', '3'], ""))
+}
+
+/// The keys of each object that have a meaning, or are left aside.
+fn known() -> Keys {
+    let mut known = Keys::new();
+    for problem in PROBES.iter().flat_map(|probe| strangers(probe)) {
+        let keys = problem.help.strip_prefix("known here: ").unwrap_or_else(|| panic!("{problem}"));
+        known.entry(object(&problem).1).or_default().extend(keys.split(", ").map(str::to_owned));
     }
     known
 }
 
-/// The keys in the first column of the tables under each heading ``## `object` ``.
-fn documented() -> BTreeMap<String, BTreeSet<String>> {
+/// The keys that the sources name where an object ends: among them are all that are refused, of which nobody is told otherwise.
+fn named() -> BTreeSet<String> {
+    let ends = Regex::new(r"(?:NEEDED\w*: &\[&str\] =|\.finish\()([^;]*);").unwrap();
+    let word = Regex::new(r#""([\w.]+)""#).unwrap();
+    let texts =
+        std::fs::read_dir("src/config").unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()));
+    let mut named = BTreeSet::new();
+    for text in texts.filter_map(Result::ok) {
+        let lists = ends.captures_iter(&text).map(|found| found[1].to_owned());
+        lists.for_each(|list| named.extend(word.captures_iter(&list).map(|found| found[1].to_owned())));
+    }
+    assert!(["bodySize", "netns", "chainGroup"].iter().all(|key| named.contains(*key)), "{named:?}");
+    named
+}
+
+/// The keys that each object refuses because they are not supported, among those that the sources and the documentation name.
+fn refused(known: &Keys, documented: &Keys, refusals: &Keys) -> Keys {
+    let named = named();
+    let anywhere: BTreeSet<_> = refusals.values().flatten().chain(&named).collect();
+    let mut refused = Keys::new();
+    for probe in PROBES {
+        for (number, stranger) in strangers(probe).iter().enumerate() {
+            let (path, object) = object(stranger);
+            let mut keys: BTreeSet<_> = documented[&object].iter().chain(anywhere.iter().copied()).collect();
+            keys.retain(|key| !known[&object].contains(*key));
+            let asked: Vec<_> = keys.iter().map(|key| format!("{key}: x")).collect();
+            let between = if probe.starts_with("@\n") && number == 0 { "\n" } else { ", " };
+            let said = problems(probe, number, &asked.join(between));
+            let here = said.iter().filter(|problem| problem.message.contains("unsafe to leave it aside"));
+            let here = here.filter_map(|problem| problem.path.strip_prefix(path));
+            let here = here.filter(|key| keys.contains(&&(*key).to_owned())).map(str::to_owned);
+            refused.entry(object.clone()).or_default().extend(here);
+        }
+    }
+    refused
+}
+
+/// The keys in the first column of the tables under each heading ``## `object` ``: those with a meaning, and those that are refused.
+fn documented() -> (Keys, Keys) {
     let text = std::fs::read_to_string("docs/configuration.md").unwrap();
-    let mut documented = BTreeMap::new();
+    let (mut with_meaning, mut refused) = (Keys::new(), Keys::new());
     for part in text.split("\n## ").skip(1) {
         let (heading, body) = part.split_once('\n').unwrap();
-        let columns = body.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
-        let keys = columns.flat_map(|column| column.split(", ").map(|key| key.trim_matches('`').to_owned()));
-        let keys: BTreeSet<_> = keys.collect();
+        let rows = body.lines().filter(|line| line.starts_with("| `"));
+        let (not_here, here): (Vec<_>, Vec<_>) = rows.partition(|row| row.contains(" |  | refused: "));
+        let keys = |rows: &[&str]| -> BTreeSet<_> {
+            let columns = rows.iter().filter_map(|row| row.strip_prefix("| `")?.split(" | ").next());
+            columns
+                .flat_map(|column| column.split(", ").map(|key| key.trim_matches('`').to_owned()))
+                .collect()
+        };
         // Objects of the same kind share a section.
         for object in heading.split(", ") {
             let object = object.trim_matches('`').trim_start_matches("the file");
-            assert!(documented.insert(object.to_owned(), keys.clone()).is_none(), "{object} stands twice");
+            let before = with_meaning.insert(object.to_owned(), keys(&here));
+            assert!(before.is_none(), "{object} stands twice");
+            refused.insert(object.to_owned(), keys(&not_here));
         }
     }
-    documented
+    (with_meaning, refused)
 }
 
 #[test]
 fn every_key_is_documented() {
-    let (known, documented) = (known(), documented());
+    let known = known();
+    let (documented, refusals) = documented();
     for (object, keys) in &known {
         let written = documented.get(object).unwrap_or_else(|| panic!("no section for {object:?}: {keys:?}"));
         let missing: Vec<_> = keys.difference(written).collect();
-        let gone: Vec<_> = written.difference(keys).collect();
+        assert!(missing.is_empty(), "{object}: not documented {missing:?}");
+    }
+    for (object, keys) in refused(&known, &documented, &refusals) {
+        // What one of the objects of a section knows, another may refuse.
+        let elsewhere = documented[&object].difference(&known[&object]).cloned();
+        let written: BTreeSet<_> = refusals[&object].iter().cloned().chain(elsewhere).collect();
+        let missing: Vec<_> = keys.difference(&written).collect();
+        let gone: Vec<_> = written.difference(&keys).collect();
         assert!(
             missing.is_empty() && gone.is_empty(),
-            "{object}: not documented {missing:?}, not known {gone:?}"
+            "{object}: refused and not documented {missing:?}, neither known nor refused {gone:?}"
         );
     }
     let objects: Vec<_> = documented.keys().filter(|object| !known.contains_key(*object)).collect();

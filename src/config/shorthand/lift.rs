@@ -12,9 +12,6 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 /// What the reference has for a selector that leaves them out, other than in files.
 const MAX_FAILS: &str = "1";
 const FAIL_TIMEOUT: &str = "30s";
-/// How limits name the whole service, and each of its connections.
-const SERVICE_LIMIT: &str = "$";
-const CONNECTION_LIMIT: &str = "$$";
 
 /// User and password: those before the `@`, or else `auth`, which is base64 of `USER:PASSWORD`.
 pub(super) fn auth(
@@ -61,36 +58,13 @@ fn seconds(mut piece: Piece) -> Piece {
     piece
 }
 
-/// `bypass`, `resolver` and `hosts`, which services and hops have.
-pub(super) fn references(mut object: Object, query: &mut Query<'_, '_>, draft: &mut Draft<'_, '_>) -> Object {
-    if let Some(value) = query.take(&["bypass"]) {
-        object = object.with("bypass", draft.add("bypasses", "bypass", matchers(&value)));
-    }
-    if let Some(value) = query.take(&["resolver"]) {
-        let prefer = query.take(&["prefer"]);
-        let server = |addr: Piece| {
-            let server = Object::new(addr.at).with("addr", addr.into());
-            server.with_any("prefer", prefer.clone().map(Tree::from)).tree()
-        };
-        let servers = list(value.at, value.split(',').map(server).collect());
-        let resolver = Object::new(value.at).with("nameservers", servers);
-        object = object.with("resolver", draft.add("resolvers", "resolver", resolver));
-    }
-    if let Some(value) = query.take(&["hosts"]) {
-        let mapping = |pair: Piece| {
-            let (host, ip) = pair.text.split_once(':')?;
-            Some(
-                Object::new(pair.at)
-                    .with("hostname", text(pair.at, host))
-                    .with("ip", text(pair.at, ip))
-                    .tree(),
-            )
-        };
-        let mappings = list(value.at, value.split(',').filter_map(mapping).collect());
-        let hosts = Object::new(value.at).with("mappings", mappings);
-        object = object.with("hosts", draft.add("hosts", "hosts", hosts));
-    }
-    object
+/// What services and hops name in GOST. It is refused where it stands, so that nothing has to be made of what it says.
+pub(super) fn references(object: Object, query: &mut Query<'_, '_>) -> Object {
+    query.take(&["prefer"]);
+    ["bypass", "resolver", "hosts"].iter().fold(object, |object, key| {
+        let named = query.take(&[key]);
+        object.with_any(key, named.map(Tree::from))
+    })
 }
 
 /// `admission`, which only services have.
@@ -111,31 +85,15 @@ fn matchers(value: &Piece) -> Object {
     Object::new(value.at).with_any("whitelist", whitelist).with("matchers", list(value.at, matchers))
 }
 
-/// `limiter.*`, `climiter` and `rlimiter`: what a service may take.
-pub(super) fn limits(mut object: Object, query: &mut Query<'_, '_>, draft: &mut Draft<'_, '_>) -> Object {
-    let mut lines = Vec::new();
-    for (scope, inward, outward) in [
-        (SERVICE_LIMIT, "limiter.in", "limiter.out"),
-        (CONNECTION_LIMIT, "limiter.conn.in", "limiter.conn.out"),
-    ] {
-        let (inward, outward) = (query.take(&[inward]), query.take(&[outward]));
-        if let Some(at) = inward.as_ref().or(outward.as_ref()).map(|piece| piece.at) {
-            let [inward, outward] = [inward, outward].map(|piece| piece.map_or_else(String::new, |p| p.text));
-            lines.push(text(at, format!("{scope} {inward} {outward}")));
-        }
-    }
-    if let Some(at) = lines.first().map(|line| line.at) {
-        let limiter = Object::new(at).with("limits", list(at, lines));
-        object = object.with("limiter", draft.add("limiters", "limiter", limiter));
-    }
-    for (key, section) in [("climiter", "climiters"), ("rlimiter", "rlimiters")] {
-        if let Some(Piece { at, text: limit }) = query.take(&[key]) {
-            let line = text(at, format!("{SERVICE_LIMIT} {limit}"));
-            let limiter = Object::new(at).with("limits", list(at, vec![line]));
-            object = object.with(key, draft.add(section, key, limiter));
-        }
-    }
-    object
+/// `limiter.*`, `climiter` and `rlimiter`, what a service may take: refused as well.
+pub(super) fn limits(object: Object, query: &mut Query<'_, '_>) -> Object {
+    let limits = ["limiter.in", "limiter.out", "limiter.conn.in", "limiter.conn.out"];
+    let limits: Vec<_> = limits.iter().filter_map(|key| query.take(&[key])).collect();
+    let object = object.with_any("limiter", limits.into_iter().next().map(Tree::from));
+    ["climiter", "rlimiter"].iter().fold(object, |object, key| {
+        let limit = query.take(&[key]);
+        object.with_any(key, limit.map(Tree::from))
+    })
 }
 
 /// `tls`: the keys of GOST's that it has in a query, with their spellings there.

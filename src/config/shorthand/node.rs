@@ -26,7 +26,7 @@ pub(super) fn hop(index: usize, url: Url, draft: &mut Draft<'_, '_>) -> Option<T
     let mut query = Query::new(url.query, draft.problems);
     let mut hop = Object::new(at).with("name", text(at, format!("hop-{index}")));
     hop = hop.with_any("selector", lift::selector(&mut query));
-    hop = lift::references(hop, &mut query, draft);
+    hop = lift::references(hop, &mut query);
     hop = hop.with_any("interface", query.take(&["interface", "hop.interface"]).map(Tree::from));
     if let Some(mark) = query.take(&["so_mark", "hop.so_mark"]) {
         hop = hop.with("sockopts", Object::new(mark.at).with("mark", mark.into()).tree());

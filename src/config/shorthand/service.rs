@@ -108,8 +108,8 @@ impl Common {
         let mut service = Object::new(handler_at).with("name", text(at, draft.service_name()));
         service = service.with_any("addr", Some(addr).filter(|addr| !addr.text.is_empty()).map(Tree::from));
         service = lift::admission(service, &mut query, draft);
-        service = lift::references(service, &mut query, draft);
-        service = lift::limits(service, &mut query, draft);
+        service = lift::references(service, &mut query);
+        service = lift::limits(service, &mut query);
         let own = OF_SERVICE.iter().filter_map(|key| Some((*key, query.take(&[key])?))).collect();
         let [handler, listener, metadata] = query.metadata(["handler", "listener", "service"]);
         let handler = Object::new(handler_at)

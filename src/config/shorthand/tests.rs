@@ -317,7 +317,9 @@ admissions:
         let error = format!("error: services[0].{key}: not supported yet, and it would be unsafe");
         assert!(text.contains(&error), "{key}: {text}");
     }
-    assert!(!text.contains("unknown"), "{text}");
+    assert!(!text.contains("unknown") && !text.contains("warning: "), "{text}");
+    let text = refused("-L whoami://:80?limiter.in=1MB");
+    assert_eq!((text.matches("error: ").count(), text.matches("warning: ").count()), (1, 0), "{text}");
     let text =
         refused("-L whoami+rtcp://:0 -F relay://h:1?bypass=a&resolver=b&hosts=c:d&interface=eth0&so_mark=1");
     for key in ["bypass", "resolver", "hosts", "interface", "sockopts"] {

@@ -26,6 +26,9 @@ impl HttpParts for Parts {
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         Box::new(self.headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
     }
+    fn names<'a>(&'a self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        Box::new(self.headers.keys().map(HeaderName::as_str))
+    }
     fn shared(&self) -> Arc<dyn HttpParts> {
         Arc::new(self.clone())
     }

@@ -244,6 +244,9 @@ impl HttpParts for Http {
         let named = self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name));
         Box::new(named.map(|(_, value)| value.as_bytes()))
     }
+    fn names<'a>(&'a self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        Box::new(self.fields.iter().map(|(name, _)| &**name))
+    }
     fn shared(&self) -> Arc<dyn HttpParts> {
         Arc::new(self.clone())
     }

@@ -8,7 +8,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{Endpoint, NotTwoColumns, Problem, Rule, Table, parse_endpoint, parse_lines};
+pub use table::{Endpoint, NotTwoColumns, Problem, Rule, Table, numbered_lines, parse_endpoint, parse_lines};
 
 pub use rules::Rules;
 

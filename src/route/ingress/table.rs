@@ -34,6 +34,13 @@ pub struct Rule {
     pub endpoint: String,
 }
 
+impl Rule {
+    /// GOST takes a `*` alone, but no host has its key, the empty one.
+    pub fn is_star(&self) -> bool {
+        self.hostname == "*"
+    }
+}
+
 /// A rule that was taken as GOST takes it, but cannot do what its author wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
@@ -203,16 +210,23 @@ pub struct NotTwoColumns(pub usize);
 /// Reads GOST's two-column form: lines `hostname endpoint`, `#` begins a comment. GOST leaves out a line that it cannot read, and
 /// its hosts go nowhere without a word; here it is an error.
 pub fn parse_lines(text: &str) -> Result<Vec<Rule>, NotTwoColumns> {
+    numbered_lines(text).map(|line| line.map(|(_, rule)| rule)).collect()
+}
+
+/// The same, each rule with the number of its line.
+pub fn numbered_lines(text: &str) -> impl Iterator<Item = Result<(usize, Rule), NotTwoColumns>> {
     let lines = (1..).zip(text.trim_start_matches('\u{feff}').lines());
     let columns = lines.map(|(number, line)| {
         let line = line.split_once('#').map_or(line, |(line, _)| line);
         (number, line.split_whitespace().collect::<Vec<_>>())
     });
     let rule = |(number, columns): (usize, Vec<&str>)| match columns[..] {
-        [hostname, endpoint] => Ok(Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() }),
+        [hostname, endpoint] => {
+            Ok((number, Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() }))
+        }
         _ => Err(NotTwoColumns(number)),
     };
-    columns.filter(|(_, columns)| !columns.is_empty()).map(rule).collect()
+    columns.filter(|(_, columns)| !columns.is_empty()).map(rule)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The functions that a rule can ask of a request, with their arguments prepared.
 
-use super::{HostPattern, Subject};
+use super::{HostPattern, Known, Subject};
 use crate::addr::Network;
 use crate::route::HttpParts;
 use regex::bytes::Regex;
@@ -55,6 +55,24 @@ impl Function {
             Self::ClientIp(network) => network.contains(request.client.ip()),
             Self::Proto(protocol) => request.protocol.as_str() == &**protocol,
             Self::Network(prefix) => request.protocol.network().starts_with(&**prefix),
+        }
+    }
+}
+
+impl Function {
+    /// Whether it can be true for anybody.
+    pub(super) fn can_match(&self, known: Known) -> bool {
+        match self {
+            Self::Host(_) => known.host,
+            Self::Proto(_) => known.protocol,
+            Self::Method(_)
+            | Self::Path(_)
+            | Self::PathPrefix(_)
+            | Self::PathRegexp(_)
+            | Self::Query(..)
+            | Self::Header(..) => known.http,
+            // The host that nobody knows is an empty one, and an expression may match that.
+            Self::HostRegexp(_) | Self::ClientIp(_) | Self::Network(_) => true,
         }
     }
 }

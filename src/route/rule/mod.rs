@@ -68,6 +68,24 @@ impl Rule {
     }
 }
 
+/// What a handler gets to know of those who come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The host that is asked for.
+    pub host: bool,
+    /// What protocol they speak.
+    pub protocol: bool,
+    /// Their HTTP requests.
+    pub http: bool,
+}
+
+impl Rule {
+    /// Whether there is anybody whom it could be true for.
+    pub fn can_match(&self, known: Known) -> bool {
+        self.expr.can_be(true, known)
+    }
+}
+
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -117,6 +135,20 @@ impl Expr {
             Self::Any(terms) => terms.iter().any(|term| term.matches(subject)),
             Self::Not(term) => !term.matches(subject),
             Self::Call(function) => function.matches(subject),
+        }
+    }
+
+    /// Whether it may come out so.
+    fn can_be(&self, outcome: bool, known: Known) -> bool {
+        let may_be = |terms: &[Self], all: bool| match all {
+            true => terms.iter().all(|term| term.can_be(outcome, known)),
+            false => terms.iter().any(|term| term.can_be(outcome, known)),
+        };
+        match self {
+            Self::All(terms) => may_be(terms, outcome),
+            Self::Any(terms) => may_be(terms, !outcome),
+            Self::Not(term) => term.can_be(!outcome, known),
+            Self::Call(function) => !outcome || function.can_match(known),
         }
     }
 }

@@ -378,3 +378,23 @@ proptest! {
         }
     }
 }
+
+/// What is not known is false, and its negation true.
+#[test]
+fn rules_that_can_never_match() {
+    let nothing = Known { host: false, protocol: false, http: false };
+    let host = Known { host: true, ..nothing };
+    let all = Known { host: true, protocol: true, http: true };
+    for (rule, known) in [
+        ("Host(`a`)", [false, true, true]),
+        ("Host(`a`) && Path(`/a`)", [false, false, true]),
+        ("Host(`a`) || Path(`/a`)", [false, true, true]),
+        ("Host(`a`) || ClientIP(`10.0.0.1`)", [true, true, true]),
+        ("!Path(`/a`) && HostRegexp(`a`)", [true, true, true]),
+        ("!(!Path(`/a`) && !Proto(`tls`))", [false, false, true]),
+        ("!(Path(`/a`) && Network(`tcp`))", [true, true, true]),
+    ] {
+        let parsed = Rule::parse(rule).unwrap();
+        assert_eq!([nothing, host, all].map(|known| parsed.can_match(known)), known, "{rule}");
+    }
+}

@@ -22,6 +22,9 @@ impl HttpParts for Http {
     fn all_fields<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
         Box::new(self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| *v))
     }
+    fn names<'a>(&'a self) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        Box::new(self.0.iter().map(|(name, _)| *name))
+    }
     fn shared(&self) -> Arc<dyn HttpParts> {
         Arc::new(self.clone())
     }
