@@ -299,17 +299,17 @@ impl Server {
         };
         reply(&mut conn, Status::Ok, Vec::new(), limit).await?;
         let visitor = pipe::Side::new(conn.stream, conn.prefix);
-        let Reached { visitor, target, connector, sent } =
-            match wanted.reach(opened, &mut tried, visitor).await {
-                Ok(reached) => reached,
-                Err(error) => {
-                    record.failed(error.outcome(), &error).connection();
-                    return Ok(());
-                }
-            };
         let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
-        let route = Route { tunnel: Some(tunnel), connector: Some(connector.id), ..Route::default() };
-        while_allowed(login.as_ref(), record.route(route).pipe(visitor, target, limits, sent)).await;
+        let served = async {
+            let Reached { visitor, target, connector, sent } =
+                match wanted.reach(opened, &mut tried, visitor).await {
+                    Ok(reached) => reached,
+                    Err(error) => return record.failed(error.outcome(), &error).connection(),
+                };
+            let route = Route { tunnel: Some(tunnel), connector: Some(connector.id), ..Route::default() };
+            record.route(route).pipe(visitor, target, limits, sent).await;
+        };
+        while_allowed(login.as_ref(), served).await;
         Ok(())
     }
 
