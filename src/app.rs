@@ -247,7 +247,7 @@ impl App<'_> {
         let terminator = self.terminator(tls)?;
         let mut tasks = Vec::new();
         for settings_of_port in entrypoints {
-            let listener = open(&settings_of_port.listen, &service.name, "entrypoint").await?;
+            let listener = open(&settings_of_port.listen, &service.name, "entrypoint", Kind::TCP).await?;
             let entrypoint = Arc::new(Entrypoint {
                 service: service.name.clone(),
                 settings: settings_of_port.clone(),
@@ -321,7 +321,7 @@ impl App<'_> {
                 if let Layer::Quic(quic) = &channel.layer {
                     return self.quic(service, listen, channel, quic, serve).await;
                 }
-                let listener = open(listen, &service.name, "service").await?;
+                let listener = open(listen, &service.name, "service", channel.kind).await?;
                 if channel.kind == Kind::TCP {
                     return self.accept(service, listener, &service.admissions, serve);
                 }
@@ -441,9 +441,9 @@ impl Layers {
     }
 }
 
-async fn open(settings: &listen::Settings, service: &str, role: &str) -> Result<Listener> {
+async fn open(settings: &listen::Settings, service: &str, role: &str, channel: Kind) -> Result<Listener> {
     let listener = Listener::bind(settings).await?;
-    info!(service, role, addr = %listener.local_addr(), "listening");
+    info!(service, role, addr = %listener.local_addr(), channel = channel.name, "listening");
     Ok(listener)
 }
 
