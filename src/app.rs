@@ -243,7 +243,7 @@ impl App<'_> {
         let terminator = self.terminator(tls)?;
         let mut tasks = Vec::new();
         for settings_of_port in entrypoints {
-            let listener = open(&settings_of_port.listen, &service.name, "entrypoint").await?;
+            let listener = open(&settings_of_port.listen, &service.name, "entrypoint", Kind::TCP).await?;
             let entrypoint = Arc::new(Entrypoint {
                 service: service.name.clone(),
                 settings: settings_of_port.clone(),

@@ -29,6 +29,11 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
+    /// The same for what may be told to stop before the process does, by its own `stop`.
+    pub(crate) fn child(&self) -> Self {
+        Self { stop: self.stop.child_token(), ..self.clone() }
+    }
+
     /// Starts the task of one connection. It is dropped where it stands when the time is up.
     pub(crate) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
         let (cut, is_cut, mut connection) =

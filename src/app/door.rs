@@ -28,7 +28,7 @@ impl App<'_> {
                 if let Layer::Quic(quic) = &channel.layer {
                     return self.quic(service, listen, channel, quic, serve).await;
                 }
-                let listener = open(listen, &service.name, "service").await?;
+                let listener = open(listen, &service.name, "service", channel.kind).await?;
                 if channel.kind == Kind::TCP {
                     return self.accept(service, listener, &service.admissions, serve);
                 }
@@ -148,9 +148,9 @@ impl Layers {
     }
 }
 
-pub(super) async fn open(settings: &listen::Settings, service: &str, role: &str) -> Result<Listener> {
+pub(super) async fn open(settings: &listen::Settings, service: &str, role: &str, channel: Kind) -> Result<Listener> {
     let listener = Listener::bind(settings).await?;
-    info!(service, role, addr = %listener.local_addr(), "listening");
+    info!(service, role, addr = %listener.local_addr(), channel = channel.name, "listening");
     Ok(listener)
 }
 

@@ -29,7 +29,7 @@ impl App<'_> {
         F: Future<Output = ()> + Send,
     {
         let port = Arc::new(Port::bind(listen, channel, quic, &service.name, self.shutdown).await?);
-        info!(service = service.name, role = "service", addr = %port.local_addr(), "listening");
+        info!(service = service.name, role = "service", addr = %port.local_addr(), channel = channel.kind.name, "listening");
         let door = Door { service: service.name.clone(), admissions: self.admissions(&service.admissions)? };
         let (door, shutdown) = (Arc::new(door), self.shutdown.clone());
         Ok(Box::pin(async move {

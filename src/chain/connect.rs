@@ -45,6 +45,9 @@ impl From<relay::EncodeError> for Failed {
 /// What a server is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
+    /// The service and the server's node, for the log.
+    pub(super) service: &'a str,
+    pub(super) node: &'a str,
     /// Who wants it.
     pub(super) client: SocketAddr,
     /// Our own address.
@@ -110,7 +113,7 @@ async fn relay(
 ) -> Result<BoxStream, Failed> {
     let request = request(wanted.udp, auth, [Feature::addr(wanted.target)])?;
     write_message(&mut stream, &request, limit).await?;
-    Ok(Box::new(Later::new(stream)))
+    Ok(Box::new(Later::new(stream, wanted.service, wanted.node)))
 }
 
 /// A CONNECT, its features in the order in which GOST writes them (section 1.3).

@@ -10,19 +10,25 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
+use tracing::warn;
 
-/// Takes the response off before the first byte is read; a refusal is an error of that read.
+/// Takes the response off before the first byte is read; a refusal is an error of that read, and a line in the log, for whoever
+/// reads does not know whom the connection goes through.
 #[derive(Debug)]
 pub(super) struct Later {
     inner: BoxStream,
+    service: String,
+    node: String,
     /// Read, but not taken: part of the response, then what came with it.
     buf: BytesMut,
     answered: bool,
 }
 
 impl Later {
-    pub(super) fn new(inner: BoxStream) -> Self {
-        Self { inner, buf: BytesMut::new(), answered: false }
+    /// `service` and `node`: who has asked whom.
+    pub(super) fn new(inner: BoxStream, service: &str, node: &str) -> Self {
+        let (service, node) = (service.to_owned(), node.to_owned());
+        Self { inner, service, node, buf: BytesMut::new(), answered: false }
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -30,7 +36,7 @@ impl Later {
             let malformed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
             if let Some((response, len)) = relay::Response::decode(&self.buf).map_err(malformed)? {
                 self.buf.advance(len);
-                answer(response.status, "").map_err(refused)?;
+                answer(response.status, "").map_err(|failed| self.refused(failed))?;
                 self.answered = true;
                 break;
             }
@@ -40,10 +46,15 @@ impl Later {
         }
         Poll::Ready(Ok(()))
     }
-}
 
-fn refused(failed: Failed) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionRefused, failed)
+    fn refused(&self, failed: Failed) -> io::Error {
+        warn!(service = self.service, node = self.node, error = %failed, "cannot connect");
+        let kind = match failed {
+            Failed::Refused(_) => io::ErrorKind::ConnectionRefused,
+            Failed::Broken(_) => io::ErrorKind::PermissionDenied,
+        };
+        io::Error::new(kind, failed)
+    }
 }
 
 impl ByteStream for Later {

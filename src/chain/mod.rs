@@ -292,7 +292,14 @@ impl Chain {
         ask: Ask<'_>,
     ) -> Result<L::End, ChainError> {
         let Dialed { stream, local } = self.reach_through(before, chosen, ask).await?;
-        let wanted = connect::Wanted { client: ask.request.client, local, target, udp: L::UDP };
+        let wanted = connect::Wanted {
+            service: ask.request.service,
+            node: chosen.name,
+            client: ask.request.client,
+            local,
+            target,
+            udp: L::UDP,
+        };
         match connect::connect(chosen.server, stream, wanted).await {
             Ok(stream) => {
                 chosen.succeeded();

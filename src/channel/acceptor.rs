@@ -37,6 +37,13 @@ pub struct Acceptor {
     shutdown: Shutdown,
 }
 
+/// All that a peer asked for was answered, and none of it with a stream.
+fn no_such_path() -> ChannelError {
+    let text =
+        "HTTP/2: the client asks for another path, or by another method: is the path the same at both ends?";
+    io::Error::other(text).into()
+}
+
 impl Acceptor {
     /// Reads the files that the settings name, or makes a certificate.
     pub fn new(
@@ -99,8 +106,15 @@ impl Acceptor {
     {
         if let Layer::Http2(settings) = &self.settings.layer {
             let limit = self.settings.handshake_timeout;
-            let deliver = |stream| self.spawn(stream, probation, serve);
-            return http2::serve(stream, settings, limit, &self.shutdown, deliver).await;
+            let mut delivered = false;
+            let deliver = |stream| {
+                delivered = true;
+                self.spawn(stream, probation, serve);
+            };
+            http2::serve(stream, settings, limit, &self.shutdown, deliver).await?;
+            let ended =
+                if delivered || self.shutdown.stop.is_cancelled() { Ok(()) } else { Err(no_such_path()) };
+            return ended;
         }
         let default = mux::Settings::tunnel();
         let mux = self.settings.mux.as_ref().unwrap_or(&default);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::DropGuard;
 use tracing::debug;
 
 /// A connection on which nothing comes for so long, although a stream was opened on it, gets no more of them. Those that it has are
@@ -104,7 +105,11 @@ struct Carrier {
 
 #[derive(Debug)]
 enum Streams {
-    Mux(Session),
+    /// Dropped, the session ends with its last stream.
+    Mux {
+        session: Session,
+        _in_use: DropGuard,
+    },
     Http2(http2::Client),
     Quic(quic::Client),
 }
@@ -223,11 +228,12 @@ impl Dialer {
                     mux::start(stream, Bytes::new(), mux::Role::Client, settings);
                 // A server opens no streams.
                 drop(incoming);
-                let (shutdown, ending) = (self.shutdown.clone(), session.clone());
+                let (used, ending) = (self.shutdown.child(), session.clone());
+                let unused = used.stop.clone().drop_guard();
                 self.shutdown.tasks.spawn(async move {
-                    tokio::join!(driver, ending.drain(&shutdown));
+                    tokio::join!(driver, ending.drain(&used));
                 });
-                Streams::Mux(session)
+                Streams::Mux { session, _in_use: unused }
             }
         };
         Ok(Carrier { streams, local, asked: None })
@@ -249,7 +255,7 @@ impl Carrier {
             self.asked = Some((Instant::now(), heard));
         }
         let stream: BoxStream = match &self.streams {
-            Streams::Mux(session) => Box::new(session.open(Bytes::new())?),
+            Streams::Mux { session, .. } => Box::new(session.open(Bytes::new())?),
             Streams::Http2(client) => client.open().await?,
             Streams::Quic(client) => client.open()?,
         };
@@ -264,7 +270,7 @@ impl Carrier {
 impl Streams {
     fn heard(&self) -> Heard {
         match self {
-            Self::Mux(session) => Heard::At(session.last_heard()),
+            Self::Mux { session, .. } => Heard::At(session.last_heard()),
             Self::Http2(client) => Heard::At(client.heard()),
             Self::Quic(client) => Heard::Count(client.heard()),
         }

@@ -313,47 +313,96 @@ pub(super) enum Side {
 
 /// What a handshake's failure means and what can be done about it.
 fn explain(error: io::Error, side: Side) -> io::Error {
-    use rustls::{AlertDescription as Alert, CertificateError, Error};
-    let Some(reason) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
-        return io::Error::new(
-            error.kind(),
-            format!("TLS handshake: {error}; is it the same type at both ends?"),
-        );
-    };
-    let advice = match (side, reason) {
+    match reason(&error) {
+        Some(reason) => said(&error, reason, side),
+        None => {
+            io::Error::new(error.kind(), format!("TLS handshake: {error}; is it the same type at both ends?"))
+        }
+    }
+}
+
+/// The same of what comes behind it: in TLS 1.3 a client learns there what the server thinks of its certificate.
+fn explain_later(error: io::Error, side: Side) -> io::Error {
+    match reason(&error) {
+        Some(reason) => said(&error, reason, side),
+        None => error,
+    }
+}
+
+fn reason(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn said(error: &io::Error, reason: &rustls::Error, side: Side) -> io::Error {
+    let advice = advice(reason, side).map(|advice| format!("; {advice}")).unwrap_or_default();
+    io::Error::new(error.kind(), format!("TLS: {reason}{advice}"))
+}
+
+fn advice(reason: &rustls::Error, side: Side) -> Option<&'static str> {
+    use rustls::CertificateError as Certificate;
+    use rustls::{AlertDescription as Alert, Error, PeerIncompatible as Incompatible};
+    Some(match (side, reason) {
         (Side::Client, Error::InvalidMessage(_)) => {
             "the server speaks no TLS here: is it the same type at both ends?"
         }
         (Side::Server, Error::InvalidMessage(_)) => {
             "the client speaks no TLS: is it the same type at both ends?"
         }
-        (
-            Side::Client,
-            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature),
-        ) => "give the server's CA as tls.caFile, or its fingerprint as tls.fingerprint",
+        (Side::Client, Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
+            "give the server's CA as tls.caFile, or its fingerprint as tls.fingerprint"
+        }
         (
             Side::Client,
             Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
             ),
         ) => "give the name in the certificate as tls.serverName",
-        (Side::Client, Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+        (Side::Client, Error::InvalidCertificate(Certificate::ApplicationVerificationFailure)) => {
             "the certificate is not the one of tls.fingerprint"
         }
         (Side::Client, Error::AlertReceived(Alert::AccessDenied | Alert::UnrecognisedName)) => {
             "it may know no such name: give one that it has as tls.serverName"
         }
+        (Side::Client, Error::AlertReceived(Alert::CertificateRequired)) => WANTS_CERTIFICATE,
+        (
+            Side::Client,
+            Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown),
+        ) => TAKES_NO_SUCH_CERTIFICATE,
         (Side::Server, Error::General(_)) => {
             "the client asks for no name that is served here (rejectUnknownSNI, serverNames)"
         }
-        (Side::Server, Error::NoCertificatesPresented) => {
-            "the client shows no certificate: tls.certFile and keyFile of its dialer"
+        (Side::Server, Error::NoCertificatesPresented) => SHOWS_NO_CERTIFICATE,
+        (Side::Server, Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature)) => {
+            SHOWS_A_STRANGE_CERTIFICATE
         }
         (
             Side::Server,
-            Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown),
-        ) => "the client does not trust this certificate",
-        _ => return io::Error::new(error.kind(), format!("TLS: {reason}")),
-    };
-    io::Error::new(error.kind(), format!("TLS: {reason}; {advice}"))
+            Error::AlertReceived(
+                Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::AccessDenied,
+            ),
+        ) => DISTRUSTED,
+        (_, Error::NoApplicationProtocol | Error::AlertReceived(Alert::NoApplicationProtocol)) => OTHER_ALPN,
+        (
+            _,
+            Error::AlertReceived(Alert::ProtocolVersion)
+            | Error::PeerIncompatible(
+                Incompatible::SupportedVersionsExtensionRequired
+                | Incompatible::Tls12NotOffered
+                | Incompatible::Tls12NotOfferedOrEnabled
+                | Incompatible::ServerDoesNotSupportTls12Or13
+                | Incompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ),
+        ) => "no version of TLS lies within minVersion and maxVersion of both ends (tls.options)",
+        _ => return None,
+    })
 }
+
+/// The same over QUIC.
+pub(super) const WANTS_CERTIFICATE: &str = "the server wants a certificate: tls.certFile and keyFile";
+pub(super) const TAKES_NO_SUCH_CERTIFICATE: &str = "the server does not take the certificate of tls.certFile";
+pub(super) const SHOWS_NO_CERTIFICATE: &str =
+    "the client shows no certificate: tls.certFile and keyFile of its dialer";
+pub(super) const SHOWS_A_STRANGE_CERTIFICATE: &str =
+    "no CA in tls.caFile has signed the client's certificate";
+pub(super) const DISTRUSTED: &str = "the client does not trust this certificate";
+pub(super) const OTHER_ALPN: &str = "is tls.options.alpn the same at both ends?";

@@ -88,16 +88,25 @@ pub(super) async fn accept(stream: BoxStream, settings: &Settings) -> io::Result
         Ok(response)
     };
     let asked = accept_hdr_async_with_config(stream, answer, Some(config())).await;
-    let socket = asked.map_err(handshake_failed)?;
+    let socket = asked.map_err(|error| match error {
+        // Our own refusal.
+        Error::Http(_) => io::Error::other(format!(
+            "WebSocket: the client asks for another path than {}: is the path the same at both ends?",
+            settings.path
+        )),
+        error => handshake_failed(error),
+    })?;
     Ok(WebSocket::new(socket, settings.keepalive, false))
 }
 
 fn handshake_failed(error: Error) -> io::Error {
     match error {
-        Error::Io(error) => io::Error::new(
-            error.kind(),
-            format!("WebSocket handshake: {error}; is it the same type at both ends?"),
-        ),
+        Error::Io(error) => {
+            // What lies below says more of what it cannot read.
+            let is_known = error.kind() == io::ErrorKind::InvalidData;
+            let advice = if is_known { "" } else { "; is it the same type at both ends?" };
+            io::Error::new(error.kind(), format!("WebSocket handshake: {error}{advice}"))
+        }
         error => failed(error),
     }
 }

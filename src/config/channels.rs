@@ -413,6 +413,12 @@ fn versions(map: &Map<'_>) -> Versions {
     let (least, most) = (version("minVersion"), version("maxVersion"));
     const TLS12: usize = 2;
     const TLS13: usize = 3;
+    if let Some((field, _)) = least.as_ref().filter(|(_, least)| *least < TLS12) {
+        field.warn(
+            "versions of TLS before 1.2 are not spoken: the least is 1.2".to_owned(),
+            "expected VersionTLS12 or VersionTLS13",
+        );
+    }
     if let Some((field, _)) = most.as_ref().filter(|(_, most)| *most < TLS12) {
         field.error(
             "versions of TLS before 1.2 are not spoken".to_owned(),

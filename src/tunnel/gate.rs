@@ -1,7 +1,7 @@
 //! Who may serve a tunnel, and who may visit one.
 //!
-//! A tunnel of the list `tunnels` belongs to its owners: knowing its ID is not enough to get its traffic. With such a list there
-//! are no other tunnels. A plugin, asked about a client whose name is known, can decide in place of the list. Whoever is asked for a
+//! A tunnel of the list `tunnels` belongs to its owners: knowing its ID is not enough to get its traffic, nor to visit it by that
+//! ID. With such a list there are no other tunnels. A plugin, asked about a client whose name is known, can decide in place of the list. Whoever is asked for a
 //! name and a password and has none, or a wrong one, gets status 2; who is not the owner, or is denied, 3.
 
 use crate::addr::{Host, Network, Networks};
@@ -161,7 +161,8 @@ impl Gate {
         }
     }
 
-    /// Whether somebody may visit that tunnel, as far as names and passwords go: its owner may, too.
+    /// Whether somebody may visit that tunnel by its ID, as far as names and passwords go. Those who own it may, and all users of
+    /// the handler's; of a tunnel that nobody owns, whoever the handler lets in.
     pub(crate) async fn visitor(
         &self,
         request: &Request,
@@ -171,12 +172,8 @@ impl Gate {
     ) -> Result<Option<Login>, Denied> {
         let auth = auth(request);
         let check = async {
-            if let (Ok(Some(owner)), Some((user, password))) = (self.owner(tunnel), auth)
-                && let Some(login) = owner.credentials.check(self.claim(user, password, client)).await
-            {
-                return Ok(Some(login));
-            }
-            self.login(auth, client).await
+            let (login, _) = self.who(self.owner(tunnel).ok().flatten(), auth, client).await?;
+            Ok(login)
         };
         in_time(check, auth, limit).await
     }

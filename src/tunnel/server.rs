@@ -19,7 +19,8 @@ use crate::wire::relay::{self, Feature, Status, TunnelFeature};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
@@ -299,17 +300,17 @@ impl Server {
         };
         reply(&mut conn, Status::Ok, Vec::new(), limit).await?;
         let visitor = pipe::Side::new(conn.stream, conn.prefix);
-        let Reached { visitor, target, connector, sent } =
-            match wanted.reach(opened, &mut tried, visitor).await {
-                Ok(reached) => reached,
-                Err(error) => {
-                    record.failed(error.outcome(), &error).connection();
-                    return Ok(());
-                }
-            };
         let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
-        let route = Route { tunnel: Some(tunnel), connector: Some(connector.id), ..Route::default() };
-        while_allowed(login.as_ref(), record.route(route).pipe(visitor, target, limits, sent)).await;
+        let served = async {
+            let Reached { visitor, target, connector, sent } =
+                match wanted.reach(opened, &mut tried, visitor).await {
+                    Ok(reached) => reached,
+                    Err(error) => return record.failed(error.outcome(), &error).connection(),
+                };
+            let route = Route { tunnel: Some(tunnel), connector: Some(connector.id), ..Route::default() };
+            record.route(route).pipe(visitor, target, limits, sent).await;
+        };
+        while_allowed(login.as_ref(), served).await;
         Ok(())
     }
 
@@ -364,16 +365,22 @@ pub(super) fn encode(status: Status, features: Vec<Feature>) -> Result<Bytes, re
     Ok(buf.freeze())
 }
 
+/// Answers a request; a refusal ends the stream.
 pub(super) async fn reply(
     conn: &mut Conn,
     status: Status,
     features: Vec<Feature>,
     limit: Duration,
 ) -> Result<(), HandshakeError> {
-    match encode(status, features) {
-        Ok(bytes) => write_message(&mut conn.stream, &bytes, limit).await,
-        Err(_) => Err(crate::wire::Malformed("address that cannot be encoded").into()),
+    let Ok(bytes) = encode(status, features) else {
+        return Err(crate::wire::Malformed("address that cannot be encoded").into());
+    };
+    write_message(&mut conn.stream, &bytes, limit).await?;
+    if status != Status::Ok {
+        // The last word. A stream of HTTP/2 that is dropped without an end loses it.
+        timeout(limit, conn.stream.shutdown()).await.map_err(|_| HandshakeError::Timeout)??;
     }
+    Ok(())
 }
 
 /// The two time-outs of a pipe.

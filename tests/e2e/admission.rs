@@ -1,26 +1,18 @@
 //! Who may open a tunnel, by a plugin: bound, dropped in, failing; and clients that need no password.
 
 use crate::support::Program::Ours;
-use crate::support::admission::{client, guest, put, tunnel_server};
-use crate::support::matrix::TUNNEL;
-use crate::support::relay::{BIND, CONNECT, loopback, message, name, read_message, tunnel};
-use crate::support::{Proc, connect, eventually, free_port};
+use crate::support::admission::{guest, put, tunnel_server};
+use crate::support::auth::client;
+use crate::support::matrix::{Kind, TUNNEL};
+use crate::support::relay::{BIND, CONNECT, ask_as, loopback, request};
+use crate::support::{Proc, eventually, free_port};
 use std::fs;
-use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 
 /// The connection, the status, and whether the client got the name that it asked for.
 fn ask(port: u16, command: u8, host: &str, auth: Option<(&str, &str)>) -> (TcpStream, u8, bool) {
-    let mut stream = connect(port);
-    let mut features = vec![loopback(1), name(host, 80), tunnel()];
-    features.extend(auth.map(|(user, password)| {
-        let part = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-        let data = [part(user), part(password)].concat();
-        [&[1][..], &u16::try_from(data.len()).unwrap().to_be_bytes(), &data].concat()
-    }));
-    stream.write_all(&message(command, &features)).unwrap();
-    let (status, features) = read_message(&mut stream).unwrap();
+    let (stream, status, features) = ask_as(port, command, host, auth);
     let named = features.windows(host.len()).any(|bytes| bytes == host.as_bytes());
     (stream, status, named)
 }
@@ -153,9 +145,7 @@ fn clients_of_skipauth_need_no_password() {
              metadata: {{ bind: true, skipauth: {skip} }} }} }}]\n"
         ));
         relay.wait_for(&["listening"]);
-        let mut stream = connect(port);
-        stream.write_all(&message(BIND, &[loopback(0)])).unwrap();
-        assert_eq!(read_message(&mut stream).unwrap().0, expected, "{skip}");
+        assert_eq!(request(port, BIND, &[loopback(0)]).1, expected, "{skip}");
     }
 }
 
@@ -168,12 +158,12 @@ fn a_client_is_told_that_it_may_not_and_comes_in_when_it_may() {
     let (server, port, _) = tunnel_server(dir.path(), BOUND, "");
     put(dir.path(), "door", &guest("admits"));
     server.wait_for(&["plugin in use", "door"]);
-    let stranger = Ours.start(&client(port, "x.example:80", "", 1));
+    let stranger = Ours.start(&client(Kind::Tunnel, port, "x.example:80", "", 1));
     stranger.wait_for(&["cannot connect", "not to this user"]);
     server.wait_for(&["connector refused", "not yours"]);
     drop(stranger);
     fs::write(dir.path().join("plugins.d/door.yaml"), "y").unwrap();
     eventually("the door is open", || (status(port, "y.example") == 0).then_some(()));
-    let known = Ours.start(&client(port, "x.example:80", "", 1));
+    let known = Ours.start(&client(Kind::Tunnel, port, "x.example:80", "", 1));
     assert!(known.wait_for(&["connected", "connector="]).contains("x.example:80"));
 }

@@ -15,6 +15,7 @@ mod auth;
 mod chains;
 mod channels;
 mod command_line;
+mod entrypoints;
 mod examples;
 mod grpc;
 mod half_open;

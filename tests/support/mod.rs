@@ -133,9 +133,14 @@ impl Proc {
 
     /// Waits until a line of the log holds all these texts, and returns it.
     pub(crate) fn wait_for(&self, texts: &[&str]) -> String {
+        self.wait_for_after(0, texts)
+    }
+
+    /// The same in what is said after the first `said` bytes of the log.
+    pub(crate) fn wait_for_after(&self, said: usize, texts: &[&str]) -> String {
         eventually(&format!("log line with {texts:?}"), || {
             let log = self.log();
-            log.lines().find(|line| texts.iter().all(|text| line.contains(text))).map(str::to_owned)
+            log[said..].lines().find(|line| texts.iter().all(|text| line.contains(text))).map(str::to_owned)
         })
     }
 
@@ -184,7 +189,7 @@ impl Proc {
     /// How many of its TCP sockets have been ended by the peer and not by it.
     pub(crate) fn close_wait(&self) -> usize {
         const CLOSE_WAIT: &str = "08";
-        self.sockets(|state, _| state == CLOSE_WAIT)
+        self.sockets(&["tcp"], |state, _| state == CLOSE_WAIT)
     }
 
     /// How many of its TCP sockets are connected to an IPv4 address.
@@ -192,11 +197,18 @@ impl Proc {
         const ESTABLISHED: &str = "01";
         let peer = u32::from_ne_bytes(peer.parse::<std::net::Ipv4Addr>().unwrap().octets());
         let peer = format!("{peer:08X}:");
-        self.sockets(|state, remote| state == ESTABLISHED && remote.starts_with(&peer))
+        self.sockets(&["tcp"], |state, remote| state == ESTABLISHED && remote.starts_with(&peer))
     }
 
-    /// Counts its TCP sockets by their state and the other end's address, as the kernel writes them.
-    fn sockets(&self, counts: impl Fn(&str, &str) -> bool) -> usize {
+    /// How many of its sockets have a peer.
+    pub(crate) fn connections(&self) -> usize {
+        // Of TCP, and of UDP.
+        const LISTENING: [&str; 2] = ["0A", "07"];
+        self.sockets(&["tcp", "tcp6", "udp", "udp6"], |state, _| !LISTENING.contains(&state))
+    }
+
+    /// Counts its sockets in these tables by their state and the other end's address, as the kernel writes them.
+    fn sockets(&self, tables: &[&str], counts: impl Fn(&str, &str) -> bool) -> usize {
         let own: Vec<_> = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
             .unwrap()
             .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
@@ -204,9 +216,14 @@ impl Proc {
                 Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
             })
             .collect();
-        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap();
-        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-        rows.filter(|row| counts(row[3], row[2]) && own.iter().any(|inode| inode == row[9])).count()
+        let table =
+            |table: &&str| std::fs::read_to_string(format!("/proc/{}/net/{table}", self.child.id())).unwrap();
+        let is_counted = |line: &str| {
+            let row: Vec<_> = line.split_whitespace().collect();
+            counts(row[3], row[2]) && own.iter().any(|inode| inode == row[9])
+        };
+        let count = |table: String| table.lines().skip(1).filter(|line| is_counted(line)).count();
+        tables.iter().map(|name| count(table(name))).sum()
     }
 
     /// Open descriptors.

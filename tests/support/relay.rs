@@ -15,6 +15,8 @@ pub(crate) const UPD: u8 = 4;
 
 pub(crate) const CONNECT: u8 = 1;
 pub(crate) const BIND: u8 = 2;
+/// With either: datagrams.
+pub(crate) const UDP: u8 = 0x80;
 
 fn feature(kind: u8, data: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
@@ -70,14 +72,38 @@ pub(crate) fn read_message(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> 
     Ok((head[1], features))
 }
 
+/// The feature with a user name and a password.
+pub(crate) fn user(name: &str, password: &str) -> Vec<u8> {
+    let part = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    feature(1, &[part(name), part(password)].concat())
+}
+
+/// Asks a tunnel or relay port; the connection, the status and the features of the answer.
+pub(crate) fn request(port: u16, command: u8, features: &[Vec<u8>]) -> (TcpStream, u8, Vec<u8>) {
+    let mut stream = connect(port);
+    stream.write_all(&message(command, features)).unwrap();
+    let (status, features) = read_message(&mut stream).unwrap();
+    (stream, status, features)
+}
+
 /// Asks a tunnel port; the connection and the status of the answer.
 pub(crate) fn ask(port: u16, command: u8, host: &str, udp: bool) -> (TcpStream, u8) {
-    let mut stream = connect(port);
     let mut features = vec![loopback(1), name(host, 80), tunnel()];
     features.extend(udp.then(|| network(true)));
-    stream.write_all(&message(command, &features)).unwrap();
-    let (status, _) = read_message(&mut stream).unwrap();
+    let (stream, status, _) = request(port, command, &features);
     (stream, status)
+}
+
+/// The same with a user's name and password, if there is one; and the features of the answer.
+pub(crate) fn ask_as(
+    port: u16,
+    command: u8,
+    host: &str,
+    auth: Option<(&str, &str)>,
+) -> (TcpStream, u8, Vec<u8>) {
+    let mut features = vec![loopback(1), name(host, 80), tunnel()];
+    features.extend(auth.map(|(name, password)| user(name, password)));
+    request(port, command, &features)
 }
 
 /// One end of a smux session.

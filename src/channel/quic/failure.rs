@@ -1,5 +1,6 @@
 //! What failures of QUIC mean, in the words of the other channels.
 
+use crate::channel::tls;
 pub(super) use crate::channel::tls::Side;
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use std::io::{self, ErrorKind};
@@ -10,13 +11,17 @@ const CRYPTO: u64 = 0x100;
 /// Why a handshake failed, and what can be done about it.
 pub(super) fn handshake(error: ConnectionError, side: Side) -> io::Error {
     let advice = match (&error, alert(&error)) {
-        (ConnectionError::VersionMismatch, _) => "; QUIC version 1 is spoken here",
+        (ConnectionError::VersionMismatch, _) => "QUIC version 1 is spoken here",
         (ConnectionError::TransportError(_), Some(code)) => own(code, side),
         (ConnectionError::ConnectionClosed(_), Some(code)) => peers(code, side),
         _ => "",
     };
-    let text = format!("QUIC handshake: {error}{advice}");
-    io::Error::new(kind(&error), text)
+    said("handshake", &error, advice)
+}
+
+fn said(what: &str, error: &ConnectionError, advice: &str) -> io::Error {
+    let behind = if advice.is_empty() { "" } else { "; " };
+    io::Error::new(kind(error), format!("QUIC {what}: {error}{behind}{advice}"))
 }
 
 fn alert(error: &ConnectionError) -> Option<u64> {
@@ -40,17 +45,16 @@ const NO_APPLICATION_PROTOCOL: u64 = 120;
 fn own(code: u64, side: Side) -> &'static str {
     match (side, code) {
         (Side::Client, UNKNOWN_CA) => {
-            "; give the server's CA as tls.caFile, or its fingerprint as tls.fingerprint"
+            "give the server's CA as tls.caFile, or its fingerprint as tls.fingerprint"
         }
-        (Side::Client, BAD_CERTIFICATE) => "; give the name in the certificate as tls.serverName",
-        (Side::Client, ACCESS_DENIED) => "; the certificate is not the one of tls.fingerprint",
+        (Side::Client, BAD_CERTIFICATE) => "give the name in the certificate as tls.serverName",
+        (Side::Client, ACCESS_DENIED) => "the certificate is not the one of tls.fingerprint",
         (Side::Server, ACCESS_DENIED) => {
-            "; the client asks for no name that is served here (rejectUnknownSNI, serverNames)"
+            "the client asks for no name that is served here (rejectUnknownSNI, serverNames)"
         }
-        (Side::Server, CERTIFICATE_REQUIRED) => {
-            "; the client shows no certificate: tls.certFile and keyFile of its dialer"
-        }
-        (_, NO_APPLICATION_PROTOCOL) => "; is tls.options.alpn the same at both ends?",
+        (Side::Server, CERTIFICATE_REQUIRED) => tls::SHOWS_NO_CERTIFICATE,
+        (Side::Server, UNKNOWN_CA) => tls::SHOWS_A_STRANGE_CERTIFICATE,
+        (_, NO_APPLICATION_PROTOCOL) => tls::OTHER_ALPN,
         _ => "",
     }
 }
@@ -58,14 +62,13 @@ fn own(code: u64, side: Side) -> &'static str {
 /// The side that was told so.
 fn peers(code: u64, side: Side) -> &'static str {
     match (side, code) {
-        (Side::Server, UNKNOWN_CA | BAD_CERTIFICATE | CERTIFICATE_UNKNOWN | ACCESS_DENIED) => {
-            "; the client does not trust this certificate"
-        }
+        (Side::Server, UNKNOWN_CA | BAD_CERTIFICATE | CERTIFICATE_UNKNOWN | ACCESS_DENIED) => tls::DISTRUSTED,
         (Side::Client, UNRECOGNISED_NAME | ACCESS_DENIED) => {
-            "; it may know no such name: give one that it has as tls.serverName"
+            "it may know no such name: give one that it has as tls.serverName"
         }
-        (Side::Client, CERTIFICATE_REQUIRED) => "; the server wants a certificate: tls.certFile and keyFile",
-        (_, NO_APPLICATION_PROTOCOL) => "; is tls.options.alpn the same at both ends?",
+        (Side::Client, CERTIFICATE_REQUIRED) => tls::WANTS_CERTIFICATE,
+        (Side::Client, UNKNOWN_CA | BAD_CERTIFICATE | CERTIFICATE_UNKNOWN) => tls::TAKES_NO_SUCH_CERTIFICATE,
+        (_, NO_APPLICATION_PROTOCOL) => tls::OTHER_ALPN,
         _ => "",
     }
 }
@@ -89,13 +92,15 @@ pub(super) fn ended(error: ConnectionError) -> Option<io::Error> {
 
 fn lost(error: ConnectionError) -> io::Error {
     let advice = match &error {
-        ConnectionError::TimedOut => ": nothing came from the peer (maxIdleTimeout)",
-        ConnectionError::ConnectionClosed(_) if alert(&error) == Some(CERTIFICATE_REQUIRED) => {
-            "; the server wants a certificate: tls.certFile and keyFile"
-        }
+        ConnectionError::TimedOut => "nothing came from the peer (maxIdleTimeout)",
+        // What a server thinks of a client's certificate, the client learns when it has begun already.
+        ConnectionError::ConnectionClosed(_) => match alert(&error) {
+            Some(code @ (CERTIFICATE_REQUIRED | UNKNOWN_CA)) => peers(code, Side::Client),
+            _ => "",
+        },
         _ => "",
     };
-    io::Error::new(kind(&error), format!("QUIC connection: {error}{advice}"))
+    said("connection", &error, advice)
 }
 
 pub(super) fn unread(error: ReadError) -> io::Error {

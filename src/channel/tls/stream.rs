@@ -1,5 +1,6 @@
 //! A TLS connection as a byte stream.
 
+use super::{Side, explain_later};
 use crate::net::{BoxStream, ByteStream};
 use std::io;
 use std::pin::Pin;
@@ -16,6 +17,13 @@ impl TlsStream {
         Self(stream)
     }
 
+    fn side(&self) -> Side {
+        match self.0 {
+            tokio_rustls::TlsStream::Client(_) => Side::Client,
+            tokio_rustls::TlsStream::Server(_) => Side::Server,
+        }
+    }
+
     /// What both sides agreed on by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.0.get_ref().1.alpn_protocol()
@@ -28,7 +36,7 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.0).poll_read(cx, buf).map_err(|error| explain_later(error, self.side()))
     }
 }
 
@@ -60,7 +68,8 @@ impl AsyncWrite for TlsStream {
 
 impl ByteStream for TlsStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_fill_buf(cx).map_ok(drop)
+        let side = self.side();
+        Pin::new(&mut self.0).poll_fill_buf(cx).map_ok(drop).map_err(|error| explain_later(error, side))
     }
 
     fn half_close(&self) -> bool {

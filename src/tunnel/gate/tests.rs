@@ -1,6 +1,7 @@
 use super::*;
 use crate::auth::Secret;
 use crate::route::{Admitting, Refusal, RouteError};
+use crate::wire::relay::Command;
 
 /// Answers what the name asked for says, and denies whoever is not `user`.
 #[derive(Debug)]
@@ -150,4 +151,51 @@ async fn clients_of_skipauth_need_no_password_but_for_a_tunnel_with_owners() {
     // The plugin is told of nobody.
     let gate = self::gate(Some(""), &["192.0.2.1"]);
     assert_eq!(come(&gate, None, opening(UNLISTED, "allow")).await, "- any");
+}
+
+/// The user of a visitor, or the status.
+async fn visit(gate: &Gate, auth: Option<(&str, &str)>, tunnel: Uuid) -> String {
+    let auth =
+        auth.map(|(user, password)| Feature::Auth { username: user.into(), password: password.into() });
+    let request = Request { command: Command::Connect, udp: false, features: auth.into_iter().collect() };
+    let client = "192.0.2.1:4000".parse().unwrap();
+    match gate.visitor(&request, tunnel, client, Duration::from_secs(10)).await {
+        Ok(login) => login.map_or_else(|| "-".to_owned(), |login| login.user.to_string()),
+        Err(denied) => format!("{} {denied}", u8::from(denied.status)),
+    }
+}
+
+const NOBODY: &str = "2 no user name and password";
+
+#[tokio::test]
+async fn a_tunnel_with_owners_is_visited_by_them_and_by_users_of_the_handler() {
+    let own = Some(("own", "three"));
+    let unasked = Gate::new(
+        "server",
+        (Authers::default(), &[]),
+        Some(&[owned(LISTED, &[], vec![credential("own", "three")]), owned(OPEN, &[], Vec::new())]),
+        None,
+    );
+    let skipping = gate(None, &["192.0.2.0/24"]);
+    let asking = gate(None, &[]);
+    for (gate, auth, tunnel, expected) in [
+        (&asking, BOB, LISTED, "bob"),
+        (&asking, own, LISTED, "own"),
+        (&asking, own, OPEN, "2 wrong user name or password, user \"own\""),
+        (&asking, Some(("own", "x")), LISTED, "2 wrong user name or password, user \"own\""),
+        (&asking, None, LISTED, NOBODY),
+        (&asking, None, OPEN, NOBODY),
+        (&skipping, None, LISTED, NOBODY),
+        (&skipping, None, OPEN, "-"),
+        // The handler asks nobody: where there are owners, they are the only visitors.
+        (&unasked, own, LISTED, "own"),
+        (&unasked, Some(("own", "x")), LISTED, "2 wrong user name or password, user \"own\""),
+        (&unasked, BOB, LISTED, "2 wrong user name or password, user \"bob\""),
+        (&unasked, None, LISTED, NOBODY),
+        (&unasked, None, OPEN, "-"),
+        (&unasked, BOB, OPEN, "-"),
+        (&unasked, None, UNLISTED, "-"),
+    ] {
+        assert_eq!(visit(gate, auth, tunnel).await, expected, "{auth:?} {tunnel}");
+    }
 }

@@ -1,13 +1,11 @@
 //! A UDP port that a relay server opens, its client written byte by byte.
 
 use crate::support::Program::Ours;
-use crate::support::relay::{BIND, CONNECT, loopback, message, network, read_message};
+use crate::support::relay::{BIND, CONNECT, UDP, loopback, message, network, read_message};
 use crate::support::udp::{Resolver, free_udp_port, name_server};
 use crate::support::{PATIENCE, Proc, connect, eventually, free_port};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
-
-const FLAG: u8 = 0x80;
 
 fn relay(metadata: &str, more: &str) -> (Proc, u16) {
     let port = free_port();
@@ -27,7 +25,7 @@ fn relay(metadata: &str, more: &str) -> (Proc, u16) {
 fn bind(relay: u16, port: u16) -> (TcpStream, u8, u16) {
     let mut stream = connect(relay);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&message(BIND | FLAG, &[network(true), loopback(port)])).unwrap();
+    stream.write_all(&message(BIND | UDP, &[network(true), loopback(port)])).unwrap();
     let (status, features) = read_message(&mut stream).unwrap();
     let port = features.last_chunk().map_or(0, |port| u16::from_be_bytes(*port));
     (stream, status, port)
@@ -147,7 +145,7 @@ fn a_relay_connects_on_to_a_name_server() {
     let (_relay, at) = relay("", "");
     let target = name_server(8);
     for (command, features) in
-        [(CONNECT | FLAG, vec![loopback(target)]), (CONNECT, vec![network(true), loopback(target)])]
+        [(CONNECT | UDP, vec![loopback(target)]), (CONNECT, vec![network(true), loopback(target)])]
     {
         let mut stream = connect(at);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
