@@ -9,6 +9,7 @@ fn server(kind: Kind, program: Program) -> (Proc, u16, u16) {
     let (handler, metadata) = match kind {
         Kind::Tunnel => ("tunnel", format!("entrypoint: '127.0.0.1:{visit}', ingress: i")),
         Kind::Relay => ("relay", "bind: true".to_owned()),
+        Kind::Forward => unreachable!("nobody is asked for a password there"),
     };
     let server = program.start(&format!(
         "services:
@@ -30,6 +31,7 @@ fn client(kind: Kind, program: Program, port: u16, visit: u16, auth: &str, web: 
     let (bind, connector) = match kind {
         Kind::Tunnel => (":0".to_owned(), format!("type: tunnel, metadata: {{ tunnel.id: {TUNNEL} }}")),
         Kind::Relay => (format!("127.0.0.1:{visit}"), "type: relay".to_owned()),
+        Kind::Forward => unreachable!("nobody is asked for a password there"),
     };
     program.start(&format!(
         "services:

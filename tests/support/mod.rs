@@ -156,6 +156,12 @@ impl Proc {
         eventually("the process ends", || self.child.try_wait().unwrap()).code()
     }
 
+    /// Ends it without a word.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        self.wait();
+    }
+
     /// Sets how many descriptors it may have.
     pub(crate) fn limit_descriptors(&self, count: usize) {
         let pid = self.child.id().to_string();
