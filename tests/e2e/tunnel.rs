@@ -1,19 +1,19 @@
 //! Tunnel server and client: the matrix with both ends ours, and what strangers and broken peers can do.
 
 use crate::support::Program::Ours;
-use crate::support::matrix::{self, Kind, TUNNEL};
+use crate::support::matrix::{Channel, Kind, Row, TUNNEL, every_case};
 use crate::support::{Proc, backend, connect, curl, eventually, exchange, free_port, read_all, relay};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_client_at_our_tunnel_server() {
-    matrix::all(Kind::Tunnel, Ours, Ours).await;
+    every_case(Row::new(Kind::Tunnel, Channel::TCP, (Ours, Ours))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_client_at_our_relay_server() {
-    matrix::all(Kind::Relay, Ours, Ours).await;
+    every_case(Row::new(Kind::Relay, Channel::TCP, (Ours, Ours))).await;
 }
 
 const OTHER: &str = "ac74d9dd-3125-442a-a7c1-f9e49e05faca";

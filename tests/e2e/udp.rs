@@ -5,6 +5,7 @@ mod relay_port;
 
 use crate::support::Program::Ours;
 use crate::support::command_line::Way;
+use crate::support::matrix::Channel;
 use crate::support::udp::{self, Resolver, free_udp_port, name_server, quic, resolves};
 use crate::support::{PATIENCE, Proc, eventually, now};
 use std::net::UdpSocket;
@@ -12,17 +13,17 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn through_a_tunnel() {
-    udp::through_a_tunnel(Ours, Ours, Ours).await;
+    udp::through_a_tunnel(Channel::TCP, Ours, Ours, Ours).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn through_a_port_of_a_relay() {
-    udp::through_a_relay(Ours, Ours).await;
+    udp::through_a_relay(Channel::TCP, Ours, Ours).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_from_a_relay() {
-    udp::on_from_a_relay(Ours, Ours).await;
+    udp::on_from_a_relay(Channel::TCP, Ours, Ours).await;
 }
 
 /// A UDP port with these nodes.
@@ -92,8 +93,8 @@ fn both_versions_of_quic_go_by_their_server_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn quic_through_a_tunnel_goes_by_its_server_name() {
     let (a, b) = (quic::Server::new("a", &["a.example"]), quic::Server::new("b", &["b.example"]));
-    let (_server, port) = udp::server(Ours, udp::TUNNEL_SERVER);
-    let chain = udp::chain(port, &udp::tunnel());
+    let (_server, port) = udp::server(Ours, Channel::TCP, udp::TUNNEL_SERVER);
+    let chain = udp::chain(port, Channel::TCP, &udp::tunnel());
     let nodes = [node("a", a.port, ", host: a.example"), node("b", b.port, ", host: b.example")].join(", ");
     let _client = Ours.start(&format!(
         "services:

@@ -14,6 +14,7 @@ mod support;
 mod acme;
 mod admission;
 mod auth;
+mod cannot;
 mod chains;
 mod channels;
 mod command_line;
@@ -21,37 +22,3 @@ mod nginx;
 mod peers;
 mod rewriting;
 mod udp;
-
-use support::Program::{Gost, Ours};
-use support::matrix::{self, Kind};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn gost_client_at_our_tunnel_server() {
-    matrix::all(Kind::Tunnel, Ours, Gost).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn our_client_at_a_gost_tunnel_server() {
-    matrix::all(Kind::Tunnel, Gost, Ours).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn gost_client_at_our_relay_server() {
-    matrix::all(Kind::Relay, Ours, Gost).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn our_client_at_a_gost_relay_server() {
-    matrix::all(Kind::Relay, Gost, Ours).await;
-}
-
-/// The control: what two of the reference manage must be asked of ours, and they manage every case.
-#[tokio::test(flavor = "multi_thread")]
-async fn gost_client_at_a_gost_tunnel_server() {
-    matrix::all(Kind::Tunnel, Gost, Gost).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn gost_client_at_a_gost_relay_server() {
-    matrix::all(Kind::Relay, Gost, Gost).await;
-}

@@ -10,6 +10,7 @@ fn server(kind: Kind, program: Program, staff: &str) -> (Proc, u16, u16) {
     let (handler, metadata) = match kind {
         Kind::Tunnel => ("tunnel", format!("entrypoint: '127.0.0.1:{visit}', ingress: i")),
         Kind::Relay => ("relay", "bind: true".to_owned()),
+        Kind::Forward => unreachable!("nobody is asked for a password there"),
     };
     let server = program.start(&format!(
         "services:
@@ -35,6 +36,7 @@ fn bind(kind: Kind, visit: u16) -> String {
     match kind {
         Kind::Tunnel => ":0".to_owned(),
         Kind::Relay => format!("127.0.0.1:{visit}"),
+        Kind::Forward => unreachable!("nobody is asked for a password there"),
     }
 }
 
@@ -61,6 +63,7 @@ pub(crate) fn client(kind: Kind, port: u16, bind: &str, auth: &str, web: u16) ->
     let connector = match kind {
         Kind::Tunnel => format!("type: tunnel, metadata: {{ tunnel.id: {TUNNEL} }}"),
         Kind::Relay => "type: relay".to_owned(),
+        Kind::Forward => unreachable!("nobody is asked for a password there"),
     };
     format!(
         "services:

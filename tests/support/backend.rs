@@ -8,24 +8,35 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+/// After so many bytes the pattern begins again: a prime, so that no mistake in a buffer's size goes unseen.
+const PERIOD: usize = 1_048_573;
+
+static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    (0..PERIOD).map(|i| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+});
+
 /// Bytes of a stream, any part of which can be made again.
 pub(crate) fn pattern(offset: usize, len: usize) -> Vec<u8> {
-    (offset..offset + len).map(|i| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let rest = &PATTERN[(offset + bytes.len()) % PERIOD..];
+        bytes.extend_from_slice(&rest[..rest.len().min(len - bytes.len())]);
+    }
+    bytes
 }
 
 /// The checksum of the first `len` bytes of the pattern.
 pub(crate) fn pattern_sum(len: usize) -> u32 {
-    const STEP: usize = 1 << 16;
     let mut sum = crc32fast::Hasher::new();
-    for offset in (0..len).step_by(STEP) {
-        sum.update(&pattern(offset, STEP.min(len - offset)));
+    for offset in (0..len).step_by(PERIOD) {
+        sum.update(&PATTERN[..PERIOD.min(len - offset)]);
     }
     sum.finalize()
 }

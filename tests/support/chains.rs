@@ -1,7 +1,7 @@
 //! Chains between programs of any make: visitors of a tunnel, hops on the way to its server, and proxies.
 
-use super::matrix::{self, TUNNEL};
-use super::{Proc, Program, backend, curl, eventually, free_port, wait_for_port, wait_for_udp_port};
+use super::matrix::{self, Channel, TUNNEL};
+use super::{Proc, Program, backend, curl, eventually, free_port, wait_for_port};
 
 /// The tunnel behind a private rule.
 const PRIVATE: &str = "ac74d9dd-3125-442a-a7c1-f9e49e05faca";
@@ -9,10 +9,9 @@ const PRIVATE: &str = "ac74d9dd-3125-442a-a7c1-f9e49e05faca";
 const ELSEWHERE: &str = "9fd6c586-86f9-49c1-a03a-d4876851695a";
 
 /// A node of a chain.
-fn node(port: u16, connector: &str, dialer: &str) -> String {
-    format!(
-        "{{ name: n{port}, addr: '127.0.0.1:{port}', connector: {connector}, dialer: {{ type: {dialer} }} }}"
-    )
+fn node(port: u16, connector: &str, channel: Channel) -> String {
+    let dialer = channel.yaml();
+    format!("{{ name: n{port}, addr: '127.0.0.1:{port}', connector: {connector}, dialer: {dialer} }}")
 }
 
 fn tunnel(id: &str) -> String {
@@ -33,7 +32,7 @@ fn chain(hops: &[Vec<String>]) -> String {
 }
 
 /// A tunnel server behind a data channel; its tunnel port and its entrypoint.
-fn server(program: Program, channel: &str) -> (Proc, u16, u16) {
+fn server(program: Program, channel: Channel) -> (Proc, u16, u16) {
     let (port, visit) = (free_port(), free_port());
     let server = program.start(&format!(
         "services:
@@ -42,15 +41,16 @@ fn server(program: Program, channel: &str) -> (Proc, u16, u16) {
   handler:
     type: tunnel
     metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: ingress-0, entrypoint.id: {ELSEWHERE} }}
-  listener: {{ type: {channel} }}
+  listener: {}
 ingresses:
 - name: ingress-0
   rules:
   - {{ hostname: srv-0.local, endpoint: {TUNNEL} }}
   - {{ hostname: srv-1.local, endpoint: ${PRIVATE} }}
-"
+",
+        channel.yaml()
     ));
-    wait_for_port(port);
+    channel.wait_for(port);
     wait_for_port(visit);
     (server, port, visit)
 }
@@ -105,8 +105,8 @@ fn refused(visit: u16, host: &str) {
 pub(crate) async fn visitors(server_program: Program, client_program: Program, visitor_program: Program) {
     let web = backend::http("web").await;
     let (tls, ca, _dir) = backend::https("tls", "srv-1.local").await;
-    let (_server, port, public) = server(server_program, "tcp");
-    let to = |id| chain(&[vec![node(port, &tunnel(id), "tcp")]]);
+    let (_server, port, public) = server(server_program, Channel::TCP);
+    let to = |id| chain(&[vec![node(port, &tunnel(id), Channel::TCP)]]);
     let _clients = [TUNNEL, PRIVATE].map(|id| client(client_program, &to(id), web, tls));
     answers(public, "srv-0.local", "web");
     refused(public, "srv-1.local");
@@ -134,21 +134,18 @@ pub(crate) async fn visitors(server_program: Program, client_program: Program, v
     }
 }
 
-fn relay(program: Program, channel: &str) -> (Proc, u16) {
+fn relay(program: Program, channel: Channel) -> (Proc, u16) {
     let port = free_port();
     let relay = program.start(&format!(
         "services:
 - name: service-0
   addr: 127.0.0.1:{port}
   handler: {{ type: relay }}
-  listener: {{ type: {channel} }}
-"
+  listener: {}
+",
+        channel.yaml()
     ));
-    if channel == "quic" {
-        wait_for_udp_port(port)
-    } else {
-        wait_for_port(port)
-    }
+    channel.wait_for(port);
     (relay, port)
 }
 
@@ -157,8 +154,9 @@ pub(crate) async fn through_relays(
     relay_program: Program,
     server_program: Program,
     client_program: Program,
-    channels: [&str; 2],
+    channels: [&'static str; 2],
 ) {
+    let channels = channels.map(Channel::new);
     let web = backend::http("web").await;
     let (mut first, one) = relay(relay_program, channels[0]);
     let (_second, other) = relay(relay_program, channels[0]);
@@ -173,8 +171,7 @@ pub(crate) async fn through_relays(
     let end = chain(&[relays.to_vec()]);
     let (_plain, plain) = visitor(client_program, &end, "", Some(&format!("127.0.0.1:{web}")));
     answers(plain, "srv-0.local", "web");
-    first.signal("KILL");
-    first.wait();
+    first.kill();
     for visit in [public, visit, plain] {
         answers(visit, "srv-0.local", "web");
     }
@@ -198,12 +195,12 @@ pub(crate) async fn through_a_proxy(
 "
     ));
     wait_for_port(proxy);
-    let (_server, port, public) = server(server_program, "tcp");
+    let (_server, port, public) = server(server_program, Channel::TCP);
     let hop = |password: &str| {
         let auth = format!("auth: {{ username: user, password: '{password}' }}");
-        vec![node(proxy, &format!("{{ type: {kind}, {auth} }}"), "tcp")]
+        vec![node(proxy, &format!("{{ type: {kind}, {auth} }}"), Channel::TCP)]
     };
-    let to_server = |password| chain(&[hop(password), vec![node(port, &tunnel(TUNNEL), "tcp")]]);
+    let to_server = |password| chain(&[hop(password), vec![node(port, &tunnel(TUNNEL), Channel::TCP)]]);
     let wrong = client(client_program, &to_server("wrong"), web, web);
     wrong.wait_for(&["cannot connect", "mend connector.auth"]);
     drop(wrong);

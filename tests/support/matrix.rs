@@ -1,21 +1,32 @@
-//! The interoperability matrix: each case, for a server and a client of any make.
+//! The interoperability matrix: each case, for a server and a client of any make, over any data channel.
+
+mod channel;
+mod yaml;
+
+pub(crate) use channel::Channel;
 
 use super::backend::{self, pattern, pattern_sum};
-use super::{Proc, Program, curl, eventually, free_port, wait_for_port, wait_for_udp_port};
+use super::{Proc, Program, curl, eventually, free_port};
 use futures_util::{SinkExt, StreamExt};
+use std::fmt;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread::{self, Scope};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 pub(crate) const TUNNEL: &str = "4d21094e-b74c-4916-86c1-d9fa36ea677b";
 const WEB: &str = "srv-0.local";
 const TLS: &str = "srv-tls.local";
 const WS: &str = "srv-ws.local";
-const BULK: usize = 200 << 20;
+const BULK: usize = 100 << 20;
+/// Visitors at once.
+const MANY: usize = 200;
 
 /// How the two ends are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +35,78 @@ pub(crate) enum Kind {
     Tunnel,
     /// Handler and connector `relay`: the server opens a port for the client.
     Relay,
+    /// Handler `tcp`: the server passes on what the client sends, which takes the visitors.
+    Forward,
 }
 
-/// What lies between the two ends.
+/// One row of the matrix.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Way<'a> {
+pub(crate) struct Row {
     pub(crate) kind: Kind,
+    pub(crate) channel: Channel,
     /// More metadata (`, key: value`) at both the handler and the connector.
-    pub(crate) mux: &'a str,
-    /// The data channel, and metadata (`key: value`) at both the listener and the dialer.
-    pub(crate) channel: (&'a str, &'a str),
+    pub(crate) mux: &'static str,
+    pub(crate) server: Program,
+    pub(crate) client: Program,
+}
+
+impl Row {
+    /// With the mux session that a handler has by itself.
+    pub(crate) fn new(kind: Kind, channel: Channel, (server, client): (Program, Program)) -> Self {
+        Self { kind, channel, mux: "", server, client }
+    }
+
+    fn mux(&self) -> String {
+        self.channel.inner_keepalive() + self.mux
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, channel, mux, server, client } = self;
+        write!(f, "{} {kind:?}{mux}, client {client:?} at {server:?}", channel.word)
+    }
+}
+
+/// Runs a row at the same time as others: in a thread that is named after it, and a runtime of its own.
+pub(crate) fn spawn<'scope, F: Future>(
+    scope: &'scope Scope<'scope, '_>,
+    name: impl fmt::Display,
+    row: impl FnOnce() -> F + Send + 'scope,
+) {
+    let run = move || {
+        Runtime::new().unwrap().block_on(row());
+    };
+    thread::Builder::new().name(name.to_string()).spawn_scoped(scope, run).unwrap();
+}
+
+/// Who may have the processors for the cases that need them whole: what waits for a keepalive meanwhile must not starve.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
+/// Every case of a row.
+pub(crate) async fn every_case(row: Row) {
+    let mut setup = Setup::new(row).await;
+    setup.http();
+    setup.tls();
+    setup.websocket().await;
+    let turn = TURNS.acquire().await.unwrap();
+    setup.concurrent(MANY).await;
+    setup.bulk();
+    drop(turn);
+    setup.idle().await;
+    setup.restart_client();
+    setup.restart_server();
+    setup.http();
+    setup.tls();
+}
+
+/// Server and client of a row that does not work, with no target.
+pub(crate) fn ends(row: &Row) -> [Proc; 2] {
+    let (port, visit) = (free_port(), free_port());
+    let targets = [WEB, TLS, WS].map(|host| (host, free_port()));
+    let server = row.server.start(&yaml::server(row, port, visit, &targets));
+    row.channel.wait_for(port);
+    [server, row.client.start(&yaml::client(row, port, visit, &targets))]
 }
 
 /// So many bytes from a host at a local port, with a length or chunked, and their checksum.
@@ -44,90 +117,72 @@ pub(crate) fn download(host: &str, port: u16, count: usize, length: bool) {
         .arg(format!("http://{host}:{port}/bytes/{count}{}", if length { "?length" } else { "" }))
         .output()
         .unwrap();
-    assert_eq!(output.stdout.len(), count);
+    assert_eq!(output.stdout.len(), count, "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(crc32fast::hash(&output.stdout), pattern_sum(count));
 }
 
-impl Way<'_> {
-    fn tcp(kind: Kind) -> Self {
-        Self { kind, mux: "", channel: ("tcp", "") }
-    }
-}
-
 /// Both ends running, targets behind them.
-pub(crate) struct Setup {
-    kind: Kind,
-    pub(crate) visit: u16,
-    client_program: Program,
-    client_yaml: String,
+struct Setup {
+    row: Row,
+    visit: u16,
+    yaml: [String; 2],
+    server: Proc,
     client: Proc,
-    _server: Proc,
     ca: String,
     _dir: tempfile::TempDir,
 }
 
 impl Setup {
-    pub(crate) async fn new(way: Way<'_>, server: Program, client: Program) -> Self {
-        let kind = way.kind;
-        let web = backend::http("web").await;
-        let ws = backend::websocket().await;
+    async fn new(row: Row) -> Self {
         let (tls, ca, dir) = backend::https("tls", TLS).await;
+        let targets = [(WEB, backend::http("web").await), (TLS, tls), (WS, backend::websocket().await)];
         let (port, visit) = (free_port(), free_port());
-        let server = server.start(&server_yaml(way, port, visit));
-        if way.channel.0 == "quic" {
-            wait_for_udp_port(port)
-        } else {
-            wait_for_port(port)
-        }
-        let client_yaml = client_yaml(way, port, visit, &[(WEB, web), (TLS, tls), (WS, ws)]);
-        let running = client.start(&client_yaml);
+        let yaml = [yaml::server(&row, port, visit, &targets), yaml::client(&row, port, visit, &targets)];
+        let server = row.server.start(&yaml[0]);
+        row.channel.wait_for(port);
+        let client = row.client.start(&yaml[1]);
         let ca = ca.to_str().unwrap().to_owned();
-        let setup = Self {
-            kind,
-            visit,
-            client_program: client,
-            client_yaml,
-            client: running,
-            _server: server,
-            ca,
-            _dir: dir,
-        };
+        let setup = Self { row, visit, yaml, server, client, ca, _dir: dir };
         setup.up();
         setup
     }
 
     fn up(&self) {
-        eventually("the tunnel works", || (curl(WEB, self.visit, "/up", &[]).0 == 200).then_some(()));
+        eventually("the tunnel works", || {
+            (curl(WEB, self.visit, "/up", &["--max-time", "5"]).0 == 200).then_some(())
+        });
     }
 
-    pub(crate) fn http(&self) {
+    fn http(&self) {
         let (status, body) = curl(WEB, self.visit, "/a/b?c=d", &[]);
         assert_eq!((status, body), (200, format!("web {WEB}:{} /a/b GET", self.visit)));
     }
 
-    pub(crate) fn tls(&self) {
+    fn tls(&self) {
         let (status, body) = curl(TLS, self.visit, "/secret", &["--cacert", &self.ca]);
         assert_eq!((status, body), (200, format!("tls {TLS}:{} /secret GET", self.visit)));
     }
 
-    pub(crate) async fn websocket(&self) {
-        let stream = TcpStream::connect(("127.0.0.1", self.visit)).await.unwrap();
-        let (mut socket, _) =
-            tokio_tungstenite::client_async(format!("ws://{WS}/echo"), stream).await.unwrap();
+    async fn websocket(&self) {
+        let mut socket = self.echo().await;
         for message in [Message::text("hello"), Message::binary(pattern(0, 1 << 20)), Message::text("")] {
-            socket.send(message.clone()).await.unwrap();
-            assert_eq!(socket.next().await.unwrap().unwrap(), message);
+            echoes(&mut socket, message).await;
         }
         socket.close(None).await.unwrap();
     }
 
+    async fn echo(&self) -> WebSocketStream<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", self.visit)).await.unwrap();
+        tokio_tungstenite::client_async(format!("ws://{WS}/echo"), stream).await.unwrap().0
+    }
+
     /// So many bytes down, with a length or chunked.
-    pub(crate) fn download(&self, count: usize, length: bool) {
+    fn download(&self, count: usize, length: bool) {
         download(WEB, self.visit, count, length);
     }
 
     /// So many bytes up, with a length or chunked.
-    pub(crate) fn upload(&self, count: usize, length: bool) {
+    fn upload(&self, count: usize, length: bool) {
         let mut command = Command::new("curl");
         command.args(["-s", "--max-time", "120", "-T", if length { "." } else { "-" }, "-X", "POST"]);
         command.args(["-H", "Expect:", "--resolve", &format!("{WEB}:{}:127.0.0.1", self.visit)]);
@@ -142,7 +197,7 @@ impl Setup {
             .spawn()
             .unwrap();
         let mut stdin = upload.stdin.take().unwrap();
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             for at in (0..count).step_by(1 << 16) {
                 if stdin.write_all(&pattern(at, (1 << 16).min(count - at))).is_err() {
                     break;
@@ -153,15 +208,17 @@ impl Setup {
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{count} {:08x}", pattern_sum(count)));
     }
 
+    /// Much in either direction. With a length or chunked is the same to the channels, and is tried on the plain one.
     fn bulk(&self) {
-        for length in [true, false] {
+        let forms: &[bool] = if self.row.channel == Channel::TCP { &[true, false] } else { &[true] };
+        for &length in forms {
             self.download(BULK, length);
-            self.upload(BULK, length);
+            self.upload(BULK, !length);
         }
     }
 
     /// Many at once, each of which must get its own answer.
-    pub(crate) async fn concurrent(&self, count: usize) {
+    async fn concurrent(&self, count: usize) {
         let visit = self.visit;
         let ask = |i: usize| async move {
             let mut stream = TcpStream::connect(("127.0.0.1", visit)).await.unwrap();
@@ -186,143 +243,38 @@ impl Setup {
         }
     }
 
+    /// Nothing at all happens for longer than the session lives without its keepalives: a stream from before is still there
+    /// afterwards, and new ones are to be had.
+    async fn idle(&self) {
+        let mut socket = self.echo().await;
+        echoes(&mut socket, Message::text("before")).await;
+        let silence = self.row.channel.silence(self.row.client);
+        assert!(timeout(silence, socket.next()).await.is_err(), "the silence is broken, or the stream lost");
+        echoes(&mut socket, Message::text("after")).await;
+        self.http();
+        self.tls();
+    }
+
     /// The client dies without a word and comes back.
-    pub(crate) fn restart(&mut self) {
-        self.client.signal("KILL");
-        self.client.wait();
-        if self.kind == Kind::Tunnel {
+    fn restart_client(&mut self) {
+        self.client.kill();
+        if self.row.kind == Kind::Tunnel {
             eventually("503 without a client", || (curl(WEB, self.visit, "/", &[]).0 == 503).then_some(()));
         }
-        self.client = self.client_program.start(&self.client_yaml);
+        self.client = self.row.client.start(&self.yaml[1]);
+        self.up();
+    }
+
+    /// The server dies without a word and comes back.
+    fn restart_server(&mut self) {
+        self.server.kill();
+        self.server = self.row.server.start(&self.yaml[0]);
         self.up();
     }
 }
 
-/// A connection on which nothing happens for so long is there afterwards.
-async fn idle(visit: u16, patience: Duration) {
-    let stream = TcpStream::connect(("127.0.0.1", visit)).await.unwrap();
-    let (mut socket, _) = tokio_tungstenite::client_async(format!("ws://{WS}/echo"), stream).await.unwrap();
-    assert!(timeout(patience, socket.next()).await.is_err(), "nobody said anything");
-    socket.send(Message::text("hello")).await.unwrap();
-    assert_eq!(
-        timeout(super::PATIENCE, socket.next()).await.unwrap().unwrap().unwrap(),
-        Message::text("hello")
-    );
-}
-
-/// Every case over a data channel.
-pub(crate) async fn channel(name: &str, metadata: &str, server: Program, client: Program) {
-    // Two of these are waited for in silence.
-    const INTERVAL: Duration = Duration::from_secs(1);
-    let mux = ", mux.keepaliveInterval: 1s, mux.keepaliveTimeout: 3s";
-    let way = Way { kind: Kind::Tunnel, mux, channel: (name, metadata) };
-    let mut setup = Setup::new(way, server, client).await;
-    setup.http();
-    setup.tls();
-    setup.websocket().await;
-    let silent = tokio::spawn(idle(setup.visit, 2 * INTERVAL + INTERVAL / 2));
-    setup.concurrent(200).await;
-    tokio::task::block_in_place(|| {
-        setup.download(100 << 20, true);
-        setup.upload(100 << 20, false);
-    });
-    silent.await.unwrap();
-    tokio::task::block_in_place(|| setup.restart());
-    setup.http();
-    let setup =
-        Setup::new(Way { kind: Kind::Relay, mux: "", channel: (name, metadata) }, server, client).await;
-    setup.http();
-    setup.tls();
-    setup.websocket().await;
-}
-
-/// All but the bulk for one pair, with another mux than the protocol's own.
-pub(crate) async fn muxed(kind: Kind, server: Program, client: Program, mux: &str) {
-    let mut setup = Setup::new(Way { mux, ..Way::tcp(kind) }, server, client).await;
-    setup.http();
-    setup.tls();
-    setup.websocket().await;
-    setup.concurrent(200).await;
-    tokio::task::block_in_place(|| setup.restart());
-    setup.http();
-}
-
-/// Every case for one pair.
-pub(crate) async fn all(kind: Kind, server: Program, client: Program) {
-    let mut setup = Setup::new(Way::tcp(kind), server, client).await;
-    setup.http();
-    setup.tls();
-    setup.websocket().await;
-    setup.concurrent(500).await;
-    tokio::task::block_in_place(|| setup.bulk());
-    tokio::task::block_in_place(|| setup.restart());
-    setup.http();
-}
-
-fn server_yaml(way: Way<'_>, port: u16, visit: u16) -> String {
-    let Way { kind, mux, channel: (channel, metadata) } = way;
-    match kind {
-        Kind::Tunnel => format!(
-            "services:
-- name: service-0
-  addr: 127.0.0.1:{port}
-  handler:
-    type: tunnel
-    metadata: {{ entrypoint: '127.0.0.1:{visit}', ingress: ingress-0{mux} }}
-  listener:
-    type: {channel}
-    metadata: {{ {metadata} }}
-ingresses:
-- name: ingress-0
-  rules:
-  - {{ hostname: {WEB}, endpoint: {TUNNEL} }}
-  - {{ hostname: {TLS}, endpoint: {TUNNEL} }}
-  - {{ hostname: {WS}, endpoint: {TUNNEL} }}
-"
-        ),
-        Kind::Relay => format!(
-            "services:
-- name: service-0
-  addr: 127.0.0.1:{port}
-  handler: {{ type: relay, metadata: {{ bind: true{mux} }} }}
-  listener: {{ type: {channel}, metadata: {{ {metadata} }} }}
-"
-        ),
-    }
-}
-
-fn client_yaml(way: Way<'_>, port: u16, visit: u16, nodes: &[(&str, u16)]) -> String {
-    let Way { kind, mux, channel: (channel, metadata) } = way;
-    let (bind, connector) = match kind {
-        Kind::Tunnel => {
-            (":0".to_owned(), format!("{{ type: tunnel, metadata: {{ tunnel.id: {TUNNEL}{mux} }} }}"))
-        }
-        Kind::Relay => {
-            let mux = mux.trim_start_matches(", ");
-            (format!("127.0.0.1:{visit}"), format!("{{ type: relay, metadata: {{ {mux} }} }}"))
-        }
-    };
-    let nodes: String = nodes
-        .iter()
-        .map(|(host, port)| format!("    - {{ name: {host}, addr: 127.0.0.1:{port}, host: {host} }}\n"))
-        .collect();
-    format!(
-        "services:
-- name: service-0
-  addr: {bind}
-  handler: {{ type: rtcp, metadata: {{ sniffing: true }} }}
-  listener: {{ type: rtcp, chain: chain-0 }}
-  forwarder:
-    nodes:
-{nodes}chains:
-- name: chain-0
-  hops:
-  - name: hop-0
-    nodes:
-    - name: node-0
-      addr: 127.0.0.1:{port}
-      connector: {connector}
-      dialer: {{ type: {channel}, metadata: {{ {metadata} }} }}
-"
-    )
+async fn echoes(socket: &mut WebSocketStream<TcpStream>, message: Message) {
+    socket.send(message.clone()).await.unwrap();
+    let reply = timeout(super::PATIENCE, socket.next()).await.unwrap();
+    assert_eq!(reply.unwrap().unwrap(), message);
 }

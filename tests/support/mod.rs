@@ -166,6 +166,12 @@ impl Proc {
         eventually("the process ends", || self.child.try_wait().unwrap()).code()
     }
 
+    /// Ends it without a word.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        self.wait();
+    }
+
     /// Sets how many descriptors it may have.
     pub(crate) fn limit_descriptors(&self, count: usize) {
         let pid = self.child.id().to_string();
@@ -247,10 +253,13 @@ pub(crate) fn wait_for_port(port: u16) {
     eventually(&format!("port {port} is open"), || TcpStream::connect(("127.0.0.1", port)).ok());
 }
 
-/// Waits until somebody has the UDP port.
+/// Waits until somebody has the UDP port. To try it would be to take it away for a moment.
 pub(crate) fn wait_for_udp_port(port: u16) {
+    let end = format!(":{port:04X}");
+    let is_ours = |line: &str| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&end));
     eventually(&format!("UDP port {port} is open"), || {
-        UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(())
+        let tables = ["udp", "udp6"].map(|table| std::fs::read_to_string(format!("/proc/net/{table}")));
+        tables.into_iter().flatten().any(|table| table.lines().any(is_ours)).then_some(())
     });
 }
 

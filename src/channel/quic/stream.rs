@@ -71,17 +71,8 @@ impl AsyncWrite for QuicStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut written = 0;
-        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
-            match Pin::new(&mut self.send).poll_write(cx, buf) {
-                Poll::Ready(Ok(n)) => written += n,
-                // The next write meets the same again.
-                _ if written > 0 => break,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(unwritten(error))),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(written))
+        let send = &mut self.send;
+        write_in_turn(bufs, |buf| Pin::new(&mut *send).poll_write(cx, buf).map_err(unwritten))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -118,5 +109,56 @@ impl Drop for QuicStream {
         if let Ok(runtime) = Handle::try_current() {
             drop(self.streams.spawn_on(self.send.stopped(), &runtime));
         }
+    }
+}
+
+/// Writes one after the other until one is not taken whole. There may be room again at once, and what follows must not stand in
+/// the place of the rest.
+fn write_in_turn(
+    bufs: &[io::IoSlice<'_>],
+    mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    let mut written = 0;
+    for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
+        match write(buf) {
+            Poll::Ready(Ok(n)) => {
+                written += n;
+                if n < buf.len() {
+                    break;
+                }
+            }
+            // The next write meets the same again.
+            _ if written > 0 => break,
+            other => return other,
+        }
+    }
+    Poll::Ready(Ok(written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that had room for a part only, and for more a moment later, had the rest of that part left out.
+    #[test]
+    fn nothing_is_written_behind_a_part() {
+        let bufs = [&b"head"[..], b"", b"payload", b"head"].map(io::IoSlice::new);
+        let mut got = Vec::new();
+        let written = write_in_turn(&bufs, |buf| {
+            let n = buf.len().min(5);
+            got.extend_from_slice(&buf[..n]);
+            Poll::Ready(Ok(n))
+        });
+        assert!(matches!(written, Poll::Ready(Ok(9))), "{written:?}");
+        assert_eq!(got, b"headpaylo");
+    }
+
+    #[test]
+    fn what_was_written_counts_more_than_what_was_not() {
+        let bufs = [&b"head"[..], b"payload"].map(io::IoSlice::new);
+        let mut answers = [Poll::Ready(Ok(4)), Poll::Pending, Poll::Pending].into_iter();
+        let mut write = || write_in_turn(&bufs, |_| answers.next().unwrap());
+        assert!(matches!(write(), Poll::Ready(Ok(4))));
+        assert!(write().is_pending());
     }
 }

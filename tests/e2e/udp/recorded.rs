@@ -1,6 +1,7 @@
 //! The recordings of UDP played to our ends: what they say is what the reference said, but for ports and IDs.
 
 use crate::support::Program::Ours;
+use crate::support::matrix::Channel;
 use crate::support::relay::{FIN, PSH, Peer, SYN, UPD};
 use crate::support::udp::{chain, client, visitor};
 use crate::support::vectors::{capture, text};
@@ -56,7 +57,7 @@ fn tunnel() -> String {
 #[test]
 fn a_client_of_a_tunnel() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let chain = chain(listener.local_addr().unwrap().port(), &tunnel());
+    let chain = chain(listener.local_addr().unwrap().port(), Channel::TCP, &tunnel());
     let _client = client(Ours, ":0", &chain, target());
     let mut stream = accept(&listener);
     let (client, server) = (said("07", true), said("07", false));
@@ -96,7 +97,7 @@ fn a_client_of_a_tunnel() {
 #[test]
 fn a_visitor_of_a_tunnel() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let chain = chain(listener.local_addr().unwrap().port(), &tunnel());
+    let chain = chain(listener.local_addr().unwrap().port(), Channel::TCP, &tunnel());
     let (process, visit) = visitor(Ours, &chain, "udp.local:53");
     process.wait_for(&["listening"]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -130,7 +131,7 @@ fn a_visitor_of_a_tunnel() {
 fn a_client_and_a_visitor_of_a_relay() {
     let relay = "{ type: relay, auth: { username: user, password: pass } }";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let chain = chain(listener.local_addr().unwrap().port(), relay);
+    let chain = chain(listener.local_addr().unwrap().port(), Channel::TCP, relay);
     let (client_said, server) = (said("12", true), said("12", false));
     let _client = client(Ours, "127.0.0.1:18701", &chain, target());
     let mut stream = accept(&listener);
