@@ -11,6 +11,7 @@ use crate::acme::{self, Acme};
 use crate::admission::Admission;
 use crate::auth::{Auther, Authers, Source};
 use crate::chain::Chain;
+use crate::channel::Kind;
 use crate::config::{self, Config, Handler, Listener as ListenerConfig, Service, Targets};
 use crate::entrypoint::{self, Entrypoint};
 use crate::forward::{Forward, Treatments};

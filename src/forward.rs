@@ -278,7 +278,12 @@ impl Forward {
         announce: &[u8],
     ) -> Result<BoxStream, ChainError> {
         let protocol = ask.request.protocol;
-        let Dialed { mut stream, .. } = self.chain.connect(target, ask).await?;
+        let dialed = match self.chain.connect(target, ask).await {
+            // What only waits gives its descriptors to what is needed.
+            Err(ChainError::Exhausted(_)) if self.upstreams.clear() => self.chain.connect(target, ask).await,
+            dialed => dialed,
+        };
+        let Dialed { mut stream, .. } = dialed?;
         // Into the empty buffer of a new connection; one that is lost already says so when it is used.
         let _ = stream.write_all(announce).await;
         match self.treatments.of(node) {

@@ -148,7 +148,12 @@ impl Layers {
     }
 }
 
-pub(super) async fn open(settings: &listen::Settings, service: &str, role: &str, channel: Kind) -> Result<Listener> {
+pub(super) async fn open(
+    settings: &listen::Settings,
+    service: &str,
+    role: &str,
+    channel: Kind,
+) -> Result<Listener> {
     let listener = Listener::bind(settings).await?;
     info!(service, role, addr = %listener.local_addr(), channel = channel.name, "listening");
     Ok(listener)

@@ -145,6 +145,15 @@ impl Shared {
         Some(upstream)
     }
 
+    /// Closes all; whether there were any.
+    pub(crate) fn clear(&self) -> bool {
+        let mut kept = lock(&self.0);
+        let waiting = std::mem::take(&mut kept.waiting);
+        let count = std::mem::take(&mut kept.count);
+        drop((kept, waiting));
+        count > 0
+    }
+
     /// Closes those that have waited for too long or ended; whether none is left.
     fn prune(&self) -> bool {
         let mut kept = lock(&self.0);
@@ -271,7 +280,11 @@ mod tests {
         sleep(PRUNE + PRUNE / 2).await;
         assert_eq!(lock(&shared.0).count, MAX_SHARED - 1, "ended");
         sleep(MAX_WAIT).await;
-        let kept = lock(&shared.0);
-        assert_eq!((kept.count, kept.waiting.len(), kept.pruned), (0, 0, false));
+        let left = |kept: &Kept| (kept.count, kept.waiting.len(), kept.pruned);
+        assert_eq!(left(&lock(&shared.0)), (0, 0, false));
+        let (near, _far) = memory::pair(1);
+        idle.keep(upstream(Box::new(near)));
+        assert!(shared.clear() && !shared.clear());
+        assert!(idle.lease(true).take(&key("k")).await.is_none());
     }
 }

@@ -115,6 +115,7 @@ pub(crate) async fn revocation(kind: Kind, program: Program) {
     server.wait_for(&[match kind {
         Kind::Tunnel => "its user may no longer serve this tunnel",
         Kind::Relay => "port closed",
+        Kind::Forward => unreachable!("nobody is asked for a password there"),
     }]);
     server.wait_for(&["wrong user name or password"]);
     assert_ne!(curl("known.host", visit, "/", &[]).0, 200);

@@ -1,6 +1,7 @@
 //! What a relay asks of whoever wants something of it.
 
 use crate::support::Program::Ours;
+use crate::support::matrix::Channel;
 use crate::support::relay::{BIND, CONNECT, UDP, loopback, network, request, user};
 use crate::support::udp::{self, chain, name_server};
 use crate::support::{Proc, backend, curl, eventually, free_port, wait_for_port};
@@ -50,7 +51,7 @@ async fn a_password_is_asked_for_whatever_is_wanted() {
 async fn visitors_with_a_wrong_password_are_told_so() {
     let (relay, port) = relay();
     let (web, names, visit) = (backend::http("web").await, name_server(5), free_port());
-    let wrong = chain(port, "{ type: relay, auth: { username: ann, password: two } }");
+    let wrong = chain(port, Channel::TCP, "{ type: relay, auth: { username: ann, password: two } }");
     let streams = Ours.start(&format!(
         "services:
 - addr: 127.0.0.1:{visit}

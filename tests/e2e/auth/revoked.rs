@@ -3,6 +3,7 @@
 use super::{ask, client};
 use crate::support::Program::Ours;
 use crate::support::auth::{answers, revocation, staff, tunnel_server};
+use crate::support::matrix::Channel;
 use crate::support::matrix::{Kind, TUNNEL};
 use crate::support::relay::{BIND, CONNECT, UDP, loopback, network, request, user};
 use crate::support::udp::{chain, name_server};
@@ -170,7 +171,7 @@ async fn clients_and_visitors_of_a_relay_are_told_that_their_user_is_gone() {
     let users = dir.path().join("users");
     replace(&users, "ann one\n");
     let (_relay, port) = relay(&users);
-    let chain = chain(port, "{ type: relay, auth: { username: ann, password: one } }");
+    let chain = chain(port, Channel::TCP, "{ type: relay, auth: { username: ann, password: one } }");
     let served = udp::free_udp_port();
     let client = udp::client(Ours, &format!("127.0.0.1:{served}"), &chain, names);
     let (visitor, visit) = udp::visitor(Ours, &chain, &format!("127.0.0.1:{names}"));
