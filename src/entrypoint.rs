@@ -9,7 +9,7 @@ use crate::http::rewrite::Changes;
 use crate::http::{self, Asked, Fresh, Key, Place, Pool, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{Conn, pipe};
-use crate::record::{Record, Route};
+use crate::record::{Piping, Record, Route};
 use crate::route::{Endpoint, Extra, HttpParts, Ingress, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
@@ -66,41 +66,62 @@ pub(crate) struct Entrypoint {
 
 impl Entrypoint {
     /// Serves one visitor's connection.
-    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+    pub(crate) async fn serve(&self, conn: Conn, mut permit: Permit) {
+        // What the beginning needs is not held for as long as the connection lasts.
+        match Box::pin(self.begin(conn, &mut permit)).await {
+            Some(Begun::Http(conn, h2)) => Box::pin(self.http(conn, h2)).await,
+            Some(Begun::Raw(piping)) => Box::pin(piping.run(self.pipe_limits())).await,
+            None => {}
+        }
+    }
+
+    /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over.
+    async fn begin(&self, mut conn: Conn, permit: &mut Permit) -> Option<Begun<'_>> {
         let record = Record::new(&self.service, conn.client, Instant::now());
         match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 permit.established();
                 record.discard();
-                self.http(conn, version == Sniffed::Http2).await;
+                return Some(Begun::Http(conn, version == Sniffed::Http2));
             }
             Ok(Sniffed::Tls(hello)) if hello.server_name.is_some() => {
                 permit.established();
                 match self.terminator.as_ref().and_then(|t| Some((t.ends(&hello)?, t))) {
-                    Some((name, terminator)) => self.terminated(conn, name, terminator, record).await,
-                    None => self.tls(conn, hello, record).await,
+                    Some((name, terminator)) => return self.terminated(conn, name, terminator, record).await,
+                    None => return self.tls(conn, hello, record).await,
                 }
             }
             Ok(_) => record.failed("no_host", NO_HOST).connection(),
             Err(error) => record.failed(error.outcome(), &error).connection(),
         }
+        None
     }
 
     /// Serves what is inside of TLS that ends here; what is no HTTP goes where its server name leads.
-    async fn terminated(&self, conn: Conn, name: Host, terminator: &Terminator, record: Record<'_>) {
+    async fn terminated<'r>(
+        &'r self,
+        conn: Conn,
+        name: Host,
+        terminator: &Terminator,
+        record: Record<'r>,
+    ) -> Option<Begun<'r>> {
         let record = record.host(&name).protocol(Protocol::Tls);
         let mut conn = match terminator.accept(conn, &name).await {
             Ok(conn) => conn,
-            Err(error) => return record.failed(error.outcome(), &error).connection(),
+            Err(error) => {
+                record.failed(error.outcome(), &error).connection();
+                return None;
+            }
         };
         match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 record.discard();
-                self.http(conn, version == Sniffed::Http2).await;
+                return Some(Begun::Http(conn, version == Sniffed::Http2));
             }
-            Ok(_) => self.raw(conn, name, Protocol::Unknown, self.extra(), record).await,
+            Ok(_) => return self.raw(conn, name, Protocol::Unknown, self.extra(), record).await,
             Err(error) => record.failed(error.outcome(), &error).connection(),
         }
+        None
     }
 
     async fn http(&self, conn: Conn, h2: bool) {
@@ -123,13 +144,20 @@ impl Entrypoint {
         }
     }
 
-    async fn tls(&self, conn: Conn, hello: ClientHello, record: Record<'_>) {
-        let Some(name) = hello.server_name else { return };
+    async fn tls<'r>(&'r self, conn: Conn, hello: ClientHello, record: Record<'r>) -> Option<Begun<'r>> {
+        let name = hello.server_name?;
         let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra() };
-        self.raw(conn, name, Protocol::Tls, extra, record).await;
+        self.raw(conn, name, Protocol::Tls, extra, record).await
     }
 
-    async fn raw(&self, conn: Conn, name: Host, protocol: Protocol, extra: Extra, record: Record<'_>) {
+    async fn raw<'r>(
+        &'r self,
+        conn: Conn,
+        name: Host,
+        protocol: Protocol,
+        extra: Extra,
+        record: Record<'r>,
+    ) -> Option<Begun<'r>> {
         let Conn { stream, prefix, client, .. } = conn;
         let record = record.host(&name).protocol(protocol);
         let request =
@@ -139,16 +167,20 @@ impl Entrypoint {
         let mut choice = match decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination)) {
             Ok(choice) => choice,
             Err(failure) => {
-                return record.failed(failure.outcome(), &failure).connection();
+                record.failed(failure.outcome(), &failure).connection();
+                return None;
             }
         };
         let reached = self.reach(&mut choice, pipe::Side::new(stream, prefix)).await;
         let record = record.route(choice.route());
         let Reached { visitor, target, sent, .. } = match reached {
             Ok(reached) => reached,
-            Err(error) => return record.failed(error.outcome(), &error).connection(),
+            Err(error) => {
+                record.failed(error.outcome(), &error).connection();
+                return None;
+            }
         };
-        record.pipe(visitor, target, self.pipe_limits(), sent).await;
+        Some(Begun::Raw(Box::new(record.piping(visitor, target, sent))))
     }
 
     /// A stream for a raw visitor.
@@ -191,6 +223,14 @@ impl Entrypoint {
 
 const NO_HOST: &str =
     "neither HTTP nor TLS with a server name (or nothing within sniffing.timeout): no tunnel to choose";
+
+/// What a connection has come to.
+enum Begun<'r> {
+    /// HTTP, and whether that of version 2.
+    Http(Conn, bool),
+    /// Bytes both ways.
+    Raw(Box<Piping<'r>>),
+}
 
 /// A tunnel, and how far its connectors have been tried.
 #[derive(Debug)]

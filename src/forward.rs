@@ -19,7 +19,7 @@ use crate::http::rewrite::Changes;
 use crate::http::{self, Asked, Fresh, Key, Place, Pool, Way};
 use crate::net::listen::Permit;
 use crate::net::{BoxStream, Conn, Via, pipe};
-use crate::record::{Record, Route};
+use crate::record::{Piping, Record, Route};
 use crate::route::hop::{Active, Hop, Tried};
 use crate::route::{Extra, Forwarder, Node, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
@@ -75,10 +75,20 @@ pub(crate) struct Forward {
 
 impl Forward {
     /// Serves one connection; `permit` is there for those that came to a port of ours.
-    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
+    pub(crate) async fn serve(&self, conn: Conn, mut permit: Option<Permit>) {
+        // What the beginning needs is not held for as long as the connection lasts.
+        match Box::pin(self.begin(conn, &mut permit)).await {
+            Some(Begun::Http(conn, h2)) => Box::pin(self.http(conn, h2)).await,
+            Some(Begun::Raw(piping, _active)) => Box::pin(piping.run(self.pipe_limits())).await,
+            None => {}
+        }
+    }
+
+    /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over.
+    async fn begin(&self, mut conn: Conn, permit: &mut Option<Permit>) -> Option<Begun<'_>> {
         let record = Record::new(&self.service, conn.client, Instant::now());
         let sniffed = self.sniff(&mut conn).await;
-        if let Some(permit) = &mut permit {
+        if let Some(permit) = permit {
             permit.established();
         }
         let ends = match (&self.terminator, &sniffed) {
@@ -89,7 +99,7 @@ impl Forward {
             return self.terminated(conn, name, terminator, record).await;
         }
         let asked = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map(|d| d.host.clone());
-        self.sniffed(conn, sniffed, asked.unwrap_or_else(Host::empty), record).await;
+        self.sniffed(conn, sniffed, asked.unwrap_or_else(Host::empty), record).await
     }
 
     async fn sniff(&self, conn: &mut Conn) -> Result<Sniffed, SniffError> {
@@ -100,42 +110,52 @@ impl Forward {
     }
 
     /// Serves what is inside of TLS that ends here.
-    async fn terminated(&self, conn: Conn, name: Host, terminator: &Terminator, record: Record<'_>) {
+    async fn terminated<'r>(
+        &'r self,
+        conn: Conn,
+        name: Host,
+        terminator: &Terminator,
+        record: Record<'r>,
+    ) -> Option<Begun<'r>> {
         let record = record.host(&name).protocol(Protocol::Tls);
         let mut conn = match terminator.accept(conn, &name).await {
             Ok(conn) => conn,
-            Err(error) => return record.failed(error.outcome(), &error).connection(),
+            Err(error) => {
+                record.failed(error.outcome(), &error).connection();
+                return None;
+            }
         };
         let sniffed = self.sniff(&mut conn).await;
-        self.sniffed(conn, sniffed, name, record).await;
+        self.sniffed(conn, sniffed, name, record).await
     }
 
     /// `asked`: the host, as far as it is known without what was sniffed.
-    async fn sniffed(
-        &self,
+    async fn sniffed<'r>(
+        &'r self,
         conn: Conn,
         sniffed: Result<Sniffed, SniffError>,
         asked: Host,
-        record: Record<'_>,
-    ) {
+        record: Record<'r>,
+    ) -> Option<Begun<'r>> {
         match sniffed {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 record.discard();
-                self.http(conn, version == Sniffed::Http2).await;
+                Some(Begun::Http(conn, version == Sniffed::Http2))
             }
             Ok(Sniffed::Tls(hello)) => {
                 let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra(conn.via.as_deref()) };
-                self.raw(conn, Protocol::Tls, hello.server_name.unwrap_or(asked), extra, record).await;
+                self.raw(conn, Protocol::Tls, hello.server_name.unwrap_or(asked), extra, record).await
             }
             Ok(Sniffed::Ssh) => self.opaque(conn, Protocol::Ssh, asked, record).await,
             Ok(Sniffed::Unknown) => {
                 let looked = self.settings.sniff.is_some();
                 let protocol = if looked { Protocol::Unknown } else { Protocol::Tcp };
-                self.opaque(conn, protocol, asked, record).await;
+                self.opaque(conn, protocol, asked, record).await
             }
             Err(error) => {
                 let route = route_of(None, conn.via.as_deref());
                 record.route(route).failed(error.outcome(), &error).connection();
+                None
             }
         }
     }
@@ -161,12 +181,25 @@ impl Forward {
         }
     }
 
-    async fn opaque(&self, conn: Conn, protocol: Protocol, hostname: Host, record: Record<'_>) {
+    async fn opaque<'r>(
+        &'r self,
+        conn: Conn,
+        protocol: Protocol,
+        hostname: Host,
+        record: Record<'r>,
+    ) -> Option<Begun<'r>> {
         let extra = self.extra(conn.via.as_deref());
-        self.raw(conn, protocol, hostname, extra, record).await;
+        self.raw(conn, protocol, hostname, extra, record).await
     }
 
-    async fn raw(&self, conn: Conn, protocol: Protocol, hostname: Host, extra: Extra, record: Record<'_>) {
+    async fn raw<'r>(
+        &'r self,
+        conn: Conn,
+        protocol: Protocol,
+        hostname: Host,
+        extra: Extra,
+        record: Record<'r>,
+    ) -> Option<Begun<'r>> {
         let client = conn.client;
         let record = record.host(&hostname).protocol(protocol);
         let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
@@ -176,12 +209,15 @@ impl Forward {
         let record = record.route(route_of(node.as_deref(), conn.via.as_deref()));
         let stream = match reached {
             Ok(stream) => stream,
-            Err(failure) => return record.failed(failure.outcome(), &failure).connection(),
+            Err(failure) => {
+                record.failed(failure.outcome(), &failure).connection();
+                return None;
+            }
         };
-        let _active = node.as_ref().map(Active::new);
+        let active = node.as_ref().map(Active::new);
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
-        record.pipe(visitor, target, self.pipe_limits(), 0).await;
+        Some(Begun::Raw(Box::new(record.piping(visitor, target, 0)), active))
     }
 
     pub(crate) fn pipe_limits(&self) -> pipe::Limits {
@@ -305,6 +341,14 @@ impl Forward {
             .or_else(|| node.addr.is_none().then(asked))
             .filter(|t| !t.host.is_empty() && (t.port != 0 || chained))
     }
+}
+
+/// What a connection has come to.
+enum Begun<'r> {
+    /// HTTP, and whether that of version 2.
+    Http(Conn, bool),
+    /// Bytes both ways, and the count of the node's connections.
+    Raw(Box<Piping<'r>>, Option<Active>),
 }
 
 /// The nodes tried for one request.

@@ -151,6 +151,11 @@ impl<'a> Record<'a> {
         self.connection();
     }
 
+    /// For [`Piping::run`].
+    pub(crate) fn piping(self, visitor: Side, target: Side, sent: u64) -> Piping<'a> {
+        Piping { record: self, visitor, target, sent }
+    }
+
     /// Moves the datagrams of a flow, beginning with those of the visitor in `held`, and writes its line. Whether the target is
     /// there: `None`, where that was not to be learnt.
     pub(crate) async fn exchange(
@@ -216,6 +221,22 @@ impl<'a> Record<'a> {
             error = self.error.as_deref().map(bounded),
             "{what}"
         );
+    }
+}
+
+/// A raw connection that has its target: what is left of the way to it is not held while bytes are piped.
+#[derive(Debug)]
+pub(crate) struct Piping<'a> {
+    record: Record<'a>,
+    visitor: Side,
+    target: Side,
+    sent: u64,
+}
+
+impl Piping<'_> {
+    /// [`Record::pipe`].
+    pub(crate) async fn run(self, limits: pipe::Limits) {
+        self.record.pipe(self.visitor, self.target, limits, self.sent).await;
     }
 }
 

@@ -234,7 +234,8 @@ pub(crate) async fn serve_with<R: Responder>(
         let began = Instant::now();
         let next = match read_head(&mut client, context.settings).await {
             Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
-                refuse_request(&mut client, &head, TOO_EARLY, record_of(&head, context), context).await
+                Box::pin(refuse_request(&mut client, &head, TOO_EARLY, record_of(&head, context), context))
+                    .await
             }
             Ok(Some(head)) => responder.respond(&mut client, &head, context).await,
             Ok(None) => {
@@ -246,15 +247,16 @@ pub(crate) async fn serve_with<R: Responder>(
             }
             Err(failure) => {
                 let record = Record::new(context.service, context.client, began);
-                refuse(&mut client, None, failure, record, Next::Close { linger: true }, context).await
+                Box::pin(refuse(&mut client, None, failure, record, Next::Close { linger: true }, context))
+                    .await
             }
         };
         match next {
             Next::Request => client.release(),
-            Next::Close { linger: true } => return close_gently(client).await,
+            Next::Close { linger: true } => return Box::pin(close_gently(client)).await,
             Next::Close { linger: false } => break,
             Next::Abort => return client.stream.abort(),
-            Next::Pipe(upstream, host) => return switch(client, *upstream, &host, context).await,
+            Next::Pipe(upstream, host) => return Box::pin(switch(client, *upstream, &host, context)).await,
         }
     }
     // A socket tells of its end when it is closed; an error here has nobody to be told to.

@@ -159,7 +159,7 @@ pub(super) fn start(
         over: watch::Sender::new(false),
     });
     let mode = if role == Role::Client { Mode::Client } else { Mode::Server };
-    let heard = Heard { io, received, shared: shared.clone() };
+    let heard = Heard { io, received, shared: shared.clone(), shut: false };
     let connection = Connection::new(heard.compat(), config(settings), mode);
     let (open_sender, opens) = mpsc::channel(BACKLOG);
     let (accepted, streams) = mpsc::channel(BACKLOG);
@@ -188,6 +188,8 @@ struct Heard {
     io: BoxStream,
     received: Bytes,
     shared: Arc<Shared>,
+    /// The peer was told that no more comes.
+    shut: bool,
 }
 
 impl AsyncRead for Heard {
@@ -225,8 +227,21 @@ impl AsyncWrite for Heard {
         self.wrote(flushed)
     }
 
+    /// Ready when the peer has ended as well: what it still sends (a window update is enough) would reset a socket that is closed,
+    /// and the reset would destroy what the peer has not read.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if !self.shut {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        loop {
+            let mut room = [0; 2048];
+            let mut rest = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut rest))?;
+            if rest.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::support::Program::Ours;
 use crate::support::auth::{answers, client, tunnel_server};
+use crate::support::eventually;
 use crate::support::matrix::{Kind, TUNNEL};
 use crate::support::relay::{BIND, CONNECT, ask};
 use crate::support::{backend, curl, free_port};
@@ -54,6 +55,8 @@ ingresses:
         ));
         server.wait_for(&["listening", "role=\"service\""]);
         let _connector = ask(port, BIND, "", false);
+        // It is told so a moment before.
+        eventually("the connector serves", || (ask(port, CONNECT, "known.host", false).1 == 0).then_some(()));
         let hosts = ["known.host", "private.host", "other.host", "unknown.host"];
         assert_eq!(hosts.map(|host| ask(port, CONNECT, host, false).1), expected, "{direct}");
         for host in ["private.host", "unknown.host"] {
