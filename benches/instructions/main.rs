@@ -63,6 +63,6 @@ fn compare() -> ExitCode {
     let before = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let before = before.parse().unwrap_or_else(|problem| panic!("{}: {problem}", file.display()));
     let verdict = verdict::Verdict::new(&before, &now);
-    println!("{verdict}");
+    print!("{verdict}");
     if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,7 +4,7 @@ use crate::baseline::Baseline;
 use crate::callgrind::{self, Counts};
 use std::fmt;
 
-/// How far a count may be from the baseline, in hundredths, either way: what got faster has to be written down, or the next loss
+/// How far a count may be from the baseline, in per cent, either way: what got faster has to be written down, or the next loss
 /// of as much would pass.
 const TOLERANCE: f64 = 5.0;
 
@@ -22,7 +22,7 @@ struct Row {
 }
 
 /// What is said of one case.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Finding {
     Same,
     More,
@@ -56,8 +56,8 @@ impl Verdict {
         })
     }
 
-    fn has(&self, finding: &Finding) -> bool {
-        self.rows.iter().any(|row| row.finding() == *finding)
+    fn has(&self, finding: Finding) -> bool {
+        self.rows.iter().any(|row| row.finding() == finding)
     }
 }
 
@@ -80,35 +80,39 @@ impl Row {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<20} {:>10} {:>10} {:>7}  instructions per call", "case", "baseline", "now", "ratio")?;
-        for row in &self.rows {
-            writeln!(f, "{row}")?;
-        }
-        if self.is_good() && (self.has(&Finding::More) || self.has(&Finding::Less)) {
-            let (before, now) = self.other.as_ref().ok_or(fmt::Error)?;
-            return write!(
+        self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))?;
+        match &self.other {
+            Some((before, now)) if self.has(Finding::More) || self.has(Finding::Less) => writeln!(
                 f,
-                "\nNot judged: the baseline was counted with {before}, and here it was {now}.\n\
-                 Where that is what the project is built with from now on, take the numbers with BLESS=1 make instructions."
-            );
+                "\nMore and fewer count for nothing here: the baseline was counted with {before}; this is {now}. Where the project is \
+                 built with that from now on: BLESS=1 make instructions."
+            )?,
+            Some(_) => {}
+            None => self.advise(f)?,
         }
+        if self.has(Finding::New) || self.has(Finding::Gone) {
+            writeln!(f, "\nThe baseline has other cases: BLESS=1 make instructions writes it anew.")?;
+        }
+        Ok(())
+    }
+}
+
+impl Verdict {
+    fn advise(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(row) = self.rows.iter().find(|row| row.finding() == Finding::More) {
-            let profile = callgrind::profile(&row.name);
-            write!(
+            writeln!(
                 f,
-                "\nMore instructions than {TOLERANCE} % above the baseline: find out why (callgrind_annotate {}, and the same of the \
-                 commit before), or say in the commit what it is good for and take the numbers with BLESS=1 make instructions.",
-                profile.display()
+                "\nOver {TOLERANCE} % more instructions: find out what for (callgrind_annotate {}, here and before the change), \
+                 or tell in the commit why it is worth them and write the baseline anew: BLESS=1 make instructions.",
+                callgrind::profile(&row.name).display()
             )?;
         }
-        if self.has(&Finding::Less) {
-            write!(
+        if self.has(Finding::Less) {
+            writeln!(
                 f,
-                "\nFewer instructions than {TOLERANCE} % below the baseline: take the numbers with BLESS=1 make instructions, so that \
-                 what was won is kept."
+                "\nOver {TOLERANCE} % fewer instructions: write the baseline anew, so that what was won is kept: BLESS=1 make \
+                 instructions."
             )?;
-        }
-        if self.has(&Finding::New) || self.has(&Finding::Gone) {
-            write!(f, "\nThe baseline has other cases: take the numbers with BLESS=1 make instructions.")?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use pointsman::plugin::{Binding, Chain, CompiledCache, Limits, OnError, Plugin, 
 use pointsman::route::ingress::Table;
 use pointsman::route::{Answer, Ingress};
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `plugins/yaml-ingress` with 1000 rules, its answers used once.
@@ -14,7 +14,9 @@ pub(super) fn call() -> Box<dyn FnMut()> {
     let long = Duration::from_secs(600);
     let limits =
         Limits { cached_decisions: 1, deadline: long, configure_deadline: long, ..Limits::default() };
-    let runtime = Runtime::new(limits, CompiledCache::default()).unwrap();
+    // Compiling inside of valgrind takes half a minute.
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("instructions-compiled");
+    let runtime = Runtime::new(limits, CompiledCache::open(&compiled).unwrap()).unwrap();
     let plugin = Plugin::new(&runtime, "yaml-ingress");
     plugin.install(&Source { code: code(), config: rules(), cases: None }).unwrap();
     let chain = Chain::bound(Binding::new(plugin, OnError::Refuse), Table::new(&[]).0);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 const VERSION: Version = Version::V2;
-const BULK: usize = 4 << 20;
+const BULK: usize = 1 << 20;
 
 /// What 20 streams send that ask for little.
 pub(super) fn encode() -> Box<dyn FnMut()> {
@@ -68,7 +68,7 @@ pub(super) fn exchange() -> Box<dyn FnMut()> {
     })
 }
 
-/// 4 MiB through one stream, with both sessions.
+/// 1 MiB through one stream, with both sessions.
 pub(super) fn bulk() -> Box<dyn FnMut()> {
     let mut joined = Joined::new();
     let (mut near, mut far) = joined.stream();
