@@ -183,17 +183,19 @@ fn thread_time() -> Duration {
 /// An engine, and for how many instances its pool has room.
 fn engine(memory: usize) -> Result<(Engine, u32)> {
     let mut instances = TOTAL_INSTANCES;
-    loop {
+    let engine = loop {
         match Engine::new(&config(memory, instances)) {
-            Ok(engine) => return Ok((engine, instances)),
-            Err(error) if instances <= LEAST_INSTANCES => return Err(error),
-            Err(_) => instances = (instances / 8).max(LEAST_INSTANCES),
+            Err(_) if instances > LEAST_INSTANCES => instances = (instances / 8).max(LEAST_INSTANCES),
+            done => break done?,
         }
+    };
+    if instances < TOTAL_INSTANCES {
         tracing::warn!(
             instances,
             "the system grants few addresses: there is room for few instances of plugins"
         );
     }
+    Ok((engine, instances))
 }
 
 fn config(memory: usize, instances: u32) -> Config {

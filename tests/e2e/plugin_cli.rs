@@ -156,7 +156,7 @@ fn plugins_run_where_the_system_grants_few_addresses() {
     assert_eq!(limited(96 << 20).0, Some(0));
     // Too few even for a small one.
     let (code, said) = limited(16 << 20);
-    assert!(code == Some(1) && said.contains("cannot set up the plugin engine"), "{code:?}: {said}");
+    assert!(code == Some(2) && said.contains("cannot set up the plugin engine"), "{code:?}: {said}");
 }
 
 #[test]
