@@ -1,5 +1,5 @@
 # `make test` runs everything; it installs what it needs (Go, curl, nginx, iproute2, Redis, Python's pip, npm) where that is missing.
-# `make bench` measures pointsman beside other programs, which it installs too; docs/benchmarks.md tells about it.
+# `make instructions` counts what the hot functions cost, `make bench` measures pointsman beside other programs, which it installs too; docs/benchmarks.md tells about it.
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GOST_PEER := $(TARGET)/gost-peer
@@ -7,7 +7,7 @@ PEBBLE := $(TARGET)/pebble
 PEBBLE_VERSION := v2.10.3
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: test tools plugins plugin-tools bench bench-tools
+.PHONY: test tools plugins plugin-tools instructions instruction-tools bench bench-tools
 
 test: $(GOST_PEER) $(PEBBLE) plugins
 	cargo test
@@ -40,6 +40,14 @@ $(GOST_PEER): tests/interop/gost-peer/main.go tests/interop/gost-peer/go.mod tes
 $(PEBBLE): | tools
 	mkdir -p $(TARGET)
 	GOBIN=$(abspath $(TARGET)) go install github.com/letsencrypt/pebble/v2/cmd/pebble@$(PEBBLE_VERSION) github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@$(PEBBLE_VERSION)
+
+# How many instructions the hot functions take, beside benches/instructions/baseline.txt; BLESS=1 make instructions writes that anew.
+instructions: | instruction-tools
+	$(MAKE) -C plugins TARGET=$(TARGET) $(TARGET)/plugins/yaml-ingress.wasm
+	PLUGINS=$(TARGET)/plugins cargo bench --profile instructions --bench instructions
+
+instruction-tools:
+	command -v valgrind >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y valgrind; }
 
 # Optimised builds, and the programs to compare with, are kept outside of the tree for all checkouts.
 BENCH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pointsman/bench

@@ -64,13 +64,16 @@ const IDLE_TICKS: u64 = 100;
 /// The longest deadline, in ticks: about 35 years, and no sum of it and the time overflows.
 const MAX_TICKS: u64 = 1 << 40;
 
-/// Instances of all plugins together. The pool sets aside addresses, not memory, for each.
+/// Instances of all plugins together. The pool sets aside addresses, not memory, for each: 4 GiB.
 const TOTAL_INSTANCES: u32 = 1000;
 
+/// Where the system does not grant as many addresses (`ulimit -v`, valgrind), the pool is made smaller, but not smaller than this:
+/// each plugin has a few instances, and a new version is tried beside the old one.
+const LEAST_INSTANCES: u32 = 15;
+
 /// The same for what instances are made of: those of slow languages have many parts.
-const TOTAL_CORE_INSTANCES: u32 = TOTAL_INSTANCES * 4;
-const TOTAL_MEMORIES: u32 = TOTAL_INSTANCES;
-const TOTAL_TABLES: u32 = TOTAL_INSTANCES * 8;
+const CORE_INSTANCES_EACH: u32 = 4;
+const TABLES_EACH: u32 = 8;
 
 /// Core instances in one component: Python's have 38.
 const CORE_INSTANCES: u32 = 64;
@@ -93,13 +96,15 @@ const KEEP_RESIDENT: usize = 256 * 1024;
 pub(super) struct Host {
     pub(super) engine: Engine,
     clock: Clock,
+    /// What the pool has room for.
+    instances: u32,
 }
 
 impl Host {
     /// An engine whose instances may have at most `memory` bytes in one memory.
     pub(super) fn new(memory: usize) -> Result<Arc<Self>> {
-        let engine = Engine::new(&config(memory))?;
-        Ok(Arc::new(Self { clock: Clock::start(&engine), engine }))
+        let (engine, instances) = engine(memory)?;
+        Ok(Arc::new(Self { clock: Clock::start(&engine), engine, instances }))
     }
 
     /// Has `store` ask its budget after so long at the least, and up to one tick later.
@@ -119,10 +124,11 @@ impl Host {
     /// Whether instances may be made that nobody waits for; the others are for new plugins and for calls.
     pub(super) fn has_room(&self) -> bool {
         self.engine.pooling_allocator_metrics().is_none_or(|used| {
-            used.component_instances() < u64::from(TOTAL_INSTANCES / 2)
-                && used.core_instances() < u64::from(TOTAL_CORE_INSTANCES / 2)
-                && used.memories() < TOTAL_MEMORIES as usize / 2
-                && used.tables() < TOTAL_TABLES as usize / 2
+            let half = self.instances / 2;
+            used.component_instances() < u64::from(half)
+                && used.core_instances() < u64::from(half * CORE_INSTANCES_EACH)
+                && used.memories() < half as usize
+                && used.tables() < (half * TABLES_EACH) as usize
         })
     }
 }
@@ -174,14 +180,32 @@ fn thread_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-fn config(memory: usize) -> Config {
+/// An engine, and for how many instances its pool has room.
+fn engine(memory: usize) -> Result<(Engine, u32)> {
+    let mut instances = TOTAL_INSTANCES;
+    let engine = loop {
+        match Engine::new(&config(memory, instances)) {
+            Err(_) if instances > LEAST_INSTANCES => instances = (instances / 8).max(LEAST_INSTANCES),
+            done => break done?,
+        }
+    };
+    if instances < TOTAL_INSTANCES {
+        tracing::warn!(
+            instances,
+            "the system grants few addresses: there is room for few instances of plugins"
+        );
+    }
+    Ok((engine, instances))
+}
+
+fn config(memory: usize, instances: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(TOTAL_INSTANCES)
-        .total_core_instances(TOTAL_CORE_INSTANCES)
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * CORE_INSTANCES_EACH)
         .max_core_instances_per_component(CORE_INSTANCES)
-        .total_memories(TOTAL_MEMORIES)
+        .total_memories(instances)
         .max_memories_per_component(MEMORIES)
-        .total_tables(TOTAL_TABLES)
+        .total_tables(instances * TABLES_EACH)
         .max_tables_per_component(TABLES)
         .table_elements(TABLE_ELEMENTS)
         .max_component_instance_size(4 << 20)

@@ -141,6 +141,24 @@ fn check_tells_why_a_file_is_no_plugin() {
     assert_eq!(desk.run(&["check", "fixed.wasm", "--config", "good.yaml"]).code, 0);
 }
 
+/// The pool of instances takes 4 TiB of addresses where it gets them.
+#[test]
+fn plugins_run_where_the_system_grants_few_addresses() {
+    let desk = Desk::new(&["fixed"]);
+    let limited = |kib: u32| {
+        let whole = desk.command(&["call", "fixed.wasm", "--host", "a.example"]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -v {kib} && exec \"$0\" \"$@\"")]);
+        command.arg(whole.get_program()).args(whole.get_args()).current_dir(desk.0.path());
+        let output = command.env("XDG_CACHE_HOME", desk.path("cache")).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(limited(96 << 20).0, Some(0));
+    // Too few even for a small one.
+    let (code, said) = limited(16 << 20);
+    assert!(code == Some(2) && said.contains("cannot set up the plugin engine"), "{code:?}: {said}");
+}
+
 #[test]
 fn check_names_what_of_wasi_is_denied() {
     let desk = Desk::new(&[]);
