@@ -7,7 +7,7 @@ PEBBLE := $(TARGET)/pebble
 PEBBLE_VERSION := v2.10.3
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: test tools plugins plugin-tools bench bench-tools
+.PHONY: test tools plugins plugin-tools bench bench-tools bench-growth
 
 test: $(GOST_PEER) $(PEBBLE) plugins
 	cargo test
@@ -54,6 +54,12 @@ bench: $(GOST_PEER) $(RATHOLE)/bin/rathole $(ENVOY)/envoy/_bin/envoy | bench-too
 	CARGO_TARGET_DIR=$(BENCH) GOST_PEER=$(GOST_PEER) RATHOLE=$(RATHOLE)/bin/rathole ENVOY=$(ENVOY)/envoy/_bin/envoy \
 	  PLUGINS=$(BENCH)/plugins BENCH_JSON=$(TARGET)/side-by-side.json REVISION=$$(git describe --always --dirty) \
 	  cargo bench --bench side-by-side
+
+# What a request costs as the work grows, of pointsman alone: make bench-growth AXES=rules,plugins ROUNDS=3 PLOTS=docs
+bench-growth:
+	$(MAKE) -C plugins TARGET=$(BENCH) $(BENCH)/plugins/canary.wasm
+	CARGO_TARGET_DIR=$(BENCH) PLUGINS=$(BENCH)/plugins BENCH_JSON=$(TARGET)/growth.json REVISION=$$(git describe --always --dirty) \
+	  cargo bench --bench side-by-side -- growth
 
 bench-tools: | tools
 	test -x /usr/sbin/haproxy || command -v haproxy >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y haproxy; }

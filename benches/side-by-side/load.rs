@@ -9,6 +9,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// No small request may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Idle connections that are opened at once.
+const OPENED_AT_ONCE: u64 = 50;
+/// More requests than any loop has time for.
+pub(crate) const ENDLESS: u64 = 1_000_000_000;
 /// A visitor who has met so many errors gives up, so that a contender that is down ends its round.
 const MOST_ERRORS: u64 = 20;
 
@@ -109,6 +113,26 @@ async fn request(door: &Door, kept: &mut Option<Visitor>, number: u64, keep: boo
         Ok(ended)
     };
     timeout(PATIENCE, ask).await.with_context(|| format!("no reply within {PATIENCE:?}"))?
+}
+
+/// Opens so many connections, shared out among the doors, which have one request each and are then silent.
+pub(crate) async fn idle(doors: &[Door], count: u64) -> Result<Vec<Visitor>> {
+    let mut held = Vec::new();
+    for first in (0..count).step_by(OPENED_AT_ONCE as usize) {
+        let open = |number: u64| {
+            let door = doors[(number % doors.len() as u64) as usize].clone();
+            async move {
+                let mut visitor = Visitor::connect(&door, number).await?;
+                visitor.echo(number, false).await?;
+                anyhow::Ok(visitor)
+            }
+        };
+        let some = (first..count.min(first + OPENED_AT_ONCE)).map(open);
+        for visitor in some.collect::<JoinSet<_>>().join_all().await {
+            held.push(visitor?);
+        }
+    }
+    Ok(held)
 }
 
 /// `rate` new connections a second for so long, one request on each, however long the others take. No reply in `patience` is
