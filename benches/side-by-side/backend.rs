@@ -5,6 +5,7 @@
 //! | `/echo/N` | the target's name and N |
 //! | `/bytes/N` | N bytes of a pattern |
 //! | `/paced/R/N` | the same, at R bytes a second |
+//! | `/held/N` | the head of a reply of N bytes, of which none comes |
 //! | `/?host=H...` | the first tunnel, as GOST's plugins for an ingress answer |
 
 use crate::contenders::Tunnel;
@@ -129,6 +130,7 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), path: &str, name: &str, 
             stream.write_all(head(*count, close).as_bytes()).await?;
             pattern::write(stream, 0, *count).await?;
         }
+        (Some("held"), [count]) => stream.write_all(head(*count, close).as_bytes()).await?,
         (Some("paced"), [rate, count]) => {
             stream.write_all(head(*count, close).as_bytes()).await?;
             paced(stream, *rate, *count).await?;

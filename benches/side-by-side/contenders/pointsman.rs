@@ -73,7 +73,9 @@ pub(crate) fn plugins(task: &Plugins, dir: &Path) -> Result<Vec<Part>> {
     let built = std::fs::read(&file).with_context(|| format!("\"{}\"", file.display()))?;
     let folder = dir.join("plugins.d");
     std::fs::create_dir_all(&folder)?;
-    let node = |(n, port)| format!("{{ name: t{n}, addr: '127.0.0.1:{port}', labels: {{ side: {n} }} }}");
+    let node = |(n, port)| {
+        format!("{{ name: t{n}, addr: '127.0.0.1:{port}', metadata: {{ labels: {{ side: {n} }} }} }}")
+    };
     let nodes = task.targets.iter().enumerate().map(node).collect::<Vec<_>>().join(", ");
     let mut services = String::new();
     for (n, port) in task.ports.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The axes: what grows, how far, and how one point is measured.
 
 use crate::contenders::OURS;
-use crate::load::{Closed, ENDLESS, closed, idle};
+use crate::load::{Closed, ENDLESS, Silence, closed, idle};
 use crate::process::{Cpu, Process};
 use crate::stage::{Shape, Stage};
 use anyhow::{Result, ensure};
@@ -71,7 +71,7 @@ pub(super) const AXES: &[Axis] = &[
     },
     Axis {
         name: "streams",
-        title: "idle streams beside the 64 in one session (server + client)",
+        title: "silent streams beside the 64 in one session (server + client)",
         unit: "stream",
         points: &[1, 10, 100, 1000, 5000],
         what: What::Streams,
@@ -106,9 +106,12 @@ impl Axis {
     /// Starts what is measured, lets so many be there of what grows, and has requests made meanwhile.
     pub(super) async fn measure(&self, units: u64, cache: &Path) -> Result<Sample> {
         let stage = self.start(units, cache).await?;
-        let extra = if self.idles() { units } else { 0 };
-        let held = idle(&stage.doors, extra).await?;
-        // Who is silent has to take a stream all the same.
+        let held = match self.what {
+            What::Connections => idle(&stage.doors, units, Silence::Answered).await?,
+            What::Streams => idle(&stage.doors, units, Silence::Unfinished).await?,
+            _ => Vec::new(),
+        };
+        // A visitor between two requests would take none.
         let streams = stage.backends.iter().map(|backend| backend.held()).sum::<u64>();
         ensure!(self.what != What::Streams || streams >= units, "only {streams} streams are open");
         let doors =
@@ -143,11 +146,6 @@ impl Axis {
             What::Streams => Stage::tunnel(OURS, Shape::default()).await,
             What::Plugins => Stage::plugins(count, cache).await,
         }
-    }
-
-    /// Whether what grows are visitors who say nothing.
-    fn idles(&self) -> bool {
-        matches!(self.what, What::Connections | What::Streams)
     }
 
     /// How many numbers of requests each visitor has for itself: their hosts are to lie far apart.

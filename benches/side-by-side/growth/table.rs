@@ -65,7 +65,7 @@ impl Series {
         let smallest = self.points.first().filter(|smallest| smallest.units < point.units)?;
         let (here, there) = (point.memory()?, smallest.memory()?);
         let (more, noise) = (here.median - there.median, here.max - here.min + there.max - there.min);
-        (more > noise).then(|| more * 1024.0 / (point.units - smallest.units) as f64)
+        (here.count >= FEWEST && more > noise).then(|| more * 1024.0 / (point.units - smallest.units) as f64)
     }
 }
 

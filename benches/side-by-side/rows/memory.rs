@@ -2,7 +2,7 @@
 
 use super::{Bench, fresh};
 use crate::contenders::Contender;
-use crate::load::idle;
+use crate::load::{Silence, idle};
 use crate::process::Cpu;
 use crate::rounds::{Head, Line, Sample, interleaved};
 use crate::stage::{Shape, Stage};
@@ -38,7 +38,7 @@ pub(super) async fn tunnelled(bench: &Bench) -> Vec<Line> {
 /// What each of many connections adds, which have had one request and then nothing.
 async fn each(stage: Stage) -> Result<Sample> {
     let before = stage.settled().await;
-    let held = idle(&stage.doors, IDLE).await?;
+    let held = idle(&stage.doors, IDLE, Silence::Answered).await?;
     let more = stage.settled().await.saturating_sub(before);
     drop(held);
     Ok(Sample::new(&[more as f64 / 1024.0 / IDLE as f64]).used(stage.cpu().since(Cpu::default())))
