@@ -18,6 +18,8 @@ const TIME: Duration = Duration::from_millis(1200);
 pub(super) struct Axis {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
+    /// What is done, or whose cost it is.
+    pub(super) note: &'static str,
     /// One of what grows.
     pub(super) unit: &'static str,
     #[serde(skip)]
@@ -43,42 +45,48 @@ enum What {
 pub(super) const AXES: &[Axis] = &[
     Axis {
         name: "connections",
-        title: "idle connections beside the 64 (HTTP by Host)",
+        title: "idle connections beside the 64",
+        note: "HTTP by Host",
         unit: "connection",
         points: &[1, 10, 100, 1000, 3000, 9000],
         what: What::Connections,
     },
     Axis {
         name: "rules",
-        title: "ingress rules, all of them asked for (tunnel server alone)",
+        title: "ingress rules",
+        note: "all of them asked for; tunnel server alone",
         unit: "rule",
         points: &[10, 100, 1000, 10_000, 100_000],
         what: What::Rules,
     },
     Axis {
         name: "tunnels",
-        title: "tunnels, one of them asked for (server + client)",
+        title: "tunnels, one of them in use",
+        note: "server + client",
         unit: "tunnel",
         points: &[1, 10, 100, 300, 1000],
         what: What::Tunnels { spread: false },
     },
     Axis {
         name: "tunnels-spread",
-        title: "tunnels, up to 64 of them asked for (server + client)",
+        title: "tunnels, up to 64 of them in use",
+        note: "server + client",
         unit: "tunnel",
         points: &[1, 10, 100, 300, 1000],
         what: What::Tunnels { spread: true },
     },
     Axis {
         name: "streams",
-        title: "silent streams beside the 64 in one session (server + client)",
+        title: "silent streams beside the 64 in a session",
+        note: "server + client",
         unit: "stream",
         points: &[1, 10, 100, 1000, 5000],
         what: What::Streams,
     },
     Axis {
         name: "plugins",
-        title: "plugins, each of a service of its own, all of them asked",
+        title: "plugins",
+        note: "a service for each; all of them asked",
         unit: "plugin",
         points: &[1, 3, 10, 25, 50],
         what: What::Plugins,
@@ -92,6 +100,8 @@ pub(super) struct Sample {
     pub(super) cpu: f64,
     /// Bytes, all of it, while what grows is there and nobody asks.
     pub(super) memory: u64,
+    /// The same of each program.
+    parts: Vec<(&'static str, u64)>,
     /// Connections to targets meanwhile.
     connections: u64,
     pub(super) errors: u64,
@@ -125,9 +135,12 @@ impl Axis {
         let first = tally.first.as_deref();
         ensure!(tally.done > 0, "no request was answered: {}", first.unwrap_or("no reason"));
         stage.settled().await;
+        let memory: Vec<_> =
+            self.counted(&stage).iter().map(|process| (process.role, process.memory())).collect();
         let sample = Sample {
             cpu: used.as_secs_f64() * 1e6 / tally.done as f64,
-            memory: self.counted(&stage).iter().map(Process::memory).sum(),
+            memory: memory.iter().map(|(_, bytes)| bytes).sum(),
+            parts: memory,
             connections: streams,
             errors: tally.errors,
             remark: tally.first,

@@ -129,9 +129,8 @@ fn round_up(value: f64) -> f64 {
 fn panel(series: &Series, goal: Option<f64>, marks: &[Mark]) -> String {
     let scale = Scale::of(series, goal, marks);
     let mut svg = String::new();
-    let (title, note) = series.axis.title.split_once(['(', ',']).unwrap_or((series.axis.title, ""));
-    text(&mut svg, 12.0, 14.0, "font-weight=\"600\"", title.trim());
-    text(&mut svg, 12.0, 28.0, "class=\"dim\"", note.trim_matches([')', ' ']));
+    text(&mut svg, 12.0, 14.0, "font-weight=\"600\"", series.axis.title);
+    text(&mut svg, 12.0, 28.0, "class=\"dim\"", series.axis.note);
     axes(&mut svg, series, &scale);
     if let Some(goal) = goal {
         let y = scale.y(goal);
@@ -163,7 +162,7 @@ fn axes(svg: &mut String, series: &Series, scale: &Scale) {
             scale.values[0] + (scale.values[1] - scale.values[0]) * f64::from(step) / f64::from(STEPS);
         let y = scale.y(value);
         line(svg, "grid", [MARGIN[0], y, WIDTH - MARGIN[2], y]);
-        text(svg, MARGIN[0] - 5.0, y + 4.0, "class=\"dim\" text-anchor=\"end\"", &short(value));
+        text(svg, MARGIN[0] - 5.0, y + 4.0, "class=\"dim\" text-anchor=\"end\"", &tick(value));
     }
     let mut free = 0.0;
     for point in &series.points {
@@ -179,6 +178,11 @@ fn axes(svg: &mut String, series: &Series, scale: &Scale) {
     let middle = (MARGIN[0] + WIDTH - MARGIN[2]) / 2.0;
     let label = format!("{}s", series.axis.unit);
     text(svg, middle, HEIGHT - 5.0, "class=\"dim\" text-anchor=\"middle\"", &label);
+}
+
+/// A round number, with no more digits than it needs.
+fn tick(value: f64) -> String {
+    ((value * 1000.0).round() / 1000.0).to_string()
 }
 
 fn line(svg: &mut String, class: &str, [x1, y1, x2, y2]: [f64; 4]) {

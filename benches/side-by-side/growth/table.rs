@@ -14,7 +14,7 @@ pub(super) const COLUMNS: &str = "| what grows | us of CPU per request, median (
 
 /// An axis as rows of a Markdown table; the first says what it is about.
 pub(super) fn rows(series: &Series) -> String {
-    let mut text = format!("| **{}** | | | | | | | |\n", series.axis.title);
+    let mut text = format!("| **{}** ({}) | | | | | | | |\n", series.axis.title, series.axis.note);
     for point in &series.points {
         let shown = |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |it| it.to_string());
         let ratio = series.ratio(point);
