@@ -1,5 +1,6 @@
 # `make test` runs everything; it installs what it needs (Go, curl, nginx, iproute2, Redis, Python's pip, npm) where that is missing.
-# `make bench` measures pointsman beside other programs, which it installs too; docs/benchmarks.md tells about it.
+# `make bench` measures pointsman beside other programs, which it installs too, and `make bench-growth` what its requests cost as the work grows;
+# docs/benchmarks.md tells about both.
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GOST_PEER := $(TARGET)/gost-peer

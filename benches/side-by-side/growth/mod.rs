@@ -37,7 +37,7 @@ impl Options {
     pub(crate) fn read() -> Result<Self> {
         let json = options::json("growth.json");
         let plots = std::env::var_os("PLOTS").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let beside = || json.parent().unwrap_or(Path::new(".")).to_owned();
+        let beside = || json.parent().unwrap_or_else(|| Path::new(".")).to_owned();
         let plots = plots.unwrap_or_else(beside);
         Ok(Self { axes: axes()?, rounds: options::rounds()?.unwrap_or(ROUNDS), json, plots })
     }

@@ -46,6 +46,7 @@ pub(super) fn save(all: &[Series], folder: &Path) -> Result<()> {
         ),
         ("growth-memory.svg", "Memory of each unit, KiB", None, memory),
     ];
+    std::fs::create_dir_all(folder).with_context(|| format!("\"{}\"", folder.display()))?;
     for (name, title, goal, marks) in plots {
         let file = folder.join(name);
         std::fs::write(&file, plot(title, all, goal, marks))
