@@ -54,7 +54,7 @@ pub(super) const AXES: &[Axis] = &[
     Axis {
         name: "rules",
         title: "ingress rules",
-        note: "all of them asked for; tunnel server alone",
+        note: "requests for hosts all over them; tunnel server alone",
         unit: "rule",
         points: &[10, 100, 1000, 10_000, 100_000],
         what: What::Rules,

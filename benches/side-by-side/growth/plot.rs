@@ -173,7 +173,7 @@ fn axes(svg: &mut String, series: &Series, scale: &Scale) {
         if x >= free {
             let label = point.units.to_string();
             text(svg, x, HEIGHT - MARGIN[3] + 16.0, "class=\"dim\" text-anchor=\"middle\"", &label);
-            free = x + 26.0;
+            free = x + 34.0;
         }
     }
     let middle = (MARGIN[0] + WIDTH - MARGIN[2]) / 2.0;
