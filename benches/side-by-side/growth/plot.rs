@@ -173,7 +173,7 @@ fn axes(svg: &mut String, series: &Series, scale: &Scale) {
         if x >= free {
             let label = point.units.to_string();
             text(svg, x, HEIGHT - MARGIN[3] + 16.0, "class=\"dim\" text-anchor=\"middle\"", &label);
-            free = x + 34.0;
+            free = x + 8.0 + 7.0 * label.len() as f64;
         }
     }
     let middle = (MARGIN[0] + WIDTH - MARGIN[2]) / 2.0;
