@@ -1,5 +1,6 @@
 # `make test` runs everything; it installs what it needs (Go, curl, nginx, iproute2, Redis, Python's pip, npm) where that is missing.
-# `make instructions` counts what the hot functions cost, `make bench` measures pointsman beside other programs, which it installs too; docs/benchmarks.md tells about it.
+# `make instructions` counts what the hot functions cost, `make bench` measures pointsman beside other programs, which it installs too, and
+# `make bench-growth` what its requests cost as the work grows; docs/benchmarks.md tells about all three.
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GOST_PEER := $(TARGET)/gost-peer
@@ -7,7 +8,7 @@ PEBBLE := $(TARGET)/pebble
 PEBBLE_VERSION := v2.10.3
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: test tools plugins plugin-tools instructions instruction-tools bench bench-tools
+.PHONY: test tools plugins plugin-tools instructions instruction-tools bench bench-tools bench-growth
 
 test: $(GOST_PEER) $(PEBBLE) plugins
 	cargo test
@@ -62,6 +63,12 @@ bench: $(GOST_PEER) $(RATHOLE)/bin/rathole $(ENVOY)/envoy/_bin/envoy | bench-too
 	CARGO_TARGET_DIR=$(BENCH) GOST_PEER=$(GOST_PEER) RATHOLE=$(RATHOLE)/bin/rathole ENVOY=$(ENVOY)/envoy/_bin/envoy \
 	  PLUGINS=$(BENCH)/plugins BENCH_JSON=$(TARGET)/side-by-side.json REVISION=$$(git describe --always --dirty) \
 	  cargo bench --bench side-by-side
+
+# What a request costs as the work grows, of pointsman alone: make bench-growth AXES=rules,plugins ROUNDS=3 PLOTS=docs
+bench-growth:
+	$(MAKE) -C plugins TARGET=$(BENCH) $(BENCH)/plugins/canary.wasm
+	CARGO_TARGET_DIR=$(BENCH) PLUGINS=$(BENCH)/plugins BENCH_JSON=$(TARGET)/growth.json REVISION=$$(git describe --always --dirty) \
+	  cargo bench --bench side-by-side -- growth
 
 bench-tools: | tools
 	test -x /usr/sbin/haproxy || command -v haproxy >/dev/null || { $(SUDO) apt-get update && $(SUDO) apt-get install -y haproxy; }

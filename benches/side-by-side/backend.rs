@@ -5,6 +5,7 @@
 //! | `/echo/N` | the target's name and N |
 //! | `/bytes/N` | N bytes of a pattern |
 //! | `/paced/R/N` | the same, at R bytes a second |
+//! | `/held/N` | the head of a reply of N bytes, of which none comes |
 //! | `/?host=H...` | the first tunnel, as GOST's plugins for an ingress answer |
 
 use crate::contenders::Tunnel;
@@ -30,8 +31,17 @@ const PACE: Duration = Duration::from_millis(5);
 pub(crate) struct Backend {
     /// At 127.0.0.1.
     pub(crate) port: u16,
-    asked: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     accepting: JoinHandle<()>,
+}
+
+/// What has come to a target.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Requests so far.
+    asked: AtomicU64,
+    /// Connections that are open.
+    held: AtomicU64,
 }
 
 impl Drop for Backend {
@@ -46,8 +56,8 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("a port for a target")?;
         let port = listener.local_addr()?.port();
         let acceptor = identity.map(|identity| identity.acceptor.clone());
-        let asked = Arc::<AtomicU64>::default();
-        let counter = Arc::clone(&asked);
+        let counts = Arc::<Counts>::default();
+        let counter = Arc::clone(&counts);
         let accepting = tokio::spawn(async move {
             // An error is a connection that has ended before it was taken.
             loop {
@@ -55,12 +65,17 @@ impl Backend {
                 tokio::spawn(connection(stream, acceptor.clone(), name, Arc::clone(&counter)));
             }
         });
-        Ok(Self { port, asked, accepting })
+        Ok(Self { port, counts, accepting })
     }
 
     /// How many requests have come so far.
     pub(crate) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+        self.counts.asked.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are open.
+    pub(crate) fn held(&self) -> u64 {
+        self.counts.held.load(Ordering::Relaxed)
     }
 }
 
@@ -68,18 +83,20 @@ async fn connection(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
     name: &'static str,
-    asked: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 ) {
     drop(stream.set_nodelay(true));
+    counts.held.fetch_add(1, Ordering::Relaxed);
     // Whoever goes away in the middle is counted at the other end.
     match acceptor {
-        None => drop(serve(stream, name, &asked).await),
+        None => drop(serve(stream, name, &counts.asked).await),
         Some(acceptor) => {
             if let Ok(stream) = acceptor.accept(stream).await {
-                drop(serve(stream, name, &asked).await);
+                drop(serve(stream, name, &counts.asked).await);
             }
         }
     }
+    counts.held.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Request after request, until the peer ends or asks for the end.
@@ -113,6 +130,7 @@ async fn answer(stream: &mut (impl AsyncWrite + Unpin), path: &str, name: &str, 
             stream.write_all(head(*count, close).as_bytes()).await?;
             pattern::write(stream, 0, *count).await?;
         }
+        (Some("held"), [count]) => stream.write_all(head(*count, close).as_bytes()).await?,
         (Some("paced"), [rate, count]) => {
             stream.write_all(head(*count, close).as_bytes()).await?;
             paced(stream, *rate, *count).await?;

@@ -9,6 +9,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// No small request may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Idle connections that are opened at once.
+const OPENED_AT_ONCE: u64 = 50;
+/// The length of a reply that does not come.
+const HELD: u64 = 1 << 20;
+/// More requests than any loop has time for.
+pub(crate) const ENDLESS: u64 = 1_000_000_000;
 /// A visitor who has met so many errors gives up, so that a contender that is down ends its round.
 const MOST_ERRORS: u64 = 20;
 
@@ -109,6 +115,38 @@ async fn request(door: &Door, kept: &mut Option<Visitor>, number: u64, keep: boo
         Ok(ended)
     };
     timeout(PATIENCE, ask).await.with_context(|| format!("no reply within {PATIENCE:?}"))?
+}
+
+/// How a connection comes to be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// Between two requests.
+    Answered,
+    /// In the middle of a reply.
+    Unfinished,
+}
+
+/// Opens so many connections, shared out among the doors, which have one request each and are then silent.
+pub(crate) async fn idle(doors: &[Door], count: u64, silence: Silence) -> Result<Vec<Visitor>> {
+    let mut held = Vec::new();
+    for first in (0..count).step_by(OPENED_AT_ONCE as usize) {
+        let open = |number: u64| {
+            let door = doors[(number % doors.len() as u64) as usize].clone();
+            async move {
+                let mut visitor = Visitor::connect(&door, number).await?;
+                match silence {
+                    Silence::Answered => visitor.echo(number, false).await.map(|_| ())?,
+                    Silence::Unfinished => visitor.begin(&format!("/held/{HELD}"), HELD).await?,
+                }
+                anyhow::Ok(visitor)
+            }
+        };
+        let some = (first..count.min(first + OPENED_AT_ONCE)).map(open);
+        for visitor in some.collect::<JoinSet<_>>().join_all().await {
+            held.push(visitor?);
+        }
+    }
+    Ok(held)
 }
 
 /// `rate` new connections a second for so long, one request on each, however long the others take. No reply in `patience` is

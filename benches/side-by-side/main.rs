@@ -1,5 +1,6 @@
 //! pointsman side by side with other reverse proxies and tunnels: `make bench`, or parts of it by
 //! `make bench ROWS=1,2 ROUNDS=3 CONTENDERS=pointsman,nginx`. `docs/benchmarks.md` tells how it is done and what came out.
+//! `make bench-growth` is another part, about pointsman alone: what a request costs as the work grows.
 //!
 //! Targets and visitors are in this process; what is measured are the contender's own processes. Nothing leaves the machine.
 
@@ -8,6 +9,7 @@
 mod backend;
 mod contenders;
 mod delay;
+mod growth;
 mod load;
 mod machine;
 mod options;
@@ -41,17 +43,24 @@ async fn main() -> ExitCode {
 }
 
 async fn bounded() -> Result<()> {
-    let bench = Bench { options: Options::read()? };
-    // A thousand connections have two ends here, and two at a contender.
+    // Thousands of connections have two ends here, and two at a contender.
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     let mut terminate = signal(SignalKind::terminate())?;
     // Whichever ends first, what was started is ended with it.
     tokio::select! {
-        result = run(&bench) => result,
+        result = chosen() => result,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
     }
+}
+
+/// The comparison, or with the argument `growth` what grows with the work.
+async fn chosen() -> Result<()> {
+    if std::env::args().skip(1).any(|argument| argument == "growth") {
+        return growth::run(&growth::Options::read()?).await;
+    }
+    run(&Bench { options: Options::read()? }).await
 }
 
 async fn run(bench: &Bench) -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::contenders::{PROXIES, TUNNELS};
 use crate::rows::ROWS;
 use anyhow::{Context, Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// More rounds than this are a slip.
 const MOST_ROUNDS: usize = 100;
@@ -31,15 +31,19 @@ impl Options {
             let there = known.contains(&name.as_str());
             ensure!(there, "CONTENDERS: there is no \"{name}\", only {}", known.join(", "));
         }
-        let json = std::env::var_os("BENCH_JSON").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let standard = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/side-by-side.json"));
-        Ok(Self { rows: rows()?, rounds: rounds()?, contenders, json: json.unwrap_or_else(standard) })
+        Ok(Self { rows: rows()?, rounds: rounds()?, contenders, json: json("side-by-side.json") })
     }
 
     /// Whether this contender takes part.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.contenders.is_empty() || self.contenders.iter().any(|one| one == name)
     }
+}
+
+/// Where all values go, by default a file of this name.
+pub(crate) fn json(standard: &str) -> PathBuf {
+    let named = std::env::var_os("BENCH_JSON").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(standard))
 }
 
 /// The rows that are named, else all.
@@ -52,7 +56,8 @@ fn rows() -> Result<Vec<u8>> {
     if named.is_empty() { Ok(ROWS.collect()) } else { named.iter().map(number).collect() }
 }
 
-fn rounds() -> Result<Option<usize>> {
+/// How many rounds, where that is said.
+pub(crate) fn rounds() -> Result<Option<usize>> {
     let text = std::env::var("ROUNDS").unwrap_or_default();
     if text.trim().is_empty() {
         return Ok(None);
@@ -64,7 +69,7 @@ fn rounds() -> Result<Option<usize>> {
 }
 
 /// What stands between the commas of a variable.
-fn list(name: &str) -> Vec<String> {
+pub(crate) fn list(name: &str) -> Vec<String> {
     let value = std::env::var(name).unwrap_or_default();
     value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }

@@ -23,11 +23,7 @@ pub(crate) struct Report {
 impl Report {
     /// Writes everything as JSON.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("\"{}\"", folder.display()))?;
-        }
-        std::fs::write(path, serde_json::to_vec_pretty(self)?)
-            .with_context(|| format!("\"{}\"", path.display()))
+        save(self, path)
     }
 
     /// What stands above the table, as Markdown.
@@ -38,6 +34,14 @@ impl Report {
         }
         text
     }
+}
+
+/// Writes a value as JSON, into a folder that need not be there.
+pub(crate) fn save(value: &impl Serialize, path: &Path) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("\"{}\"", folder.display()))?;
+    }
+    std::fs::write(path, serde_json::to_vec_pretty(value)?).with_context(|| format!("\"{}\"", path.display()))
 }
 
 /// The head of the table.
@@ -101,15 +105,16 @@ fn remarks(cell: &Cell) -> String {
 }
 
 /// The least, the middle and the most of several values.
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
-    count: usize,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) min: f64,
+    pub(crate) median: f64,
+    pub(crate) max: f64,
+    pub(crate) count: usize,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<_> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let count = sorted.len();
@@ -127,7 +132,7 @@ impl std::fmt::Display for Spread {
 }
 
 /// Three digits that mean something.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 | 100.0.. => 0,
         10.0.. => 1,

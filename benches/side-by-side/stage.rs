@@ -1,11 +1,12 @@
 //! A contender at work: its programs with their configuration, targets behind them, and doors for visitors.
 
 use crate::backend::{Backend, Identity};
-use crate::contenders::{Channel, Contender, Proxy, Routing, Tunnel, free_ports};
+use crate::contenders::{Channel, Contender, Plugins, Proxy, Routing, Tunnel, free_ports, pointsman};
 use crate::delay::Line;
-use crate::process::{Cpu, Process};
+use crate::process::{Cpu, Part, Process};
 use crate::visitor::Door;
 use anyhow::{Context, Result, bail};
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -14,6 +15,9 @@ use tokio::time::{Instant, sleep};
 const START: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Memory has settled when two looks, so long apart, differ by less than a hundredth; or after so many looks.
+const LOOK: Duration = Duration::from_millis(200);
+const LOOKS: usize = 15;
 /// For one request of those that ask whether the contender is up.
 const VISIT: Duration = Duration::from_secs(2);
 
@@ -73,10 +77,44 @@ impl Stage {
             targets: [name].into(),
             tls: identity.as_ref().map(|identity| identity.connector.clone()),
         };
+        let doors = hosts.into_iter().zip(names).map(door).collect();
+        Self::alone(parts, dir, doors, backends).await
+    }
+
+    /// A reverse proxy of pointsman's with so many services, each of which asks a plugin of its own about every request.
+    pub(crate) async fn plugins(count: usize, cache: &Path) -> Result<Self> {
+        let names = ["a", "b"];
+        let mut backends = Vec::new();
+        for name in names {
+            backends.push(Backend::start(name, None).await?);
+        }
+        let targets = backends.iter().map(|backend| backend.port).collect();
+        let task = Plugins { ports: free_ports(count)?, targets, cache: cache.to_owned() };
+        let dir = tempfile::tempdir()?;
+        let parts = pointsman::plugins(&task, dir.path())?;
+        let door = |port: &u16| Door {
+            port: *port,
+            hosts: ["plugin.bench.test".to_owned()].into(),
+            // The plugins have no doubt.
+            targets: [names[0]].into(),
+            tls: None,
+        };
+        let doors: Vec<_> = task.ports.iter().map(door).collect();
+        Self::alone(parts, dir, doors, backends).await
+    }
+
+    /// Starts programs that wait for nothing but their own ports, the first door's first.
+    async fn alone(
+        parts: Vec<Part>,
+        dir: tempfile::TempDir,
+        doors: Vec<Door>,
+        backends: Vec<Backend>,
+    ) -> Result<Self> {
+        let port = doors.first().context("no port")?.port;
         let mut stage = Self {
             processes: Vec::new(),
-            doors: hosts.into_iter().zip(names).map(door).collect(),
-            port: task.port,
+            doors,
+            port,
             start: Duration::ZERO,
             backends,
             _line: None,
@@ -165,6 +203,21 @@ impl Stage {
     /// Memory of all its programs, bytes.
     pub(crate) fn memory(&self) -> u64 {
         self.processes.iter().map(Process::memory).sum()
+    }
+
+    /// Memory of all its programs, bytes, once it no longer changes.
+    pub(crate) async fn settled(&self) -> u64 {
+        let mut last = self.memory();
+        for _ in 0..LOOKS {
+            sleep(LOOK).await;
+            let now = self.memory();
+            let near = now.abs_diff(last) < now / 100;
+            last = now;
+            if near {
+                break;
+            }
+        }
+        last
     }
 
     /// Waits until the first program takes connections.

@@ -4,7 +4,7 @@ mod envoy;
 mod gost;
 mod haproxy;
 mod nginx;
-mod pointsman;
+pub(crate) mod pointsman;
 mod rathole;
 mod yaml;
 
@@ -20,6 +20,9 @@ pub(crate) const PROXIES: &[&dyn Contender] =
     &[&pointsman::Pointsman, &nginx::Nginx, &haproxy::Haproxy, &envoy::Envoy, &gost::Gost];
 /// Rows about tunnels are run with these.
 pub(crate) const TUNNELS: &[&dyn Contender] = &[&pointsman::Pointsman, &gost::Gost, &rathole::Rathole];
+
+/// pointsman, where nothing is compared.
+pub(crate) const OURS: &dyn Contender = &pointsman::Pointsman;
 
 /// A program that is compared.
 pub(crate) trait Contender: Sync {
@@ -90,6 +93,17 @@ impl Tunnel {
     pub(crate) fn id(index: usize) -> String {
         format!("4d21094e-b74c-4916-86c1-{index:012x}")
     }
+}
+
+/// A reverse proxy with many plugins: a service for each, whose only plugin is asked about every request.
+#[derive(Debug)]
+pub(crate) struct Plugins {
+    /// Of each service.
+    pub(crate) ports: Vec<u16>,
+    /// Between which the plugins choose.
+    pub(crate) targets: Vec<u16>,
+    /// Where compiled code is kept from one start to the next.
+    pub(crate) cache: PathBuf,
 }
 
 /// Ports that were free a moment ago, and that nothing takes by chance: they lie below those of outgoing connections.

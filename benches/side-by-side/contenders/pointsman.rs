@@ -1,10 +1,13 @@
 //! pointsman itself, as `make bench` builds it.
 
-use super::{Contender, Proxy, Routing, Tunnel, first_line, named, part, write, yaml};
+use super::{Contender, Plugins, Proxy, Routing, Tunnel, first_line, named, part, write, yaml};
 use crate::process::Part;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+
+/// All to the first target, by a cookie that nobody sends, so that no answer can be used twice.
+const BY_COOKIE: &str = "percent: 100\nlabel: side=0\ncookie: user\n";
 
 pub(super) struct Pointsman;
 
@@ -62,4 +65,40 @@ fn plugin(task: &Tunnel, dir: &Path) -> Result<String> {
     write(&folder, "yaml-ingress.yaml", &rules)?;
     let plugins = format!("plugins: {{ dir: '{}', limits: {{ cachedDecisions: 1 }} }}\n", folder.display());
     Ok(plugins + &yaml::server(task, "  rules: []\n"))
+}
+
+/// Many services with a plugin each. All plugins are `canary`, but to pointsman each is another: their files differ.
+pub(crate) fn plugins(task: &Plugins, dir: &Path) -> Result<Vec<Part>> {
+    let file = named("PLUGINS")?.join("canary.wasm");
+    let built = std::fs::read(&file).with_context(|| format!("\"{}\"", file.display()))?;
+    let folder = dir.join("plugins.d");
+    std::fs::create_dir_all(&folder)?;
+    let node = |(n, port)| {
+        format!("{{ name: t{n}, addr: '127.0.0.1:{port}', metadata: {{ labels: {{ side: {n} }} }} }}")
+    };
+    let nodes = task.targets.iter().enumerate().map(node).collect::<Vec<_>>().join(", ");
+    let mut services = String::new();
+    for (n, port) in task.ports.iter().enumerate() {
+        std::fs::write(folder.join(format!("canary-{n}.wasm")), marked(&built, n))?;
+        std::fs::write(folder.join(format!("canary-{n}.yaml")), BY_COOKIE)?;
+        write!(
+            services,
+            "- name: s{n}
+  addr: 127.0.0.1:{port}
+  handler: {{ type: tcp, metadata: {{ sniffing: true, http.keepalive: true }} }}
+  listener: {{ type: tcp }}
+  forwarder: {{ nodes: [{nodes}], plugin: {{ type: wasm, name: canary-{n} }} }}
+"
+        )?;
+    }
+    let (folder, cache) = (folder.display(), task.cache.display());
+    let head = format!("plugins: {{ dir: '{folder}', cache: '{cache}' }}\nlog: {{ level: error }}\n");
+    Ok(vec![run("proxy", dir, "proxy.yaml", &format!("{head}services:\n{services}"))?])
+}
+
+/// The component with a number in a section that says nothing to WebAssembly: its length, the length of its name, the name.
+fn marked(component: &[u8], number: usize) -> Vec<u8> {
+    let name = format!("n{number:03}");
+    let name = name.as_bytes();
+    [component, &[0, name.len() as u8 + 1, name.len() as u8], name].concat()
 }

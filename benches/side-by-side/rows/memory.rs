@@ -2,24 +2,18 @@
 
 use super::{Bench, fresh};
 use crate::contenders::Contender;
+use crate::load::{Silence, idle};
 use crate::process::Cpu;
 use crate::rounds::{Head, Line, Sample, interleaved};
 use crate::stage::{Shape, Stage};
-use crate::visitor::Visitor;
 use anyhow::Result;
 use std::time::Duration;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 const ROUNDS: usize = 3;
-/// Connections that are held open, and how many of them are opened at once.
+/// Connections that are held open.
 const IDLE: u64 = 1000;
-const AT_ONCE: u64 = 50;
 const TUNNELS: usize = 1000;
 const RULES: usize = 100_000;
-/// Memory has settled when two looks, so long apart, differ by less than a hundredth; or after so many looks.
-const LOOK: Duration = Duration::from_millis(200);
-const LOOKS: usize = 15;
 
 type One = &'static dyn Contender;
 
@@ -29,7 +23,7 @@ pub(super) async fn proxied(bench: &Bench) -> Vec<Line> {
         [(true, "idle proxied connection, TLS by SNI"), (false, "idle proxied connection, HTTP")]
     {
         let heads = [Head::less(6, title, "KiB")];
-        let measure = async |one: &mut One| idle(Stage::proxy(*one, tls).await?).await;
+        let measure = async |one: &mut One| each(Stage::proxy(*one, tls).await?).await;
         lines.extend(interleaved(bench.rounds(ROUNDS), &heads, fresh(bench.proxies()), measure).await);
     }
     lines
@@ -37,45 +31,17 @@ pub(super) async fn proxied(bench: &Bench) -> Vec<Line> {
 
 pub(super) async fn tunnelled(bench: &Bench) -> Vec<Line> {
     let heads = [Head::less(12, "idle tunnelled connection, HTTP (server + client)", "KiB")];
-    let measure = async |one: &mut One| idle(Stage::tunnel(*one, Shape::default()).await?).await;
+    let measure = async |one: &mut One| each(Stage::tunnel(*one, Shape::default()).await?).await;
     interleaved(bench.rounds(ROUNDS), &heads, fresh(bench.tunnels()), measure).await
 }
 
 /// What each of many connections adds, which have had one request and then nothing.
-async fn idle(stage: Stage) -> Result<Sample> {
-    let before = settled(&stage).await;
-    let mut held = Vec::new();
-    for first in (0..IDLE).step_by(AT_ONCE as usize) {
-        let open = |number: u64| {
-            let door = stage.doors[(number % stage.doors.len() as u64) as usize].clone();
-            async move {
-                let mut visitor = Visitor::connect(&door, number).await?;
-                visitor.echo(number, false).await?;
-                anyhow::Ok(visitor)
-            }
-        };
-        for visitor in (first..first + AT_ONCE).map(open).collect::<JoinSet<_>>().join_all().await {
-            held.push(visitor?);
-        }
-    }
-    let more = settled(&stage).await.saturating_sub(before);
+async fn each(stage: Stage) -> Result<Sample> {
+    let before = stage.settled().await;
+    let held = idle(&stage.doors, IDLE, Silence::Answered).await?;
+    let more = stage.settled().await.saturating_sub(before);
     drop(held);
     Ok(Sample::new(&[more as f64 / 1024.0 / IDLE as f64]).used(stage.cpu().since(Cpu::default())))
-}
-
-/// Bytes, once they no longer change.
-async fn settled(stage: &Stage) -> u64 {
-    let mut last = stage.memory();
-    for _ in 0..LOOKS {
-        sleep(LOOK).await;
-        let now = stage.memory();
-        let near = now.abs_diff(last) < now / 100;
-        last = now;
-        if near {
-            break;
-        }
-    }
-    last
 }
 
 pub(super) async fn tunnels(bench: &Bench) -> Vec<Line> {
@@ -87,7 +53,7 @@ pub(super) async fn tunnels(bench: &Bench) -> Vec<Line> {
         let (mut values, mut used) = (Vec::new(), Duration::ZERO);
         for tunnels in [1, TUNNELS] {
             let stage = Stage::tunnel(*one, Shape { tunnels, ..Shape::default() }).await?;
-            settled(&stage).await;
+            stage.settled().await;
             values.push(stage.processes[0].memory() as f64 / f64::from(1 << 20));
             used += stage.cpu().since(Cpu::default());
         }
@@ -103,7 +69,7 @@ pub(super) async fn rules(bench: &Bench) -> Vec<Line> {
     ];
     let measure = async |one: &mut One| {
         let stage = Stage::tunnel(*one, Shape { hosts: RULES, ..Shape::default() }).await?;
-        settled(&stage).await;
+        stage.settled().await;
         let memory = stage.processes[0].memory() as f64 / f64::from(1 << 20);
         Ok(Sample::new(&[stage.start.as_secs_f64(), memory]).used(stage.cpu().since(Cpu::default())))
     };

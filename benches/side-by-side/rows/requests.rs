@@ -1,7 +1,7 @@
 //! Rows 1 to 3, 7 and 8: CPU time of a request.
 
 use super::Bench;
-use crate::load::{Closed, closed};
+use crate::load::{Closed, ENDLESS, closed};
 use crate::rounds::{Head, Line, Sample, interleaved};
 use crate::stage::{Shape, Stage};
 use anyhow::{Context, Result, ensure};
@@ -11,8 +11,6 @@ const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_millis(1500);
 /// Each connection takes a port of some thirty thousand for a second.
 const MOST_CONNECTIONS: u64 = 12_000;
-/// More requests than fit into the time.
-const ENDLESS: u64 = 1_000_000_000;
 
 pub(super) async fn run(bench: &Bench, row: u8) -> Vec<Line> {
     let (title, keep) = match row {
