@@ -288,7 +288,7 @@ impl Forward {
             // A chain may choose its ways by who the visitor is.
             let told = !announce.is_empty() || !self.chain.is_straight();
             let visitor = told.then_some(request.client);
-            let key = Key { place: Place::Node(Arc::clone(&node.name)), target: target.clone(), visitor };
+            let key = Key { place: Place::Node(node.place), target: target.clone(), visitor };
             if let Some(kept) = pool.take(&key).await {
                 // Should it turn out to be stale, the node deserves a fresh connection.
                 *tried = before;

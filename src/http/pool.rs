@@ -2,12 +2,14 @@
 //! service share.
 //!
 //! Only an upstream that was never told who its visitor is may serve others; and one whose target authenticates the
-//! connection instead of each request stays with its visitor.
+//! connection instead of each request stays with its visitor, like one behind a reply without a body. A request that cannot
+//! be repeated takes no upstream that another visitor has used: it could be about to end.
 
 use super::upstream::{Key, Pool, Upstream};
 use crate::net;
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -29,29 +31,39 @@ const PRUNE: Duration = Duration::from_secs(10);
 /// connections after seconds, and one that does so while our request is on its way costs the request.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// An upstream, since when it waits.
-type Waiting = (Instant, Upstream);
+/// An upstream that waits.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    /// The visitor's connection that used it last.
+    visitor: u64,
+    upstream: Upstream,
+}
 
 /// Upstreams with a complete reply behind them and nothing under way.
 #[derive(Debug)]
 pub(super) struct Idle<'a> {
+    /// This visitor's connection, among all.
+    visitor: u64,
     own: Mutex<Vec<Waiting>>,
     shared: Option<&'a Arc<Shared>>,
 }
 
 impl<'a> Idle<'a> {
     pub(super) fn new(shared: Option<&'a Arc<Shared>>) -> Self {
-        Self { own: Mutex::default(), shared }
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self { visitor: COUNT.fetch_add(1, Ordering::Relaxed), own: Mutex::default(), shared }
     }
 
     pub(super) fn keep(&self, mut upstream: Upstream) {
         upstream.io.release();
+        let waiting = Waiting { since: Instant::now(), visitor: self.visitor, upstream };
         match self.shared {
-            Some(shared) if upstream.serves_anybody() => shared.keep(upstream),
+            Some(shared) if waiting.upstream.serves_anybody() => shared.keep(waiting),
             _ => {
                 let mut own = lock(&self.own);
                 let oldest = (own.len() == MAX_IDLE).then(|| own.remove(0));
-                own.push((Instant::now(), upstream));
+                own.push(waiting);
                 drop((own, oldest));
             }
         }
@@ -62,16 +74,17 @@ impl<'a> Idle<'a> {
         Lease { idle: self, repeatable }
     }
 
-    /// The one that was used last, if it has waited for less than `limit`.
-    fn remove(&self, key: &Key, limit: Duration) -> Option<Upstream> {
+    /// The one that was used last. For a request that cannot be repeated: by this visitor, and a moment ago.
+    fn remove(&self, key: &Key, repeatable: bool) -> Option<Upstream> {
+        let fit = |waiting: &Waiting| {
+            repeatable || (waiting.visitor == self.visitor && waiting.since.elapsed() < FRESH)
+        };
         let mut own = lock(&self.own);
-        if let Some(at) =
-            own.iter().rposition(|(since, upstream)| upstream.key == *key && since.elapsed() < limit)
-        {
-            return Some(own.remove(at).1);
+        if let Some(at) = own.iter().rposition(|waiting| waiting.upstream.key == *key && fit(waiting)) {
+            return Some(own.remove(at).upstream);
         }
         drop(own);
-        self.shared?.remove(key, limit)
+        self.shared?.remove(key, fit)
     }
 }
 
@@ -85,19 +98,11 @@ pub(super) struct Lease<'a> {
 impl Pool for Lease<'_> {
     type Kept = Upstream;
 
-    /// An upstream that is still silent and open: bytes nobody asked for end it.
+    /// An upstream that is still silent and open: bytes nobody asked for end it. The socket itself is asked, for what the
+    /// runtime has not heard of yet would be another visitor's reply.
     async fn take(&mut self, key: &Key) -> Option<Upstream> {
-        // Where one was stale the others may be: the next try is a careful one.
-        let trusting = std::mem::take(&mut self.repeatable);
-        let limit = if trusting { Duration::MAX } else { FRESH };
-        while let Some(mut upstream) = self.idle.remove(key, limit) {
-            let stream = &mut *upstream.io.stream;
-            // What can be repeated may meet an end that the runtime has not heard of; asking the socket costs a system call.
-            let quiet = poll_fn(|cx| {
-                let unheard = trusting && stream.poll_readable(cx).is_pending();
-                Poll::Ready(unheard || net::is_quiet(stream, cx))
-            });
-            if quiet.await {
+        while let Some(mut upstream) = self.idle.remove(key, self.repeatable) {
+            if poll_fn(|cx| Poll::Ready(net::is_quiet(&mut *upstream.io.stream, cx))).await {
                 return Some(upstream);
             }
         }
@@ -119,30 +124,32 @@ struct Kept {
 }
 
 impl Shared {
-    fn keep(self: &Arc<Self>, upstream: Upstream) {
+    fn keep(self: &Arc<Self>, waiting: Waiting) {
         let mut kept = lock(&self.0);
         if kept.count >= MAX_SHARED {
-            return drop((kept, upstream));
+            return drop((kept, waiting));
         }
         if kept.waiting.len() >= 2 * MAX_SHARED {
             // Visitors may name ever new hosts.
-            kept.waiting.retain(|_, waiting| !waiting.is_empty());
+            kept.waiting.retain(|_, same| !same.is_empty());
         }
         kept.count += 1;
-        match kept.waiting.get_mut(&upstream.key) {
-            Some(waiting) => waiting.push((Instant::now(), upstream)),
-            None => drop(kept.waiting.insert(upstream.key.clone(), vec![(Instant::now(), upstream)])),
+        match kept.waiting.get_mut(&waiting.upstream.key) {
+            Some(same) => same.push(waiting),
+            None => drop(kept.waiting.insert(waiting.upstream.key.clone(), vec![waiting])),
         }
         if !std::mem::replace(&mut kept.pruned, true) {
             tokio::spawn(prune(Arc::downgrade(self)));
         }
     }
 
-    fn remove(&self, key: &Key, limit: Duration) -> Option<Upstream> {
+    fn remove(&self, key: &Key, fit: impl Fn(&Waiting) -> bool) -> Option<Upstream> {
         let mut kept = lock(&self.0);
-        let (_, upstream) = kept.waiting.get_mut(key)?.pop_if(|(since, _)| since.elapsed() < limit)?;
+        let same = kept.waiting.get_mut(key)?;
+        let at = same.iter().rposition(fit)?;
+        let waiting = same.remove(at);
         kept.count -= 1;
-        Some(upstream)
+        Some(waiting.upstream)
     }
 
     /// Closes all; whether there were any.
@@ -159,11 +166,12 @@ impl Shared {
         let mut kept = lock(&self.0);
         let mut gone = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
-        kept.waiting.retain(|_, waiting| {
-            gone.extend(waiting.extract_if(.., |(since, upstream)| {
-                since.elapsed() >= MAX_WAIT || !net::is_quiet(&mut *upstream.io.stream, &mut cx)
+        kept.waiting.retain(|_, same| {
+            gone.extend(same.extract_if(.., |waiting| {
+                let stream = &mut *waiting.upstream.io.stream;
+                waiting.since.elapsed() >= MAX_WAIT || !net::is_quiet(stream, &mut cx)
             }));
-            !waiting.is_empty()
+            !same.is_empty()
         });
         kept.count -= gone.len();
         kept.pruned = kept.count > 0;
@@ -199,7 +207,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     fn key(node: &str) -> Key {
-        Key { place: Place::Node(node.into()), target: HostPort::parse("a", 80).unwrap(), visitor: None }
+        Key { place: Place::Node(None), target: HostPort::parse(node, 80).unwrap(), visitor: None }
     }
 
     fn upstream(stream: BoxStream) -> Upstream {
@@ -224,17 +232,6 @@ mod tests {
         assert!(idle.lease(false).take(&key("k")).await.is_none());
     }
 
-    #[tokio::test]
-    async fn what_can_be_repeated_finds_an_end_that_was_heard_of() {
-        let (near, far) = tcp_pair().await;
-        let idle = kept(Box::new(near));
-        let mut upstream = idle.lease(true).take(&key("k")).await.expect("open and quiet");
-        drop(far);
-        poll_fn(|cx| upstream.io.stream.poll_readable(cx)).await.unwrap();
-        idle.keep(upstream);
-        assert!(idle.lease(true).take(&key("k")).await.is_none());
-    }
-
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_repeated_goes_to_fresh_connections_only() {
         for (repeatable, after, expected) in [(false, 900, true), (false, 1100, false), (true, 60_000, true)]
@@ -256,6 +253,9 @@ mod tests {
         let (one, other) = (Idle::new(Some(&shared)), Idle::new(Some(&shared)));
         let (near, _far) = tcp_pair().await;
         one.keep(upstream(Box::new(near)));
+        assert!(other.lease(false).take(&key("k")).await.is_none(), "it cannot be repeated");
+        let taken = one.lease(false).take(&key("k")).await.expect("its own a moment ago");
+        one.keep(taken);
         let mut taken = other.lease(true).take(&key("k")).await.expect("shared");
         assert!(one.lease(true).take(&key("k")).await.is_none(), "it is in use");
         taken.bound = true;

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 struct Prepared(Mutex<VecDeque<BoxStream>>);
 
 fn key() -> Key {
-    Key { place: Place::Node("node".into()), target: HostPort::parse("target", 80).unwrap(), visitor: None }
+    Key { place: Place::Node(None), target: HostPort::parse("target", 80).unwrap(), visitor: None }
 }
 
 impl Router for Prepared {

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -25,8 +24,8 @@ pub(crate) struct Key {
 /// What an upstream belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Place {
-    /// The node of that name.
-    Node(Arc<str>),
+    /// The node at that place of its hop; `None`: an address of no hop.
+    Node(Option<usize>),
     /// The tunnel.
     Tunnel(Uuid),
 }
@@ -78,7 +77,7 @@ pub(crate) struct Upstream {
     pub(super) key: Key,
     pub(super) route: Route,
     pub(super) silence: Option<Duration>,
-    /// Its target may take the connection for proof of who asks.
+    /// It is not for the requests of others.
     pub(super) bound: bool,
 }
 
@@ -88,7 +87,8 @@ impl Upstream {
         !self.bound && self.key.visitor.is_none()
     }
 
-    /// Notes whether a request or the reply to it belongs to an authentication of the whole connection.
+    /// Notes what makes the connection one visitor's own: an authentication of the whole connection, and a reply without the
+    /// body that a careless server may send all the same, for the next request to stumble over.
     pub(super) fn note(&mut self, request: &RequestHead, reply: &ReplyHead) {
         let offers = matches!(reply.status(), 401 | 407)
             && reply.fields().any(|(name, value)| {
@@ -96,7 +96,9 @@ impl Upstream {
                     || name.eq_ignore_ascii_case("proxy-authenticate"))
                     && of_connections(value)
             });
-        self.bound |= offers
+        let bodiless = request.method() == "HEAD" || matches!(reply.status(), 204 | 304);
+        self.bound |= bodiless
+            || offers
             || ["authorization", "proxy-authorization"]
                 .into_iter()
                 .filter_map(|name| request.field(name))
@@ -124,7 +126,7 @@ mod tests {
     use crate::wire::http::testing::{reply, request};
 
     #[test]
-    fn connections_that_are_authenticated_are_noted() {
+    fn connections_that_are_not_for_others_are_noted() {
         for (asked, answered, bound) in [
             ("", "HTTP/1.1 200 OK", false),
             (
@@ -136,13 +138,12 @@ mod tests {
             ("", "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"a\"\r\nWWW-Authenticate: NTLM", true),
             ("", "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate", true),
             ("", "HTTP/1.1 200 OK\r\nWWW-Authenticate: NTLM", false),
+            ("", "HTTP/1.1 204 Nothing", true),
+            ("", "HTTP/1.1 304 Same", true),
         ] {
             let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{asked}\r\n"));
-            let key = Key {
-                place: Place::Node("a".into()),
-                target: HostPort::parse("a", 80).unwrap(),
-                visitor: None,
-            };
+            let key =
+                Key { place: Place::Node(None), target: HostPort::parse("a", 80).unwrap(), visitor: None };
             let stream = Box::new(memory::pair(1).0);
             let mut upstream = Upstream::from(Fresh { stream, key, route: Route::default(), silence: None });
             upstream.note(&head, &reply(&format!("{answered}\r\n\r\n"), &head));

@@ -30,6 +30,7 @@ mod rewrite;
 mod rules;
 mod select;
 mod settings;
+mod share;
 mod shutdown;
 mod sources;
 mod storm;
