@@ -69,11 +69,12 @@ pub(super) async fn connect(
         match &server.connector {
             Connector::Tunnel { id, .. } => tunnel(stream, *id, auth, wanted, limit).await,
             Connector::Relay => relay(stream, auth, wanted, limit).await,
-            Connector::Http { .. } | Connector::Socks5 if wanted.udp => Err(Failed::Refused(
-                "a proxy leads to no datagrams: expected connector tunnel or relay".to_owned(),
-            )),
+            Connector::Http { .. } | Connector::Socks5 | Connector::Forward if wanted.udp => Err(
+                Failed::Refused("this connector leads to no datagrams: expected tunnel or relay".to_owned()),
+            ),
             Connector::Http { fields } => http::connect(stream, fields, auth, wanted.target).await,
             Connector::Socks5 => socks5::connect(stream, auth, wanted.target).await,
+            Connector::Forward => Ok(stream),
         }
     };
     let late =

@@ -90,6 +90,8 @@ pub enum Connector {
     },
     /// `socks5`.
     Socks5,
+    /// `forward`: nothing is asked, for the server forwards all to where it wants.
+    Forward,
 }
 
 /// User name and password; `Debug` hides the password.

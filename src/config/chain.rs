@@ -224,7 +224,7 @@ struct Read {
     connect_timeout: Duration,
 }
 
-pub(crate) const CONNECTORS: &[&str] = &["http", "socks5", "socks", "relay", "tunnel", "direct"];
+pub(crate) const CONNECTORS: &[&str] = &["http", "socks5", "socks", "relay", "tunnel", "forward", "direct"];
 
 fn connector(map: Map<'_>) -> Option<Read> {
     let written = map.filled(&["type"]);
@@ -233,6 +233,9 @@ fn connector(map: Map<'_>) -> Option<Read> {
     let auth = map.get(&["auth"]).and_then(|f| credentials(&f));
     let metadata = map.section("metadata")?;
     let needed: &[&str] = if kind == Some("direct") { &[] } else { &["tls"] };
+    if kind == Some("forward") {
+        map.without_effect(&["auth"], "with connector forward");
+    }
     map.finish(&[], needed);
     // What GOST's other connectors have in their metadata is not known here.
     if kind.is_none() && written.is_some_and(|field| is_of_gost(&field)) {
@@ -251,6 +254,7 @@ fn connector(map: Map<'_>) -> Option<Read> {
         Some("tunnel") | None => tunnel(&metadata),
         Some("relay") => Some(Connector::Relay),
         Some("http") => Some(Connector::Http { fields: fields(&metadata) }),
+        Some("forward") => Some(Connector::Forward),
         Some("direct") => None,
         Some(_) => Some(Connector::Socks5),
     };

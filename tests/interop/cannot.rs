@@ -18,7 +18,6 @@ struct Row {
 }
 
 const KCP: &str = "no crate speaks KCP as GOST does, with its cipher, its parity shards and Snappy";
-const FORWARD: &str = "ours has no connector forward: the matrix asks a relay behind the port instead";
 const YAMUX: &str = "this version of GOST has no yamux, and speaks smux whatever it is told";
 const RUDP: &str = "this version of GOST ends each flow of its client with the first answer, which is enough for a name server";
 
@@ -27,8 +26,6 @@ const ROWS: &[Row] = &[
     Row { what: "kcp", server: Ours, client: Ours, reason: KCP, fails: kcp },
     Row { what: "kcp", server: Ours, client: Gost, reason: KCP, fails: kcp },
     Row { what: "kcp", server: Gost, client: Ours, reason: KCP, fails: kcp },
-    Row { what: "connector forward", server: Ours, client: Ours, reason: FORWARD, fails: forward },
-    Row { what: "connector forward", server: Gost, client: Ours, reason: FORWARD, fails: forward },
     Row { what: "tunnel with yamux", server: Ours, client: Gost, reason: YAMUX, fails: yamux_in_a_tunnel },
     Row { what: "tunnel with yamux", server: Gost, client: Ours, reason: YAMUX, fails: yamux_in_a_tunnel },
     Row { what: "relay with yamux", server: Ours, client: Gost, reason: YAMUX, fails: yamux_in_a_relay },
@@ -56,10 +53,6 @@ fn kcp(server: Program, _client: Program) {
         visitors("relay", "kcp")
     };
     is_refused(&yaml, "why not kcp");
-}
-
-fn forward(_server: Program, _client: Program) {
-    is_refused(&visitors("forward", "tls"), "\"forward\" is not supported");
 }
 
 /// A port whose visitors go out by that connector and that dialer.

@@ -1,8 +1,6 @@
 //! The configurations of both ends of a row.
 
 use super::{Kind, Row, TLS, TUNNEL, WEB, WS};
-use crate::support::Program::Gost;
-use crate::support::free_port;
 
 /// The targets: what they are called, and their ports.
 pub(super) type Targets = [(&'static str, u16); 3];
@@ -20,18 +18,7 @@ pub(super) fn server(row: &Row, port: u16, visit: u16, targets: &Targets) -> Str
             service(row, port, &format!("tunnel, metadata: {{ {metadata} }}")) + &ingress
         }
         Kind::Relay => service(row, port, &format!("relay, metadata: {{ bind: true{mux} }}")),
-        // GOST says nothing in the channel, ours asks a relay behind it for a connection.
-        Kind::Forward if row.client == Gost => {
-            service(row, port, "tcp, metadata: { sniffing: true }") + &forwarder(targets)
-        }
-        Kind::Forward => {
-            let relay = free_port();
-            let nodes = format!("  forwarder: {{ nodes: [{{ name: relay, addr: '127.0.0.1:{relay}' }}] }}\n");
-            let behind = format!(
-                "- {{ name: service-1, addr: '127.0.0.1:{relay}', handler: {{ type: relay }}, listener: {{ type: tcp }} }}\n"
-            );
-            service(row, port, "tcp") + &nodes + &behind
-        }
+        Kind::Forward => service(row, port, "tcp, metadata: { sniffing: true }") + &forwarder(targets),
     }
 }
 
@@ -62,8 +49,7 @@ pub(super) fn client(row: &Row, port: u16, visit: u16, targets: &Targets) -> Str
             (":0".to_owned(), "rtcp", format!("tunnel, metadata: {{ tunnel.id: {TUNNEL}{mux} }}"))
         }
         Kind::Relay => (at, "rtcp", format!("relay, metadata: {{ {} }}", mux.trim_start_matches(", "))),
-        Kind::Forward if row.client == Gost => (at, "tcp", "forward".to_owned()),
-        Kind::Forward => (at, "tcp", "relay".to_owned()),
+        Kind::Forward => (at, "tcp", "forward".to_owned()),
     };
     // The chain is the way of what is bound there, or of what goes out.
     let [bound, out] = if kind == "rtcp" { [", chain: chain-0", ""] } else { ["", ", chain: chain-0"] };
