@@ -1,8 +1,8 @@
 //! HTTP/1 on one visitor's connection: each request is routed by its own Host, answered, logged.
 //!
 //! Bytes pass unchanged except where the configuration asks for a change, and but for a `Connection: close` before an upstream
-//! that others may use. Where a request goes, and how a stream to it
-//! is opened, is asked of a [`Router`]; entrypoint and forwarder each have one.
+//! that others may use. Where a request goes, and how a stream to it is opened, is asked of a [`Router`]; entrypoint and
+//! forwarder each have one.
 
 pub(crate) mod exchange;
 pub(crate) mod failure;
