@@ -7,6 +7,7 @@
 pub(crate) mod exchange;
 pub(crate) mod failure;
 mod forwarded;
+mod forwarding;
 pub(crate) mod h2c;
 mod pool;
 pub(crate) mod pump;
@@ -18,15 +19,15 @@ use crate::addr::{Host, HostPort};
 use crate::net::{BoxStream, pipe};
 use crate::record::{Record, Route};
 use crate::route::{HttpParts, Protocol};
-use crate::wire::http::{Framing, H2C_FIELDS, Limits, Rejected, ReplyHead, RequestHead, edit_head};
+use crate::wire::http::{Framing, Limits, Rejected, RequestHead};
 use bytes::{Bytes, BytesMut};
-use exchange::Unanswered;
-use failure::{Cut, Failure, RequestId};
+use failure::{Failure, RequestId};
 pub use forwarded::Forwarded;
+use forwarding::Forwarding;
 use pool::Idle;
 pub(crate) use pool::Shared;
 use pump::Buffered;
-use rewrite::{Changes, Edit, OwnField};
+use rewrite::{Changes, OwnField};
 pub use rewrite::{HostText, Rewrite};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -199,18 +200,6 @@ pub(crate) trait Responder: Send {
     ) -> impl Future<Output = Next> + Send;
 }
 
-/// Asks where each request goes and passes it on.
-struct Forwarding<'a, R> {
-    router: &'a R,
-    idle: &'a Idle<'a>,
-}
-
-impl<R: Router> Responder for Forwarding<'_, R> {
-    async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
-        Box::pin(one_request(client, self.idle, head, self.router, context)).await
-    }
-}
-
 /// Forwards the requests of one connection until it ends.
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
     let idle = Idle::new(context.shared);
@@ -298,133 +287,6 @@ async fn read_head(client: &mut Buffered, settings: &Settings) -> Result<Option<
         Poll::Pending => client.timer.poll(cx, deadline).map(|()| Err(Failure::HeadTimeout)),
     });
     head.await
-}
-
-async fn one_request<R: Router>(
-    client: &mut Buffered,
-    idle: &Idle<'_>,
-    head: &RequestHead,
-    router: &R,
-    context: &Context<'_>,
-) -> Next {
-    let mut record = record_of(head, context);
-    let settings = context.settings;
-    let asked = Asked::new(record.client(), head.authority(), Protocol::Http1, head, context);
-    let mut choice = match router.choose(&asked).await {
-        Ok(choice) => choice,
-        Err(failure) => return refuse_request(client, head, failure, record, context).await,
-    };
-    let mut pool = idle.lease(head.idempotent());
-    let (mut attempt, mut last) = (0, None);
-    let (mut upstream, answer, changes, reuse) = loop {
-        attempt += 1;
-        let mut upstream = match router.open(&mut choice, &asked, &mut pool).await {
-            Ok(Way::Kept(upstream)) => upstream,
-            Ok(Way::Fresh(fresh)) => fresh.into(),
-            Err(failure) => {
-                // That no other target is left does not say what was wrong with the last one.
-                let (failure, record) = (last.unwrap_or(failure), record.route(router.route(&choice)));
-                return refuse_request(client, head, failure, record, context).await;
-            }
-        };
-        record = record.route(upstream.route.clone());
-        let mut changes = router.changes(&choice, &asked, &upstream.route);
-        changes.fields.extend(context.forwarded(head.field("host"), head));
-        // A connection that others may use does not end with this visitor's.
-        let reuse = context.shared.is_some() && upstream.serves_anybody() && head.only_closes();
-        let sent = outgoing(head, &changes, reuse);
-        let (io, silence, moved) = (&mut upstream.io, upstream.silence, record.moved());
-        match exchange::ask(client, io, head, sent, settings, silence, moved).await {
-            Ok(answer) => {
-                break (upstream, answer, changes, reuse);
-            }
-            Err(Unanswered::Retry(failure)) if attempt < MAX_ATTEMPTS => {
-                router.report(&mut choice, Err(&failure));
-                last = Some(failure);
-            }
-            Err(Unanswered::Retry(failure) | Unanswered::Fail(failure)) => {
-                if !failure.is_visitors() {
-                    router.report(&mut choice, Err(&failure));
-                }
-                return refuse_request(client, head, failure, record, context).await;
-            }
-            Err(Unanswered::Gone) => {
-                record.cut(Some(Cut::Visitor)).request();
-                return Next::Close { linger: false };
-            }
-        }
-    };
-    router.report(&mut choice, Ok(answer.head.status()));
-    if head.may_switch() && client.holds_bytes().await {
-        return refuse_request(client, head, TOO_EARLY, record, context).await;
-    }
-    record.replied(answer.head.status());
-    upstream.note(head, &answer.head);
-    if answer.head.switches() {
-        let sent = send(client, answer.head.raw(), context).await;
-        record.cut((!sent).then_some(Cut::Visitor)).request();
-        return if sent { Next::Pipe(Box::new(upstream), host(head)) } else { Next::Close { linger: false } };
-    }
-    let keep_upstream = (head.keep_alive() || reuse) && answer.head.keep_alive();
-    let keep_client =
-        keep_upstream && head.keep_alive() && settings.keepalive && !context.stop.is_cancelled();
-    let sent = reply_head(&answer.head, &changes, keep_upstream && !keep_client);
-    let done = exchange::answer(client, &mut upstream.io, answer, sent, settings, record.moved()).await;
-    if let (false, Some(Cut::Target(reason))) = (done.reply_begun, done.cut) {
-        let failure = Failure::BadReply(reason);
-        router.report(&mut choice, Err(&failure));
-        return refuse_request(client, head, failure, record, context).await;
-    }
-    record.cut(done.cut).request();
-    let complete = done.request_complete && done.reply_complete;
-    if complete && keep_upstream && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
-        idle.keep(upstream);
-    }
-    match complete && keep_client {
-        true => Next::Request,
-        false if done.reply_complete => Next::Close { linger: !done.request_complete },
-        false => Next::Abort,
-    }
-}
-
-/// The request head as it is sent on: untouched unless something is to be changed, or an offer of h2c or what ends the
-/// connection (`reuse`) to be kept back.
-fn outgoing(head: &RequestHead, changes: &Changes<'_>, reuse: bool) -> Bytes {
-    let host = changes.host(head);
-    let mut target = changes.target(head);
-    if host.is_some() && target.is_none() && !head.target().starts_with(['/', '*']) {
-        // The node would find another host in an absolute target.
-        target = Some(origin_form(head));
-    }
-    let kept_back = match head.offers_h2c() {
-        true => H2C_FIELDS,
-        false if reuse => &["Connection"],
-        false => &[],
-    };
-    let fields: Vec<_> = changes.request().chain(host.map(|host| ("Host", Some(host.into())))).collect();
-    let names: Vec<_> = fields.iter().map(|(name, _)| *name).chain(kept_back.iter().copied()).collect();
-    edit_head(head.raw(), target.as_deref(), &names, &added(&fields))
-}
-
-/// Path and query of a target.
-fn origin_form(parts: &dyn HttpParts) -> String {
-    let query = parts.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("{}{query}", parts.path())
-}
-
-fn added<'e>(edits: &'e [Edit<'_>]) -> Vec<(&'e str, &'e str)> {
-    edits.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect()
-}
-
-/// The reply head as it is sent on: untouched unless something is to be changed, or this connection ends where the upstream's
-/// would not.
-fn reply_head(head: &ReplyHead, changes: &Changes<'_>, announce_close: bool) -> Bytes {
-    let mut fields: Vec<_> = changes.reply().collect();
-    if announce_close {
-        fields.extend([("Connection", Some("close".into())), ("Keep-Alive", None)]);
-    }
-    let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
-    edit_head(head.raw(), None, &names, &added(&fields))
 }
 
 /// Tells the visitor why there is no answer; the connection stays usable when the request is known to be read whole.

@@ -4,8 +4,9 @@
 //! What HTTP/1 cannot carry (trailers of a body with a length) is left out; gRPC goes on as HTTP/2.
 
 use super::super::failure::Failure;
+use super::super::forwarding::Forwarding as Http1;
 use super::super::pool::Idle;
-use super::super::{Context, Forwarding as Http1, Router, serve_with};
+use super::super::{Context, Router, serve_with};
 use super::{Responder, asked_authority, check_fields, record_of, refuse};
 use crate::net::memory::{self, MemoryStream};
 use crate::wire::http::{Body, Framing, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
