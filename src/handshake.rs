@@ -8,6 +8,34 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+/// What a peer says first, or leaves unsaid, where something else is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// A record of TLS.
+    #[error("the peer speaks TLS, and plain bytes are wanted here: is it the same type at both ends?")]
+    Tls,
+    /// Nothing.
+    #[error("the peer ended the connection before it said anything: is it the same type at both ends?")]
+    Silent,
+}
+
+impl Unfit {
+    /// Whether these bytes begin an alert or a handshake of TLS, as no other protocol here begins.
+    pub(crate) fn is_tls(bytes: &[u8]) -> bool {
+        matches!(bytes, [0x15 | 0x16, 3, ..])
+    }
+}
+
+impl From<Unfit> for io::Error {
+    fn from(unfit: Unfit) -> Self {
+        let kind = match unfit {
+            Unfit::Tls => io::ErrorKind::InvalidData,
+            Unfit::Silent => io::ErrorKind::UnexpectedEof,
+        };
+        Self::new(kind, unfit)
+    }
+}
+
 /// A relay handshake that came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
@@ -17,6 +45,9 @@ pub(crate) enum HandshakeError {
     /// Not the relay protocol, or a message that breaks its rules.
     #[error("malformed relay message: {0}")]
     Malformed(#[from] Malformed),
+    /// Something else altogether.
+    #[error("no relay message: {0}")]
+    Unfit(Unfit),
     /// Nothing whole came in time.
     #[error("no relay message in time (handshakeTimeout)")]
     Timeout,
@@ -31,12 +62,18 @@ pub(crate) async fn read_message<T>(
 ) -> Result<T, HandshakeError> {
     let read = async {
         loop {
+            if Unfit::is_tls(buf) {
+                return Err(HandshakeError::Unfit(Unfit::Tls));
+            }
             if let Some((message, len)) = decode(buf)? {
                 buf.advance(len);
                 return Ok(message);
             }
             if stream.read_buf(buf).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                return Err(match buf.is_empty() {
+                    true => HandshakeError::Unfit(Unfit::Silent),
+                    false => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
+                });
             }
         }
     };

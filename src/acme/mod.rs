@@ -7,10 +7,14 @@ mod order;
 mod storage;
 
 use crate::addr::Host;
+use crate::channel::tls;
 use crate::channel::tls::by_name::{Certified, Issued};
-use instant_acme::{Account, ChallengeType};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use instant_acme::{Account, AccountBuilder, ChallengeType};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use storage::{Storage, Stored};
@@ -183,11 +187,19 @@ impl Acme {
 
     async fn account(&self) -> Result<Account, AcmeError> {
         let builder = match &self.settings.ca {
-            Some(ca) => Account::builder_with_root(ca)?,
+            Some(ca) => trusting(ca)?,
             None => Account::builder()?,
         };
         order::account(builder, &self.settings, &self.storage).await
     }
+}
+
+/// The library's own way takes the first certificate of a file alone, and refuses a server that shows it itself.
+fn trusting(ca: &Path) -> Result<AccountBuilder, AcmeError> {
+    let config = tls::trusting(ca).map_err(|error| AcmeError::Server(error.to_string()))?;
+    let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_only();
+    let client = Client::builder(TokioExecutor::new()).build(connector.enable_http1().enable_http2().build());
+    Ok(Account::builder_with_http(Box::new(client)))
 }
 
 /// One name and when something is to be done for it.

@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use tracing::warn;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
@@ -45,10 +46,6 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> AcmeError {
     move |error| AcmeError::Storage { path: path.to_owned(), error: error.to_string() }
 }
 
-fn unusable(error: impl fmt::Display) -> AcmeError {
-    AcmeError::Unusable(error.to_string())
-}
-
 impl Storage {
     /// Makes the folder, for this user alone.
     pub(super) fn open(root: &Path, directory: &str) -> Result<Self, AcmeError> {
@@ -59,25 +56,35 @@ impl Storage {
         Ok(Self { folder })
     }
 
-    /// The account with this server.
+    /// The account with this server. A file that holds none is set aside: a new account is as good.
     pub(super) fn account(&self) -> Result<Option<AccountCredentials>, AcmeError> {
         let path = self.folder.join("account.json");
-        let Some(text) = read(&path)? else { return Ok(None) };
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|error| AcmeError::Storage { path, error: error.to_string() })
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        match serde_json::from_slice(&bytes) {
+            Ok(credentials) => Ok(Some(credentials)),
+            Err(error) => {
+                let aside = path.with_extension("json.broken");
+                fs::rename(&path, &aside).map_err(failed(&path))?;
+                let (file, aside) = (path.display(), aside.display());
+                warn!(%file, %error, %aside, "stored account not usable: it is set aside and a new one is made");
+                Ok(None)
+            }
+        }
     }
 
     pub(super) fn save_account(&self, credentials: &AccountCredentials) -> Result<(), AcmeError> {
-        let text = serde_json::to_string(credentials).map_err(unusable)?;
+        let text = serde_json::to_string(credentials).map_err(|error| AcmeError::Unusable(text(error)))?;
         self.write("account.json", &text)
     }
 
     /// The certificate of a host, if there is one that is good for it today.
     pub(super) fn load(&self, host: &Host) -> Result<Option<Stored>, AcmeError> {
-        let [chain, key] = ["crt", "key"].map(|end| self.folder.join(format!("{host}.{end}")));
-        let (Some(chain), Some(key)) = (read(&chain)?, read(&key)?) else { return Ok(None) };
-        let stored = stored(host, &chain, &key)?;
+        let [path, key] = ["crt", "key"].map(|end| self.folder.join(format!("{host}.{end}")));
+        let (Some(chain), Some(key)) = (read(&path)?, read(&key)?) else { return Ok(None) };
+        let stored = stored(host, &chain, &key).map_err(|error| AcmeError::Storage {
+            path,
+            error: format!("not usable with its key: {error}"),
+        })?;
         if stored.until <= SystemTime::now() {
             return Ok(None);
         }
@@ -86,7 +93,7 @@ impl Storage {
 
     /// Keeps a chain and its key, both PEM.
     pub(super) fn save(&self, host: &Host, chain: &str, key: &str) -> Result<Stored, AcmeError> {
-        let stored = stored(host, chain, key)?;
+        let stored = stored(host, chain.as_bytes(), key.as_bytes()).map_err(AcmeError::Unusable)?;
         // The key first: with an old certificate it is not usable, and a new one is asked for.
         self.write(&format!("{host}.key"), key)?;
         self.write(&format!("{host}.crt"), chain)?;
@@ -99,31 +106,35 @@ impl Storage {
     }
 }
 
-fn read(path: &Path) -> Result<Option<String>, AcmeError> {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, AcmeError> {
     match fs::metadata(path) {
         Ok(found) if found.len() > MAX_FILE => {
             Err(AcmeError::Storage { path: path.to_owned(), error: "larger than 1 MiB".to_owned() })
         }
-        Ok(_) => fs::read_to_string(path).map(Some).map_err(failed(path)),
+        Ok(_) => fs::read(path).map(Some).map_err(failed(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path)(error)),
     }
 }
 
-fn stored(host: &Host, chain: &str, key: &str) -> Result<Stored, AcmeError> {
-    let chain =
-        CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(unusable)?;
-    let first = chain.first().ok_or_else(|| unusable("no certificate"))?;
+/// What is wrong with it where it is not good.
+fn stored(host: &Host, chain: &[u8], key: &[u8]) -> Result<Stored, String> {
+    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>().map_err(text)?;
+    let first = chain.first().ok_or("no certificate")?;
     if !dns_names(&chain).is_some_and(|names| names.iter().any(|name| **name == *host.as_str())) {
-        return Err(unusable(format_args!("a certificate without the name {host}")));
+        return Err(format!("a certificate without the name {host}"));
     }
-    let parsed = Certificate::from_der(first).map_err(unusable)?;
+    let parsed = Certificate::from_der(first).map_err(text)?;
     let validity = parsed.tbs_certificate().validity();
     let [from, until] = [validity.not_before, validity.not_after]
         .map(|time| SystemTime::UNIX_EPOCH + time.to_unix_duration());
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(unusable)?;
-    let certified = Certified::new(chain, key).map_err(unusable)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(text)?;
+    let certified = Certified::new(chain, key).map_err(text)?;
     Ok(Stored { certified, from, until })
+}
+
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
 }
 
 #[cfg(test)]
@@ -171,5 +182,27 @@ mod tests {
         let (chain, key) = certificate("a.example", 0);
         storage.save(&host, &chain, &key).unwrap();
         assert!(storage.load(&host).unwrap().is_none());
+    }
+    #[test]
+    fn what_is_broken_is_named_and_stands_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), "https://acme.example/dir").unwrap();
+        let folder = dir.path().join("acme.example");
+        for broken in [&b"{}"[..], b"\xff\x00", b""] {
+            fs::write(folder.join("account.json"), broken).unwrap();
+            assert!(storage.account().unwrap().is_none());
+            assert!(!folder.join("account.json").exists());
+            assert_eq!(fs::read(folder.join("account.json.broken")).unwrap(), broken);
+        }
+        let host = Host::parse("a.example").unwrap();
+        let (chain, key) = certificate("a.example", 87);
+        storage.save(&host, &chain, &key).unwrap();
+        for broken in
+            [&b"nothing"[..], b"\xff", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
+            fs::write(folder.join("a.example.crt"), broken).unwrap();
+            let told = storage.load(&host).unwrap_err().to_string();
+            assert!(told.contains("a.example.crt") && !told.contains("server sent"), "{told}");
+        }
     }
 }

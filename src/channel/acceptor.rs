@@ -1,5 +1,6 @@
 //! The side that listens: makes one connection of an accepted socket, or as many as the peer has streams on it.
 
+use super::first::FirstBytes;
 use super::{ChannelError, Kind, Layer, http2, tls, websocket};
 use crate::mux::{self, CloseReason};
 use crate::net::BoxStream;
@@ -85,6 +86,9 @@ impl Acceptor {
         let handshake = async {
             if let Some(tls) = &self.tls {
                 stream = Box::new(tls.accept(stream).await?);
+            }
+            if self.settings.mux.is_some() || self.settings.layer != Layer::Bare {
+                stream = FirstBytes::of_client(stream);
             }
             if let Layer::WebSocket(settings) = &self.settings.layer {
                 stream = Box::new(websocket::accept(stream, settings).await?);

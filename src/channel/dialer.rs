@@ -1,5 +1,6 @@
 //! The side that connects. Channels that carry many streams on one connection keep it for the next stream.
 
+use super::first::FirstBytes;
 use super::{ChannelError, Kind, Layer, http2, quic, tls, websocket};
 use crate::addr::HostPort;
 use crate::mux::{self, Session};
@@ -194,6 +195,9 @@ impl Dialer {
         let handshake = async {
             if let Some(tls) = &self.tls {
                 stream = Box::new(tls.connect(stream, &addr.host, self.settings.kind.alpn()).await?);
+            }
+            if self.carries_streams() || self.settings.layer != Layer::Bare {
+                stream = FirstBytes::of_server(stream);
             }
             if let Layer::WebSocket(settings) = &self.settings.layer {
                 stream = Box::new(websocket::connect(stream, &addr.to_string(), settings).await?);

@@ -200,7 +200,7 @@ pub(super) async fn serve(
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS);
     let (stream, line) = Line::over(stream);
     let handshake = timeout(limit, builder.handshake::<_, Bytes>(stream)).await;
-    let mut connection = handshake.map_err(|_| ChannelError::Timeout(limit))?.map_err(failed)?;
+    let mut connection = handshake.map_err(|_| ChannelError::Timeout(limit))?.map_err(handshake_failed)?;
     let mut heartbeat = pin!(heartbeat(connection.ping_pong(), settings.keepalive));
     let (mut asked, mut stopping) = (false, false);
     loop {
@@ -246,6 +246,14 @@ fn answer(
     }
     let send = respond.send_response(response, false).ok()?;
     Some(Http2Stream::answered(request.into_body(), send, settings.grpc))
+}
+
+/// A client that does not begin as one of HTTP/2 does.
+fn handshake_failed(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        return failed(error);
+    }
+    io::Error::other(format!("HTTP/2 handshake: {error}; is it the same type at both ends?"))
 }
 
 fn failed(error: h2::Error) -> io::Error {

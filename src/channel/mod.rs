@@ -7,6 +7,7 @@
 
 mod acceptor;
 mod dialer;
+mod first;
 pub mod http2;
 pub mod quic;
 #[cfg(test)]

@@ -297,17 +297,31 @@ pub(super) fn kind(name: &str) -> Kind {
 }
 
 fn files() -> (tempfile::TempDir, Pair) {
+    files_of(|_| {})
+}
+
+/// A certificate that may sign others, as `openssl req -x509` makes it.
+fn files_of_a_ca() -> (tempfile::TempDir, Pair) {
+    files_of(|params| params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained))
+}
+
+fn files_of(change: impl FnOnce(&mut rcgen::CertificateParams)) -> (tempfile::TempDir, Pair) {
     let dir = tempfile::tempdir().unwrap();
     let pair = Pair { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
-    write(&pair, "localhost");
+    write_with(&pair, "localhost", change);
     (dir, pair)
 }
 
 fn write(pair: &Pair, name: &str) {
+    write_with(pair, name, |_| {});
+}
+
+fn write_with(pair: &Pair, name: &str, change: impl FnOnce(&mut rcgen::CertificateParams)) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
     // Of two with one name, one would seem to be badly signed by the other.
     params.distinguished_name.push(rcgen::DnType::CommonName, pair.cert.to_str().unwrap());
+    change(&mut params);
     std::fs::write(&pair.cert, params.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(&pair.key, key.serialize_pem()).unwrap();
 }
@@ -393,6 +407,41 @@ async fn a_server_that_asks_for_certificates_takes_only_those_it_knows() {
             assert!(server.contains(told), "{told}: {server}");
             assert!(client.contains("alert") || client.contains("QUIC"), "{client}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_may_sign_others_is_taken_where_it_is_the_ca_file() {
+    let ((_dir, pair), (_client_dir, own), (_other_dir, other)) =
+        (files_of_a_ca(), files_of_a_ca(), files_of_a_ca());
+    let (_late_dir, late) = files_of(|params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_after = (std::time::SystemTime::now() - Duration::from_secs(24 * 3600)).into();
+    });
+    for name in TLS_KINDS {
+        let server = |ca: &Pair| {
+            let mut settings = with_files(name, &pair);
+            settings.tls.as_mut().unwrap().client_ca = Some(ca.cert.clone());
+            settings
+        };
+        let client = |ca: &Pair, shown: &Pair| {
+            let (ca, pair) = (Some(ca.cert.clone()), Some(shown.clone()));
+            with_tls(name, tls::ClientSettings { secure: true, ca, pair, ..tls::ClientSettings::default() })
+        };
+        let mut port = Port::open(server(&own)).await;
+        let dialer = port.dialer(&client(&pair, &own));
+        let mut near = port.connect(&dialer).await.unwrap();
+        near.write_all(b"x").await.unwrap();
+        near.flush().await.unwrap();
+        assert_eq!(port.accept().await.read_u8().await.unwrap(), b'x');
+
+        let (told, _) = mismatch(&client(&other, &own), server(&own)).await;
+        assert!(told.contains("give the server's certificate, or its CA, as tls.caFile"), "{name}: {told}");
+        let (_, told) = mismatch(&client(&pair, &own), server(&other)).await;
+        assert!(told.contains("none of them itself"), "{name}: {told}");
+        assert!(!told.contains("CaUsedAsEndEntity"), "{name}: {told}");
+        let (_, told) = mismatch(&client(&pair, &late), server(&late)).await;
+        assert!(told.to_lowercase().contains("expired"), "{name}: {told}");
     }
 }
 

@@ -19,10 +19,9 @@ use files::FromFiles;
 use identity::Identity;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{IpAddr, ServerName};
-use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tracing::{info, warn};
@@ -186,6 +185,11 @@ impl Connector {
     }
 }
 
+/// For clients of other libraries: servers have to show a certificate for their name, by `ca`.
+pub(crate) fn trusting(ca: &Path) -> Result<ClientConfig, TlsError> {
+    client_config(&ClientSettings { secure: true, ca: Some(ca.to_owned()), ..ClientSettings::default() })
+}
+
 fn client_config(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
     let provider = settings.options.provider();
     let trust = match (settings.fingerprint, settings.secure, &settings.ca) {
@@ -261,11 +265,7 @@ fn server_config(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.versions.list())?;
     let builder = match &settings.client_ca {
-        Some(ca) => {
-            let roots = Arc::new(files::roots(ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsError::of(ca, error))?)
-        }
+        Some(ca) => builder.with_client_cert_verifier(Arc::new(verify::Clients::of(ca, &provider)?)),
         None => builder.with_no_client_auth(),
     };
     let (chain, key) = identity.read()?;
@@ -334,6 +334,13 @@ fn reason(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 fn said(error: &io::Error, reason: &rustls::Error, side: Side) -> io::Error {
+    if verify::is_ca(reason) {
+        let advice = match side {
+            Side::Client => GIVE_THE_CERTIFICATE,
+            Side::Server => SHOWS_A_STRANGE_CERTIFICATE,
+        };
+        return io::Error::new(error.kind(), format!("TLS: the peer's certificate is a CA's; {advice}"));
+    }
     let advice = advice(reason, side).map(|advice| format!("; {advice}")).unwrap_or_default();
     io::Error::new(error.kind(), format!("TLS: {reason}{advice}"))
 }
@@ -398,11 +405,13 @@ fn advice(reason: &rustls::Error, side: Side) -> Option<&'static str> {
 }
 
 /// The same over QUIC.
+pub(super) const GIVE_THE_CERTIFICATE: &str =
+    "give the server's certificate, or its CA, as tls.caFile, or its fingerprint as tls.fingerprint";
 pub(super) const WANTS_CERTIFICATE: &str = "the server wants a certificate: tls.certFile and keyFile";
 pub(super) const TAKES_NO_SUCH_CERTIFICATE: &str = "the server does not take the certificate of tls.certFile";
 pub(super) const SHOWS_NO_CERTIFICATE: &str =
     "the client shows no certificate: tls.certFile and keyFile of its dialer";
 pub(super) const SHOWS_A_STRANGE_CERTIFICATE: &str =
-    "no CA in tls.caFile has signed the client's certificate";
+    "no CA in tls.caFile has signed the client's certificate, and it is none of them itself";
 pub(super) const DISTRUSTED: &str = "the client does not trust this certificate";
 pub(super) const OTHER_ALPN: &str = "is tls.options.alpn the same at both ends?";

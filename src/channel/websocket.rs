@@ -1,5 +1,6 @@
 //! WebSocket as a byte stream: binary messages whose bounds mean nothing (section 7.2 of the wire specification).
 
+use crate::handshake::Unfit;
 use crate::net::{BoxStream, ByteStream};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Sink, Stream};
@@ -99,13 +100,19 @@ pub(super) async fn accept(stream: BoxStream, settings: &Settings) -> io::Result
     Ok(WebSocket::new(socket, settings.keepalive, false))
 }
 
+const ANOTHER_TYPE: &str = "; is it the same type at both ends?";
+
 fn handshake_failed(error: Error) -> io::Error {
     match error {
         Error::Io(error) => {
             // What lies below says more of what it cannot read.
-            let is_known = error.kind() == io::ErrorKind::InvalidData;
-            let advice = if is_known { "" } else { "; is it the same type at both ends?" };
+            let is_known = error.kind() == io::ErrorKind::InvalidData
+                || error.get_ref().is_some_and(|inner| inner.is::<Unfit>());
+            let advice = if is_known { "" } else { ANOTHER_TYPE };
             io::Error::new(error.kind(), format!("WebSocket handshake: {error}{advice}"))
+        }
+        error @ Error::Protocol(_) => {
+            io::Error::new(io::ErrorKind::InvalidData, format!("WebSocket handshake: {error}{ANOTHER_TYPE}"))
         }
         error => failed(error),
     }

@@ -21,7 +21,9 @@ pub(super) fn handshake(error: ConnectionError, side: Side) -> io::Error {
 
 fn said(what: &str, error: &ConnectionError, advice: &str) -> io::Error {
     let behind = if advice.is_empty() { "" } else { "; " };
-    io::Error::new(kind(error), format!("QUIC {what}: {error}{behind}{advice}"))
+    // The library passes on the words of a library below it.
+    let reason = error.to_string().replace("Other(OtherError(CaUsedAsEndEntity))", "it is a CA's");
+    io::Error::new(kind(error), format!("QUIC {what}: {reason}{behind}{advice}"))
 }
 
 fn alert(error: &ConnectionError) -> Option<u64> {
@@ -47,13 +49,14 @@ fn own(code: u64, side: Side) -> &'static str {
         (Side::Client, UNKNOWN_CA) => {
             "give the server's CA as tls.caFile, or its fingerprint as tls.fingerprint"
         }
+        (Side::Client, CERTIFICATE_UNKNOWN) => tls::GIVE_THE_CERTIFICATE,
         (Side::Client, BAD_CERTIFICATE) => "give the name in the certificate as tls.serverName",
         (Side::Client, ACCESS_DENIED) => "the certificate is not the one of tls.fingerprint",
         (Side::Server, ACCESS_DENIED) => {
             "the client asks for no name that is served here (rejectUnknownSNI, serverNames)"
         }
         (Side::Server, CERTIFICATE_REQUIRED) => tls::SHOWS_NO_CERTIFICATE,
-        (Side::Server, UNKNOWN_CA) => tls::SHOWS_A_STRANGE_CERTIFICATE,
+        (Side::Server, UNKNOWN_CA | CERTIFICATE_UNKNOWN) => tls::SHOWS_A_STRANGE_CERTIFICATE,
         (_, NO_APPLICATION_PROTOCOL) => tls::OTHER_ALPN,
         _ => "",
     }

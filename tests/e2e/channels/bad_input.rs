@@ -278,6 +278,8 @@ fn ends_that_do_not_go_together_say_why() {
     let pinned_quic = pinned.replace("type: tls", "type: quic");
     let other_alpn = "{ type: quic, tls: { options: { alpn: [other] } } }";
     let distrusted = "does not trust";
+    let the_same = "the same type at both ends?";
+    let insecure = "{ type: grpc, metadata: { grpc.insecure: true } }";
     for (listener, dialer, at_client, at_server) in [
         ("{ type: quic }", "{ type: quic, tls: { secure: true } }", "tls.caFile", distrusted),
         ("{ type: quic }", &pinned_quic, "tls.fingerprint", distrusted),
@@ -299,15 +301,26 @@ fn ends_that_do_not_go_together_say_why() {
             "minVersion",
             "minVersion",
         ),
-        ("{ type: tls }", "{ type: tcp }", "cannot connect", "speaks no TLS"),
-        ("{ type: tcp }", "{ type: tls }", "TLS handshake", "bad_handshake"),
+        ("{ type: tls }", "{ type: tcp }", the_same, "speaks no TLS"),
+        ("{ type: tcp }", "{ type: tls }", the_same, the_same),
+        ("{ type: mtls }", "{ type: mtcp }", the_same, the_same),
+        ("{ type: mtcp }", "{ type: mtls }", the_same, the_same),
+        ("{ type: wss }", "{ type: ws }", the_same, the_same),
+        ("{ type: ws }", "{ type: wss }", the_same, the_same),
+        ("{ type: mwss }", "{ type: mws }", the_same, the_same),
+        ("{ type: mws }", "{ type: mwss }", the_same, the_same),
+        ("{ type: h2 }", "{ type: h2c }", the_same, the_same),
+        ("{ type: h2c }", "{ type: h2 }", the_same, the_same),
+        ("{ type: grpc }", insecure, the_same, the_same),
+        (insecure, "{ type: grpc }", the_same, the_same),
         (
             "{ type: ws }",
             "{ type: ws, metadata: { path: /other } }",
             "is the path the same",
             "asks for another path",
         ),
-        ("{ type: ws }", "{ type: tcp }", "cannot connect", "WebSocket"),
+        ("{ type: ws }", "{ type: tcp }", "cannot connect", the_same),
+        ("{ type: h2c }", "{ type: tcp }", "cannot connect", the_same),
         ("{ type: tcp }", "{ type: ws }", "cannot connect", "bad_handshake"),
         ("{ type: h2c }", "{ type: h2c, metadata: { path: /other } }", "405", "asks for another path"),
         ("{ type: grpc }", "{ type: grpc, metadata: { grpc.path: /a/b } }", "400", "asks for another path"),
