@@ -151,9 +151,9 @@ pub(super) fn answer(status: Status, advice: &str) -> Result<(), Failed> {
 /// down counts as down itself.
 pub(super) fn relay_answer(status: Status) -> Result<(), Failed> {
     match status {
-        Status::HostUnreachable => {
-            Err(Failed::Broken(format!("the server refuses: {status:?} (the nodes of its forwarder are down)")))
-        }
+        Status::HostUnreachable => Err(Failed::Broken(format!(
+            "the server refuses: {status:?} (the nodes of its forwarder are down)"
+        ))),
         Status::ServiceUnavailable => answer(status, " (no node of its forwarder takes this target)"),
         Status::NetworkUnreachable => answer(status, " (it cannot connect to the target)"),
         _ => answer(status, ""),

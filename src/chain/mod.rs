@@ -296,12 +296,7 @@ impl Chain {
         ask: Ask<'_>,
     ) -> Result<L::End, ChainError> {
         let Dialed { stream, local, way } = self.reach_through(before, chosen, ask).await?;
-        let wanted = connect::Wanted {
-            client: ask.request.client,
-            local,
-            target,
-            udp: L::UDP,
-        };
+        let wanted = connect::Wanted { client: ask.request.client, local, target, udp: L::UDP };
         match connect::connect(chosen.server, stream, wanted).await {
             Ok(stream) if chosen.server.connector == Connector::Relay => {
                 let later = Later::new(stream, chosen, ask.request.service, way);
