@@ -1,6 +1,6 @@
 //! Connectors: how a server is asked to connect on.
 
-use super::{Auth, Connector, Server, http, later::Later, socks5};
+use super::{Auth, Connector, Server, http, socks5};
 use crate::addr::HostPort;
 use crate::handshake::{HandshakeError, read_message, write_message};
 use crate::net::BoxStream;
@@ -45,9 +45,6 @@ impl From<relay::EncodeError> for Failed {
 /// What a server is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// The service and the server's node, for the log.
-    pub(super) service: &'a str,
-    pub(super) node: &'a str,
     /// Who wants it.
     pub(super) client: SocketAddr,
     /// Our own address.
@@ -57,7 +54,7 @@ pub(super) struct Wanted<'a> {
     pub(super) udp: bool,
 }
 
-/// Asks the server at the other end of `stream` for a connection to a target.
+/// Asks the server at the other end of `stream` for a connection to a target. A relay server has not answered then.
 pub(super) async fn connect(
     server: &Server,
     stream: BoxStream,
@@ -114,7 +111,7 @@ async fn relay(
 ) -> Result<BoxStream, Failed> {
     let request = request(wanted.udp, auth, [Feature::addr(wanted.target)])?;
     write_message(&mut stream, &request, limit).await?;
-    Ok(Box::new(Later::new(stream, wanted.service, wanted.node)))
+    Ok(stream)
 }
 
 /// A CONNECT, its features in the order in which GOST writes them (section 1.3).
@@ -147,6 +144,19 @@ pub(super) fn answer(status: Status, advice: &str) -> Result<(), Failed> {
         }
         Status::BadRequest => Err(Failed::Broken(format!("the server refuses: {status:?}{advice}"))),
         _ => Err(Failed::Refused(format!("the server refuses: {status:?}{advice}"))),
+    }
+}
+
+/// Who is to blame for what a relay server says. It cannot be asked through another server any more, so one whose own forwarder is
+/// down counts as down itself.
+pub(super) fn relay_answer(status: Status) -> Result<(), Failed> {
+    match status {
+        Status::HostUnreachable => Err(Failed::Broken(format!(
+            "the server refuses: {status:?} (the nodes of its forwarder are down)"
+        ))),
+        Status::ServiceUnavailable => answer(status, " (no node of its forwarder takes this target)"),
+        Status::NetworkUnreachable => answer(status, " (it cannot connect to the target)"),
+        _ => answer(status, ""),
     }
 }
 

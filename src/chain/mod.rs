@@ -2,7 +2,8 @@
 //!
 //! A hop is a choice between nodes. To reach something through a chain, a node of its last hop is chosen and reached through
 //! the hops before it, and its connector is asked for the rest of the way. A node that cannot be reached is marked, and the next
-//! one of its hop is tried; a target that a node refuses is tried through the others of its hop, and marks nobody.
+//! one of its hop is tried; a target that a node refuses is tried through the others of its hop, and marks nobody. A relay server
+//! answers too late for that (see `later`): what it says counts for the next connection.
 
 mod connect;
 mod http;
@@ -14,7 +15,7 @@ mod tests;
 
 use crate::addr::HostPort;
 use crate::channel::tls::TlsError;
-use crate::channel::{self, ChannelError, Dialed, Dialer};
+use crate::channel::{self, ChannelError, Dialed, Dialer, Way};
 use crate::mux;
 use crate::net::dial::DialError;
 use crate::net::udp::BoxDatagrams;
@@ -22,6 +23,7 @@ use crate::route::hop::{self, Tried};
 use crate::route::{Forwarder, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::wire::proxy;
+use later::Later;
 use leg::{Datagrams, Leg, Stream};
 use std::fmt;
 use std::future::Future;
@@ -293,25 +295,23 @@ impl Chain {
         target: &HostPort,
         ask: Ask<'_>,
     ) -> Result<L::End, ChainError> {
-        let Dialed { stream, local } = self.reach_through(before, chosen, ask).await?;
-        let wanted = connect::Wanted {
-            service: ask.request.service,
-            node: chosen.name,
-            client: ask.request.client,
-            local,
-            target,
-            udp: L::UDP,
-        };
+        let Dialed { stream, local, way } = self.reach_through(before, chosen, ask).await?;
+        let wanted = connect::Wanted { client: ask.request.client, local, target, udp: L::UDP };
         match connect::connect(chosen.server, stream, wanted).await {
+            Ok(stream) if chosen.server.connector == Connector::Relay => {
+                let later = Later::new(stream, chosen, ask.request.service, way);
+                Ok(L::behind(Dialed { way: later.way(), stream: Box::new(later), local }))
+            }
             Ok(stream) => {
                 chosen.succeeded();
-                Ok(L::behind(Dialed { stream, local }))
+                Ok(L::behind(Dialed { stream, local, way }))
             }
             Err(connect::Failed::Refused(why)) => {
                 chosen.succeeded();
                 Err(ChainError::Target(format!("node {:?}: {why}", chosen.name)))
             }
             Err(connect::Failed::Broken(why)) => {
+                unbroken(&way)?;
                 chosen.failed(ask.request.service, &why).await;
                 Err(ChainError::Node(format!("node {:?}: {why}", chosen.name)))
             }
@@ -325,8 +325,10 @@ impl Chain {
         ask: Ask<'_>,
     ) -> Result<Dialed, ChainError> {
         let addr = &chosen.server.addr;
+        let mut way = Way::default();
         let below = async {
             let mut dialed = self.through::<Stream>(before, addr, ask).await?;
+            way = dialed.way.clone();
             if let Some(version) = chosen.server.proxy_protocol {
                 let ourselves = || (dialed.local, addr.socket_addr().unwrap_or(dialed.local));
                 let (from, to) = ask.visitor.unwrap_or_else(ourselves);
@@ -350,6 +352,7 @@ impl Chain {
                 Err(error.into())
             }
             Err(channel::Failed::Channel(error)) => {
+                unbroken(&way)?;
                 chosen.failed(ask.request.service, &error).await;
                 Err(ChainError::Node(format!("node {:?} ({addr}): {error}", chosen.name)))
             }
@@ -383,6 +386,11 @@ impl Chain {
         let index = hop.choice.nodes().iter().position(|known| Arc::ptr_eq(known, &node));
         Ok(index.and_then(|index| hop.nodes.get(index)).map(|state| (node, state)))
     }
+}
+
+/// What fails on a way of which a server has turned out to fail is that server's fault.
+pub(crate) fn unbroken(way: &Way) -> Result<(), ChainError> {
+    way.failure().map_or(Ok(()), |why| Err(ChainError::Way(why.to_owned())))
 }
 
 impl Chosen<'_> {

@@ -1,7 +1,7 @@
 //! The side that connects. Channels that carry many streams on one connection keep it for the next stream.
 
 use super::first::FirstBytes;
-use super::{ChannelError, Kind, Layer, http2, quic, tls, websocket};
+use super::{ChannelError, Kind, Layer, Way, http2, quic, tls, websocket};
 use crate::addr::HostPort;
 use crate::mux::{self, Session};
 use crate::net::BoxStream;
@@ -59,12 +59,14 @@ pub struct Dialed {
     pub stream: BoxStream,
     /// Our own address on the socket below.
     pub local: SocketAddr,
+    /// What it goes through.
+    pub way: Way,
 }
 
 impl From<TcpStream> for Dialed {
     fn from(socket: TcpStream) -> Self {
         let local = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        Self { stream: Box::new(socket), local }
+        Self { stream: Box::new(socket), local, way: Way::default() }
     }
 }
 
@@ -100,6 +102,7 @@ impl<E, C: Into<ChannelError>> From<C> for Failed<E> {
 struct Carrier {
     streams: Streams,
     local: SocketAddr,
+    way: Way,
     /// When a stream was opened first since the server was heard last, and what had been heard then.
     asked: Option<(Instant, Heard)>,
 }
@@ -191,7 +194,7 @@ impl Dialer {
         addr: &HostPort,
         below: impl Future<Output = Result<Dialed, E>>,
     ) -> Result<Dialed, Failed<E>> {
-        let Dialed { mut stream, local } = below.await.map_err(Failed::Below)?;
+        let Dialed { mut stream, local, way } = below.await.map_err(Failed::Below)?;
         let handshake = async {
             if let Some(tls) = &self.tls {
                 stream = Box::new(tls.connect(stream, &addr.host, self.settings.kind.alpn()).await?);
@@ -204,7 +207,7 @@ impl Dialer {
             }
             Ok(stream)
         };
-        Ok(Dialed { stream: self.limited(handshake).await?, local })
+        Ok(Dialed { stream: self.limited(handshake).await?, local, way })
     }
 
     async fn carry<E>(
@@ -216,9 +219,10 @@ impl Dialer {
             let client =
                 quic::Client::connect(addr, tls, self.settings.kind.alpn(), settings, &self.shutdown);
             let client = self.limited(async { Ok(client.await?) }).await?;
-            return Ok(Carrier { local: client.local(), streams: Streams::Quic(client), asked: None });
+            let (local, way) = (client.local(), Way::default());
+            return Ok(Carrier { streams: Streams::Quic(client), local, way, asked: None });
         }
-        let Dialed { stream, local } = self.layers(addr, below).await?;
+        let Dialed { stream, local, way } = self.layers(addr, below).await?;
         let streams = match (&self.settings.layer, &self.settings.mux) {
             (Layer::Http2(settings), _) => {
                 let (tls, authority) = (self.tls.is_some(), addr.to_string());
@@ -240,7 +244,7 @@ impl Dialer {
                 Streams::Mux { session, _in_use: unused }
             }
         };
-        Ok(Carrier { streams, local, asked: None })
+        Ok(Carrier { streams, local, way, asked: None })
     }
 
     async fn limited<T>(
@@ -263,7 +267,7 @@ impl Carrier {
             Streams::Http2(client) => client.open().await?,
             Streams::Quic(client) => client.open()?,
         };
-        Ok(Dialed { stream, local: self.local })
+        Ok(Dialed { stream, local: self.local, way: self.way.clone() })
     }
 
     fn is_silent(&self) -> bool {

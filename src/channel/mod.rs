@@ -13,10 +13,12 @@ pub mod quic;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod way;
 pub mod websocket;
 
 pub use acceptor::{Acceptor, ServerSettings};
 pub use dialer::{ClientSettings, Dialed, Dialer, Failed};
+pub use way::Way;
 
 use crate::mux;
 use crate::net::dial::DialError;

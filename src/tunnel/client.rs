@@ -10,7 +10,7 @@ mod backoff;
 mod tests;
 
 use crate::addr::{Host, HostPort};
-use crate::chain::{Ask, Auth, Chain, ChainError, Chosen, Connector, Server};
+use crate::chain::{Ask, Auth, Chain, ChainError, Chosen, Connector, Server, unbroken};
 use crate::channel::Dialed;
 use crate::handshake::{HandshakeError, read_message, write_message};
 use crate::mux;
@@ -194,8 +194,12 @@ impl Client {
     }
 
     async fn bind(&self, chosen: &Chosen<'_>, ask: Ask<'_>) -> Result<Bound, SessionError> {
-        let Dialed { stream, local } = self.chain.reach(chosen, ask).await?;
-        bind(&self.settings, chosen.server, stream, local).await
+        let Dialed { stream, local, way } = self.chain.reach(chosen, ask).await?;
+        let bound = bind(&self.settings, chosen.server, stream, local).await;
+        if bound.is_err() {
+            unbroken(&way)?;
+        }
+        bound
     }
 }
 

@@ -14,12 +14,12 @@ fn node(port: u16, connector: &str, channel: Channel) -> String {
     format!("{{ name: n{port}, addr: '127.0.0.1:{port}', connector: {connector}, dialer: {dialer} }}")
 }
 
-fn tunnel(id: &str) -> String {
+pub(crate) fn tunnel(id: &str) -> String {
     format!("{{ type: tunnel, metadata: {{ tunnel.id: {id} }} }}")
 }
 
 /// A chain; each hop is a list of nodes.
-fn chain(hops: &[Vec<String>]) -> String {
+pub(crate) fn chain(hops: &[Vec<String>]) -> String {
     let hops: String = hops
         .iter()
         .enumerate()
@@ -32,7 +32,7 @@ fn chain(hops: &[Vec<String>]) -> String {
 }
 
 /// A tunnel server behind a data channel; its tunnel port and its entrypoint.
-fn server(program: Program, channel: Channel) -> (Proc, u16, u16) {
+pub(crate) fn server(program: Program, channel: Channel) -> (Proc, u16, u16) {
     let (port, visit) = (free_port(), free_port());
     let server = program.start(&format!(
         "services:
@@ -56,7 +56,7 @@ ingresses:
 }
 
 /// A client that serves these targets by their protocol.
-fn client(program: Program, chain: &str, http: u16, tls: u16) -> Proc {
+pub(crate) fn client(program: Program, chain: &str, http: u16, tls: u16) -> Proc {
     program.start(&format!(
         "services:
 - name: service-0
@@ -72,7 +72,7 @@ fn client(program: Program, chain: &str, http: u16, tls: u16) -> Proc {
 }
 
 /// A service that takes connections through the chain.
-fn visitor(program: Program, chain: &str, metadata: &str, target: Option<&str>) -> (Proc, u16) {
+pub(crate) fn visitor(program: Program, chain: &str, metadata: &str, target: Option<&str>) -> (Proc, u16) {
     let visit = free_port();
     let nodes = target.map(|addr| format!("  forwarder: {{ nodes: [{{ name: n, addr: '{addr}' }}] }}\n"));
     let process = program.start(&format!(
@@ -88,7 +88,7 @@ fn visitor(program: Program, chain: &str, metadata: &str, target: Option<&str>) 
     (process, visit)
 }
 
-fn answers(visit: u16, host: &str, name: &str) {
+pub(crate) fn answers(visit: u16, host: &str, name: &str) {
     eventually(&format!("{host} is answered by {name}"), || {
         let (status, body) = curl(host, visit, "/x", &[]);
         (status == 200 && body.starts_with(&format!("{name} "))).then_some(())
