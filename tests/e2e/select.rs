@@ -87,6 +87,7 @@ async fn fifo_takes_the_first_that_lives_and_goes_back_to_it() {
     let (proxy, port) = proxy("strategy: fifo, failTimeout: 200ms", &nodes);
     // Refused, and the next one tried within the same request.
     assert_eq!(answer(port, "h", "/"), "b");
+    proxy.wait_for(&["node failed", "node=\"a\""]);
     assert_eq!(failures(&proxy), 1);
     let _a = speaker_at(
         TcpListener::bind(("127.0.0.1", a)).unwrap(),
