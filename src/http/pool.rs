@@ -71,7 +71,7 @@ impl<'a> Idle<'a> {
 
     /// For one request; `repeatable`: it may be sent a second time.
     pub(super) fn lease(&self, repeatable: bool) -> Lease<'_> {
-        Lease { idle: self, repeatable }
+        Lease { idle: self, repeatable, used: false }
     }
 
     /// The one that was used last. For a request that cannot be repeated: by this visitor, and a moment ago.
@@ -93,6 +93,8 @@ impl<'a> Idle<'a> {
 pub(super) struct Lease<'a> {
     idle: &'a Idle<'a>,
     repeatable: bool,
+    /// One was taken, and failed: the others may be as stale.
+    used: bool,
 }
 
 impl Pool for Lease<'_> {
@@ -101,8 +103,12 @@ impl Pool for Lease<'_> {
     /// An upstream that is still silent and open: bytes nobody asked for end it. The socket itself is asked, for what the
     /// runtime has not heard of yet would be another visitor's reply.
     async fn take(&mut self, key: &Key) -> Option<Upstream> {
+        if self.used {
+            return None;
+        }
         while let Some(mut upstream) = self.idle.remove(key, self.repeatable) {
             if poll_fn(|cx| Poll::Ready(net::is_quiet(&mut *upstream.io.stream, cx))).await {
+                self.used = true;
                 return Some(upstream);
             }
         }
@@ -262,6 +268,21 @@ mod tests {
         other.keep(taken);
         assert!(one.lease(true).take(&key("k")).await.is_none(), "it has become the other's own");
         assert!(other.lease(true).take(&key("k")).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_failed_once_gets_a_fresh_one() {
+        let shared = Arc::new(Shared::default());
+        let idle = Idle::new(Some(&shared));
+        let ends = [tcp_pair().await, tcp_pair().await];
+        let _far = ends.map(|(near, far)| {
+            idle.keep(upstream(Box::new(near)));
+            far
+        });
+        let mut lease = idle.lease(true);
+        assert!(lease.take(&key("k")).await.is_some());
+        assert!(lease.take(&key("k")).await.is_none());
+        assert!(idle.lease(true).take(&key("k")).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

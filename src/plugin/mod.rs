@@ -216,11 +216,9 @@ impl Plugin {
     fn take(&self, source: &Source) -> Result<Version, InstallError> {
         let started = Instant::now();
         let generation = self.prepare(source)?;
-        let Compiled { version, roles, .. } = &generation.pool.compiled;
-        let version = *version;
+        let (version, roles) = (generation.pool.compiled.version, generation.pool.compiled.roles);
         // Two configurations of one file look alike but for this.
         let config = (!source.config.is_empty()).then(|| Version::of(source.config.as_bytes()).to_string());
-        info!(plugin = self.name(), %version, config, ?roles, elapsed = ?started.elapsed(), "plugin in use");
         let pool = Arc::clone(&generation.pool);
         self.history().taken();
         let before = self.current.swap(Some(generation));
@@ -231,6 +229,7 @@ impl Plugin {
                 self.previous.store(Some(before));
             }
         }
+        info!(plugin = self.name(), %version, config, ?roles, elapsed = ?started.elapsed(), "plugin in use");
         // The first instance serves while the others are made.
         pool.fill();
         Ok(version)
