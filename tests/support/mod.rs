@@ -18,6 +18,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// No observation takes longer than this on a slow machine.
@@ -67,6 +68,8 @@ pub(crate) fn replace(path: &Path, text: &str) {
 pub(crate) struct Proc {
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Those who fill the log.
+    readers: Vec<JoinHandle<()>>,
     dir: tempfile::TempDir,
 }
 
@@ -104,12 +107,12 @@ impl Program {
     }
 }
 
-fn collect(from: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
+fn collect(from: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             *log.lock().unwrap() += &(line + "\n");
         }
-    });
+    })
 }
 
 impl Proc {
@@ -117,9 +120,11 @@ impl Proc {
     pub(crate) fn spawn(mut command: Command, dir: tempfile::TempDir) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), Arc::clone(&log));
-        collect(child.stderr.take().unwrap(), Arc::clone(&log));
-        Self { child, log, dir }
+        let readers = vec![
+            collect(child.stdout.take().unwrap(), Arc::clone(&log)),
+            collect(child.stderr.take().unwrap(), Arc::clone(&log)),
+        ];
+        Self { child, log, readers, dir }
     }
 
     /// Its folder.
@@ -163,7 +168,10 @@ impl Proc {
 
     /// Waits for the end and returns the exit status.
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        eventually("the process ends", || self.child.try_wait().unwrap()).code()
+        let status = eventually("the process ends", || self.child.try_wait().unwrap());
+        // What it has said last may not have been read yet.
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        status.code()
     }
 
     /// Ends it without a word.
