@@ -39,29 +39,15 @@ const LATER_METADATA: &[&str] = &[
 ];
 const NEEDED_METADATA: &[&str] =
     &["sd", "entrypoint.compression", "mitm.certFile", "mitm.keyFile", "mitm.caCertFile", "mitm.caKeyFile"];
-/// Keys that handlers other than the one at hand read.
+/// Keys that handlers other than the one at hand read, beside those of sniffing and of requests.
 const OTHERS_METADATA: &[&str] = &[
     "proxyProtocol",
     "entrypoint.ProxyProtocol",
     "sniffing",
-    "sniffing.timeout",
-    "sniffing.clientHelloTimeout",
-    "http.keepalive",
-    "http.routeHeader",
-    "http.shareUpstreams",
-    "http.forwarded",
-    "http.trustedProxies",
-    "http.headTimeout",
-    "http.idleTimeout",
-    "http.stallTimeout",
-    "http.maxHeadSize",
-    "http.maxHeadFields",
-    "readTimeout",
     "connectTimeout",
     "halfCloseTimeout",
     "idleTimeout",
 ];
-
 /// Keys that say how it is looked.
 const OF_SNIFFING: &[&str] = &["sniffing.timeout", "sniffing.clientHelloTimeout"];
 /// Keys that are about requests, which are found by looking.
@@ -133,7 +119,9 @@ pub(crate) fn read(map: Map<'_>, part: &Part<'_, '_>) -> Option<Handler> {
             );
         }
         check_network(&map, kind, part.listener);
-        metadata.without_effect(OTHERS_METADATA, &format!("with handler {kind}"));
+        for names in [OTHERS_METADATA, OF_SNIFFING, OF_REQUESTS] {
+            metadata.without_effect(names, &format!("with handler {kind}"));
+        }
         map.without_effect(&["chain"], &format!("with handler {kind}"));
         metadata.finish(LATER_METADATA, NEEDED_METADATA);
     } else if written.is_some_and(|field| is_of_gost(&field)) {

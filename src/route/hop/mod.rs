@@ -229,11 +229,6 @@ pub struct Candidates<'a> {
 }
 
 impl Candidates<'_> {
-    /// Whether no node may serve the request: there is no route.
-    pub fn is_empty(&self) -> bool {
-        self.tiers.first.is_none()
-    }
-
     /// The nodes, the preferred tier first.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.tiers.iter().flat_map(|tier| tier.nodes.iter())

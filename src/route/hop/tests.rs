@@ -100,7 +100,7 @@ fn a_suffix_needs_a_label_boundary() {
         assert_eq!(get(&hop, "badexample.com", "/"), "", "{pattern}");
         assert_eq!(get(&hop, "example.com", "/"), "n", "{pattern}");
         assert_eq!(get(&hop, "A.Example.com", "/"), "n", "{pattern}");
-        assert!(hop.candidates(&request("x", None)).is_empty());
+        assert_eq!(hop.candidates(&request("x", None)).nodes().count(), 0);
     }
 }
 
