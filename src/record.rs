@@ -119,7 +119,7 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The same for one that is not handed on.
+    /// The same, where it stays.
     pub(crate) fn set_route(&mut self, route: Route) {
         self.route = route;
     }

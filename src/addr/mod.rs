@@ -61,10 +61,14 @@ impl Host {
         if name.len() > MAX_HOST_LEN {
             return Err(InvalidAddr::TooLong);
         }
-        if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
-            return Err(InvalidAddr::Character(c));
+        if let Some(at) =
+            name.bytes().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
+        {
+            // What stands before it is ASCII, so it begins here.
+            return Err(InvalidAddr::Character(name[at..].chars().next().unwrap_or_default()));
         }
-        if name.starts_with('.') || name.contains("..") || (name.is_empty() && !text.is_empty()) {
+        let mut labels = name.as_bytes().split(|b| *b == b'.');
+        if !text.is_empty() && labels.any(<[u8]>::is_empty) {
             return Err(InvalidAddr::EmptyLabel);
         }
         if name.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -131,7 +135,14 @@ impl HostPort {
     /// A colon with nothing behind it (`host:`) counts as no port, as RFC 3986 has it.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, InvalidAddr> {
         let (host, port) = match text.rfind(':') {
-            Some(_) if !text.starts_with('[') && text.parse::<Ipv6Addr>().is_ok() => (text, ""),
+            // Only an IPv6 address has two of them outside of brackets.
+            Some(colon)
+                if text[..colon].contains(':')
+                    && !text.starts_with('[')
+                    && text.parse::<Ipv6Addr>().is_ok() =>
+            {
+                (text, "")
+            }
             Some(colon) if text.rfind(']').is_none_or(|bracket| bracket < colon) => {
                 (&text[..colon], &text[colon + 1..])
             }

@@ -113,21 +113,22 @@ pub(crate) async fn answer(
     }
 }
 
-/// How long a phase of an exchange may stand still.
+/// How long a phase of an exchange may stand still. The clock is looked at once there is something to wait for, which comes right
+/// behind what has moved.
 #[derive(Debug)]
 struct Deadline {
     limit: Duration,
-    last: Instant,
+    last: Option<Instant>,
 }
 
 impl Deadline {
     fn new(limit: Duration) -> Self {
-        Self { limit, last: Instant::now() }
+        Self { limit, last: None }
     }
 
     /// Something has moved.
     fn progress(&mut self) {
-        self.last = Instant::now();
+        self.last = None;
     }
 
     /// From now on, and for so long.
@@ -136,8 +137,9 @@ impl Deadline {
         self.progress();
     }
 
-    fn poll(&self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
-        timer.poll(cx, self.last + self.limit)
+    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
+        let last = *self.last.get_or_insert_with(Instant::now);
+        timer.poll(cx, last + self.limit)
     }
 }
 

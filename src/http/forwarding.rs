@@ -45,14 +45,14 @@ async fn one_request<R: Router>(
         attempt += 1;
         let mut upstream = match router.open(&mut choice, &asked, &mut pool).await {
             Ok(Way::Kept(upstream)) => upstream,
-            Ok(Way::Fresh(fresh)) => fresh.into(),
+            Ok(Way::Fresh(fresh)) => Box::new(fresh.into()),
             Err(failure) => {
                 // That no other target is left does not say what was wrong with the last one.
                 let (failure, record) = (last.unwrap_or(failure), record.route(router.route(&choice)));
                 return refuse_request(client, head, failure, record, context).await;
             }
         };
-        record = record.route(upstream.route.clone());
+        record.set_route(upstream.route.clone());
         let mut changes = router.changes(&choice, &asked, &upstream.route);
         changes.fields.extend(context.forwarded(head.field("host"), head));
         // A connection that others may use does not end with this visitor's.
@@ -88,11 +88,11 @@ async fn one_request<R: Router>(
     if answer.head.switches() {
         let sent = send(client, answer.head.raw(), context).await;
         record.cut((!sent).then_some(Cut::Visitor)).request();
-        return if sent { Next::Pipe(Box::new(upstream), host(head)) } else { Next::Close { linger: false } };
+        return if sent { Next::Pipe(upstream, host(head)) } else { Next::Close { linger: false } };
     }
     let keep_upstream = (head.keep_alive() || reuse) && answer.head.keep_alive();
-    let keep_client =
-        keep_upstream && head.keep_alive() && settings.keepalive && !context.stop.is_cancelled();
+    let stopping = context.stop.is_cancelled();
+    let keep_client = keep_upstream && head.keep_alive() && settings.keepalive && !stopping;
     let sent = reply_head(&answer.head, &changes, keep_upstream && !keep_client);
     let done = exchange::answer(client, &mut upstream.io, answer, sent, settings, record.moved()).await;
     if let (false, Some(Cut::Target(reason))) = (done.reply_begun, done.cut) {
@@ -102,7 +102,7 @@ async fn one_request<R: Router>(
     }
     record.cut(done.cut).request();
     let complete = done.request_complete && done.reply_complete;
-    if complete && keep_upstream && upstream.io.buf.is_empty() && !context.stop.is_cancelled() {
+    if complete && keep_upstream && upstream.io.buf.is_empty() && !stopping {
         idle.keep(upstream);
     }
     match complete && keep_client {
@@ -115,6 +115,9 @@ async fn one_request<R: Router>(
 /// The request head as it is sent on: untouched unless something is to be changed, or an offer of h2c or what ends the
 /// connection (`reuse`) to be kept back.
 fn outgoing(head: &RequestHead, changes: &Changes<'_>, reuse: bool) -> Bytes {
+    if changes.is_empty() && !reuse && !head.offers_h2c() {
+        return head.raw().clone();
+    }
     let host = changes.host(head);
     let mut target = changes.target(head);
     if host.is_some() && target.is_none() && !head.target().starts_with(['/', '*']) {
@@ -144,6 +147,9 @@ fn added<'e>(edits: &'e [Edit<'_>]) -> Vec<(&'e str, &'e str)> {
 /// The reply head as it is sent on: untouched unless something is to be changed, or this connection ends where the upstream's
 /// would not.
 fn reply_head(head: &ReplyHead, changes: &Changes<'_>, announce_close: bool) -> Bytes {
+    if changes.is_empty() && !announce_close {
+        return head.raw().clone();
+    }
     let mut fields: Vec<_> = changes.reply().collect();
     if announce_close {
         fields.extend([("Connection", Some("close".into())), ("Keep-Alive", None)]);

@@ -314,7 +314,7 @@ async fn refuse(
 ) -> Next {
     let id = RequestId::random();
     let close = !matches!(next, Next::Request);
-    let head_only = head.is_some_and(|h| h.method() == "HEAD");
+    let head_only = head.is_some_and(RequestHead::is_head);
     record.failed(failure.outcome(), &failure).refused(failure.status(), &id);
     let reply = failure.reply(&id, close, head_only);
     if send(client, &reply, context).await { next } else { Next::Close { linger: false } }

@@ -37,7 +37,7 @@ struct Waiting {
     since: Instant,
     /// The visitor's connection that used it last.
     visitor: u64,
-    upstream: Upstream,
+    upstream: Box<Upstream>,
 }
 
 /// Upstreams with a complete reply behind them and nothing under way.
@@ -55,7 +55,7 @@ impl<'a> Idle<'a> {
         Self { visitor: COUNT.fetch_add(1, Ordering::Relaxed), own: Mutex::default(), shared }
     }
 
-    pub(super) fn keep(&self, mut upstream: Upstream) {
+    pub(super) fn keep(&self, mut upstream: Box<Upstream>) {
         upstream.io.release();
         let waiting = Waiting { since: Instant::now(), visitor: self.visitor, upstream };
         match self.shared {
@@ -75,7 +75,7 @@ impl<'a> Idle<'a> {
     }
 
     /// The one that was used last. For a request that cannot be repeated: by this visitor, and a moment ago.
-    fn remove(&self, key: &Key, repeatable: bool) -> Option<Upstream> {
+    fn remove(&self, key: &Key, repeatable: bool) -> Option<Box<Upstream>> {
         let fit = |waiting: &Waiting| {
             repeatable || (waiting.visitor == self.visitor && waiting.since.elapsed() < FRESH)
         };
@@ -98,11 +98,11 @@ pub(super) struct Lease<'a> {
 }
 
 impl Pool for Lease<'_> {
-    type Kept = Upstream;
+    type Kept = Box<Upstream>;
 
     /// An upstream that is still silent and open: bytes nobody asked for end it. The socket itself is asked, for what the
     /// runtime has not heard of yet would be another visitor's reply.
-    async fn take(&mut self, key: &Key) -> Option<Upstream> {
+    async fn take(&mut self, key: &Key) -> Option<Box<Upstream>> {
         if self.used {
             return None;
         }
@@ -149,7 +149,7 @@ impl Shared {
         }
     }
 
-    fn remove(&self, key: &Key, fit: impl Fn(&Waiting) -> bool) -> Option<Upstream> {
+    fn remove(&self, key: &Key, fit: impl Fn(&Waiting) -> bool) -> Option<Box<Upstream>> {
         let mut kept = lock(&self.0);
         let same = kept.waiting.get_mut(key)?;
         let at = same.iter().rposition(fit)?;
@@ -216,8 +216,8 @@ mod tests {
         Key { place: Place::Node(None), target: HostPort::parse(node, 80).unwrap(), visitor: None }
     }
 
-    fn upstream(stream: BoxStream) -> Upstream {
-        Fresh { stream, key: key("k"), route: Route::default(), silence: None }.into()
+    fn upstream(stream: BoxStream) -> Box<Upstream> {
+        Box::new(Fresh { stream, key: key("k"), route: Route::default(), silence: None }.into())
     }
 
     fn kept(stream: BoxStream) -> Idle<'static> {

@@ -73,6 +73,11 @@ pub(crate) type OwnField = (Cow<'static, str>, Option<String>);
 pub(crate) type Edit<'a> = (&'a str, Option<Cow<'a, str>>);
 
 impl Changes<'_> {
+    /// Whether nothing is changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.rewrite.is_none()
+    }
+
     /// The request's target, where it is another one.
     pub(crate) fn target(&self, parts: &dyn HttpParts) -> Option<String> {
         self.rewrite?.target(parts)

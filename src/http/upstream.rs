@@ -8,12 +8,13 @@ use crate::wire::http::{ReplyHead, RequestHead};
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Requests with the same key may use the same upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) place: Place,
     pub(crate) target: HostPort,
@@ -21,8 +22,19 @@ pub(crate) struct Key {
     pub(crate) visitor: Option<SocketAddr>,
 }
 
+/// Of the parts that tell most keys from one another: every request looks for its own.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.place {
+            Place::Node(place) => state.write_usize(place.map_or(0, |place| place + 1)),
+            Place::Tunnel(id) => state.write_u128(id.as_u128()),
+        }
+        self.target.host.hash(state);
+    }
+}
+
 /// What an upstream belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The node at that place of its hop; `None`: an address of no hop.
     Node(Option<usize>),
@@ -96,7 +108,7 @@ impl Upstream {
                     || name.eq_ignore_ascii_case("proxy-authenticate"))
                     && of_connections(value)
             });
-        let bodiless = request.method() == "HEAD" || matches!(reply.status(), 204 | 304);
+        let bodiless = request.is_head() || matches!(reply.status(), 204 | 304);
         self.bound |= bodiless
             || offers
             || ["authorization", "proxy-authorization"]

@@ -40,7 +40,7 @@ pub(super) async fn exchange(
 ) -> Result<(u16, Option<Cut>), Unanswered> {
     let Asking { request, changes, settings } = asking;
     let progress = Progress::new();
-    let idempotent = crate::wire::http::is_idempotent(request.method().as_str());
+    let idempotent = crate::wire::http::is_idempotent(request.method().as_str().as_bytes());
     let ready = timeout(settings.reply_timeout, poll_fn(|cx| used.sender.poll_ready(cx))).await;
     ready.map_err(|_| Unanswered::Fail(Failure::Silent))?.map_err(|e| Unanswered::Retry(failed(&e)))?;
     let sent = used.sender.send_request(request, source.is_empty());

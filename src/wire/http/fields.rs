@@ -1,12 +1,7 @@
-//! The fields of a head: parsed by `httparse`, kept as places in the raw bytes, and read for what decides framing and
-//! connection. Which combinations a request or a reply may have is decided in `request` and `reply`.
+//! The fields of a head: checked, kept as places in the raw bytes, and read for what decides framing and connection. Which
+//! combinations a request or a reply may have is decided in `request` and `reply`.
 
-use super::{Framing, Kind};
-use httparse::Header;
-use std::mem::MaybeUninit;
-
-/// Heads with up to so many fields are parsed without a buffer on the heap.
-const INLINE_FIELDS: usize = 64;
+use super::{Framing, is_token, is_value};
 
 /// A part of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,57 +52,49 @@ pub(super) struct Meaning {
     pub(super) second_upgrade: bool,
 }
 
-/// Parses a complete head of `count` field lines.
-pub(super) fn parse(raw: &[u8], count: usize, kind: Kind) -> Result<(Box<[Field]>, Meaning), &'static str> {
-    if count <= INLINE_FIELDS {
-        parse_into(raw, &mut [MaybeUninit::uninit(); INLINE_FIELDS], kind)
-    } else {
-        parse_into(raw, &mut vec![MaybeUninit::uninit(); count], kind)
-    }
-}
-
-fn parse_into<'a>(
-    raw: &'a [u8],
-    slots: &mut [MaybeUninit<Header<'a>>],
-    kind: Kind,
-) -> Result<(Box<[Field]>, Meaning), &'static str> {
-    let config = httparse::ParserConfig::default();
-    let (parsed, headers) = match kind {
-        Kind::Request => {
-            let mut head = httparse::Request::new(&mut []);
-            (config.parse_request_with_uninit_headers(&mut head, raw, slots), head.headers)
-        }
-        Kind::Reply => {
-            let mut head = httparse::Response::new(&mut []);
-            (config.parse_response_with_uninit_headers(&mut head, raw, slots), head.headers)
-        }
-    };
-    // The scanner and the parser must agree on where the head ends.
-    if parsed.map_err(reason)? != httparse::Status::Complete(raw.len()) {
-        return Err("malformed head");
-    }
+/// Reads the `count` field lines of a complete head, which begin at `start`.
+pub(super) fn parse(raw: &[u8], start: usize, count: usize) -> Result<(Box<[Field]>, Meaning), &'static str> {
     let mut meaning = Meaning::default();
-    let mut fields = Vec::with_capacity(headers.len());
-    for header in headers.iter() {
-        let value = Span::of(raw, header.value);
-        meaning.note(header.name, header.value, value)?;
-        fields.push(Field { name: Span::of(raw, header.name.as_bytes()), value });
+    let mut fields = Vec::with_capacity(count);
+    let mut at = start;
+    for _ in 0..count {
+        let rest = raw.get(at..).unwrap_or_default();
+        // The scanner has seen to it that each line ends in CRLF, and that CR stands nowhere else.
+        let line = &rest[..memchr::memchr(b'\r', rest).unwrap_or(rest.len())];
+        let (name, value) = split_field(line)?;
+        let field = Field { name: Span::new(at, name.len()), value: Span::of(raw, value) };
+        meaning.note(name, value, field.value)?;
+        fields.push(field);
+        at += line.len() + 2;
     }
     Ok((fields.into_boxed_slice(), meaning))
 }
 
-fn reason(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::HeaderName => {
-            "malformed field name (space before the colon, folded line, no name ...)"
-        }
-        httparse::Error::HeaderValue => "control byte in a field",
-        httparse::Error::NewLine => "line end other than CRLF",
-        httparse::Error::Status => "malformed status line",
-        httparse::Error::Token => "malformed request line",
-        httparse::Error::Version => "HTTP version other than 1.0 and 1.1",
-        httparse::Error::TooManyHeaders => "too many fields in the head",
+/// Name and value of a field line (RFC 9112 5), without the white space around the value.
+fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let end = line.iter().position(|b| !is_token(*b)).unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let value = rest.strip_prefix(b":").filter(|_| !name.is_empty());
+    let value = value.ok_or("malformed field name (space before the colon, folded line, no name ...)")?;
+    if !is_plain(value) && !value.iter().copied().all(is_value) {
+        return Err("control byte in a field");
     }
+    // Space and tab only: every other white space is a control byte.
+    Ok((name, value.trim_ascii()))
+}
+
+/// Whether no byte is a control byte, found eight at a time. Says no of a tab as well.
+fn is_plain(value: &[u8]) -> bool {
+    let Some(last) = value.last_chunk() else { return value.iter().all(|b| *b >= b' ' && *b != 0x7f) };
+    value.as_chunks().0.iter().chain([last]).all(|eight| are_plain(u64::from_ne_bytes(*eight)))
+}
+
+/// Of eight bytes: none is below a space, none is DEL.
+fn are_plain(eight: u64) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let del = eight ^ (EACH * 0x7f);
+    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(EACH * limit) & !bytes & (EACH * 0x80);
+    below(eight, 0x20) | below(del, 1) == 0
 }
 
 /// Sets what may be set only once.
@@ -119,8 +106,8 @@ fn once<T>(slot: &mut Option<T>, value: T, twice: &'static str) -> Result<(), &'
 }
 
 impl Meaning {
-    fn note(&mut self, name: &str, value: &[u8], span: Span) -> Result<(), &'static str> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn note(&mut self, name: &[u8], value: &[u8], span: Span) -> Result<(), &'static str> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
             4 if is("host") => once(&mut self.host, span, "two Host fields")?,
             7 if is("upgrade") => {
@@ -192,4 +179,49 @@ fn decimal(value: &[u8]) -> Result<u64, &'static str> {
         .iter()
         .try_fold(0u64, |n, b| n.checked_mul(10)?.checked_add(u64::from(b - b'0')))
         .ok_or("Content-Length too large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What another parser reads from the same line.
+    fn by_httparse(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let head = [b"GET / HTTP/1.1\r\n", line, b"\r\n\r\n"].concat();
+        let mut fields = [httparse::EMPTY_HEADER; 2];
+        let mut request = httparse::Request::new(&mut fields);
+        let whole = request.parse(&head).ok()? == httparse::Status::Complete(head.len());
+        let field = request.headers.first().filter(|_| whole)?;
+        Some((field.name.as_bytes().to_vec(), field.value.to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_field_is_what_httparse_takes_it_for(
+            name in "[!-~]{0,3}[a-zA-Z-]{0,9}[ \t\u{80}]?",
+            colon in ":{0,2}",
+            value in "[ \t]{0,2}([\u{0}-\u{ff}&&[^\r\n]]|[a-z]){0,20}[ \t]{0,2}",
+        ) {
+            let line = format!("{name}{colon}{value}").into_bytes();
+            let ours = split_field(&line).ok().map(|(name, value)| (name.to_vec(), value.to_vec()));
+            // A line without a byte would end the head.
+            prop_assert_eq!(ours, by_httparse(&line).filter(|_| !line.is_empty()), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn every_byte_in_every_place() {
+        for byte in (0..=u8::MAX).filter(|b| !b"\r\n".contains(b)) {
+            for line in [
+                &[byte, b':', b'v'][..],
+                &[b'n', byte, b':', b'v'],
+                &[b'n', b':', byte],
+                &[b'n', b':', b'a', byte, b'b'],
+            ] {
+                let ours = split_field(line).ok().map(|(name, value)| (name.to_vec(), value.to_vec()));
+                assert_eq!(ours, by_httparse(line), "{}", line.escape_ascii());
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Reply heads: status line, and how the body is framed in answer to which request (RFC 9112 6.3).
 
 use super::fields::{self, Field, Meaning, tokens};
+use super::scan::start_line;
 use super::{Framing, Kind, Rejected, RequestHead, is_value};
 use bytes::Bytes;
 
@@ -63,23 +64,23 @@ impl ReplyHead {
     }
 
     fn read(raw: Bytes, field_count: usize, request: &RequestHead) -> Result<Self, &'static str> {
-        let line_end = memchr::memchr(b'\r', &raw).unwrap_or(raw.len());
-        let Line { status, http10 } = split_line(&raw[..line_end])?;
-        let (fields, meaning) = fields::parse(&raw, field_count, Kind::Reply)?;
+        let line = start_line(&raw);
+        let (fields, meaning) = fields::parse(&raw, line.len() + 2, field_count)?;
+        let Line { status, http10 } = split_line(line)?;
         let named = meaning.framing(http10)?;
         let switches = match status {
             101 => {
                 check_switch(&raw, &meaning, http10, request)?;
                 true
             }
-            200..300 => request.method() == "CONNECT",
+            200..300 => request.is_connect(),
             _ => false,
         };
         let bodiless = switches || status < 200 || status == 204;
         if bodiless && !matches!(named, None | Some(Framing::None)) {
             return Err("reply that can have no body names the length of one");
         }
-        let framing = if bodiless || status == 304 || request.method() == "HEAD" {
+        let framing = if bodiless || status == 304 || request.is_head() {
             Framing::None
         } else {
             named.unwrap_or(Framing::Close)

@@ -1,6 +1,7 @@
 //! Request heads: request line, target, authority, and what may stand together in one request.
 
 use super::fields::{self, Field, Meaning, Span, tokens};
+use super::scan::start_line;
 use super::{Framing, Kind, Rejected, is_token};
 use crate::addr::HostPort;
 use bytes::Bytes;
@@ -99,7 +100,7 @@ impl RequestHead {
     /// What a client sends behind such a head before it has the reply is a request to one reader and another protocol's
     /// data to the next.
     pub fn may_switch(&self) -> bool {
-        self.upgrade.is_some() || self.method() == "CONNECT"
+        self.upgrade.is_some() || self.is_connect()
     }
 
     /// Whether the request asks for HTTP/2 by `Upgrade: h2c`.
@@ -124,7 +125,17 @@ impl RequestHead {
 
     /// Whether the method is [idempotent](is_idempotent).
     pub fn idempotent(&self) -> bool {
-        is_idempotent(self.method())
+        is_idempotent(self.method.bytes(&self.raw))
+    }
+
+    /// HEAD?
+    pub fn is_head(&self) -> bool {
+        self.method.bytes(&self.raw) == b"HEAD"
+    }
+
+    /// CONNECT?
+    pub fn is_connect(&self) -> bool {
+        self.method.bytes(&self.raw) == b"CONNECT"
     }
 
     /// Reads a head that the scanner found to end at the end of `raw`.
@@ -133,9 +144,9 @@ impl RequestHead {
     }
 
     fn read(raw: Bytes, field_count: usize) -> Result<Self, &'static str> {
-        let line_end = memchr::memchr(b'\r', &raw).unwrap_or(raw.len());
-        let line = split_line(&raw[..line_end])?;
-        let (fields, meaning) = fields::parse(&raw, field_count, Kind::Request)?;
+        let line = start_line(&raw);
+        let (fields, meaning) = fields::parse(&raw, line.len() + 2, field_count)?;
+        let line = split_line(line)?;
         let target = Target::parse(&raw, line.target, line.method)?;
         let host = meaning.host.map(|host| host.bytes(&raw));
         if host.is_none() && !line.http10 {
@@ -165,8 +176,8 @@ impl RequestHead {
 }
 
 /// Whether a method is idempotent by RFC 9110 (GET, HEAD, OPTIONS, TRACE, PUT, DELETE).
-pub fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+pub fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }
 
 /// The three parts of a request line.
@@ -178,19 +189,18 @@ pub(super) struct Line<'a> {
 
 /// Splits a request line at exactly two spaces.
 pub(super) fn split_line(line: &[u8]) -> Result<Line<'_>, &'static str> {
-    let mut parts = line.split(|b| *b == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let spaces = memchr::memchr(b' ', line).zip(memchr::memrchr(b' ', line));
+    let Some((first, last)) = spaces.filter(|(first, last)| first + 1 < *last) else {
         return Err("request line is not method, target and version with single spaces");
     };
+    let (method, target, version) = (&line[..first], &line[first + 1..last], &line[last + 1..]);
     if method.is_empty() || !method.iter().copied().all(is_token) {
         return Err("method is not a token");
     }
-    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+    if !target.iter().fold(true, |visible, b| visible & b.is_ascii_graphic()) {
         return Err("malformed request target");
     }
-    if target.contains(&b'#') {
+    if memchr::memchr(b'#', target).is_some() {
         return Err("fragment in the request target");
     }
     let http10 = match version {

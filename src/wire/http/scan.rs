@@ -6,7 +6,7 @@
 
 use super::{Kind, Limits, Rejected, ReplyHead, RequestHead, reply, request};
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 
 #[cfg(test)]
 thread_local! {
@@ -25,6 +25,8 @@ pub struct HeadReader {
     line_start: usize,
     /// Complete lines so far, start line included.
     lines: usize,
+    /// The start line was checked before the rest of the head had come.
+    start_checked: bool,
     /// One empty line before the request line was dropped.
     blank_dropped: bool,
 }
@@ -68,9 +70,8 @@ impl HeadReader {
             *self = Self::default();
         }
         while let Some(line_end) = self.next_line(&buf[..buf.len().min(max)], kind)? {
-            let line = &buf[self.line_start..line_end];
             let after = line_end + 2;
-            match (line.is_empty(), self.lines) {
+            match (line_end == self.line_start, self.lines) {
                 (true, 0) => {
                     if kind == Kind::Reply || self.blank_dropped {
                         return Err(kind.reject("empty line before the start line"));
@@ -80,18 +81,22 @@ impl HeadReader {
                 }
                 (true, lines) => {
                     *self = Self::default();
-                    return Ok(Some((buf.split_to(after).freeze(), lines - 1)));
+                    // A copy: a head is kept until the exchange is over, and the block that it came in is free before that.
+                    let head = Bytes::copy_from_slice(&buf[..after]);
+                    buf.advance(after);
+                    return Ok(Some((head, lines - 1)));
                 }
                 (false, lines) => {
-                    if lines == 0 {
-                        check_start_line(line, kind)?;
-                    } else if lines > limits.max_fields {
+                    if lines > limits.max_fields {
                         return Err(kind.too_large("too many fields in the head (http.maxHeadFields)"));
                     }
                     self.lines += 1;
                     (self.line_start, self.scanned) = (after, after);
                 }
             }
+        }
+        if self.lines > 0 && !std::mem::replace(&mut self.start_checked, true) {
+            check_start_line(start_line(buf), kind)?;
         }
         if buf.len() >= max { Err(kind.too_large("head too large (http.maxHeadSize)")) } else { Ok(None) }
     }
@@ -120,7 +125,9 @@ impl HeadReader {
 fn check_beginning(text: &[u8], fresh: &[u8], kind: Kind) -> Result<(), Rejected> {
     match kind {
         Kind::Request => {
-            if text.first() == Some(&b' ') || !fresh.iter().all(|b| (b' '..=b'~').contains(b)) {
+            if text.first() == Some(&b' ')
+                || !fresh.iter().fold(true, |printable, b| printable & (b' '..=b'~').contains(b))
+            {
                 return Err(kind.reject("byte that no request line has"));
             }
         }
@@ -133,6 +140,11 @@ fn check_beginning(text: &[u8], fresh: &[u8], kind: Kind) -> Result<(), Rejected
         }
     }
     Ok(())
+}
+
+/// The first line of a buffer that holds all of it.
+pub(super) fn start_line(buf: &[u8]) -> &[u8] {
+    &buf[..memchr(b'\r', buf).unwrap_or(buf.len())]
 }
 
 fn check_start_line(line: &[u8], kind: Kind) -> Result<(), Rejected> {
