@@ -47,34 +47,41 @@ pub enum InvalidAddr {
 impl Host {
     /// Parses a name or an IP literal (IPv6 with or without brackets), without a port. The empty text is the empty host.
     pub fn parse(text: &str) -> Result<Self, InvalidAddr> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let (mut upper, mut empty, mut before) = (false, false, b'.');
+        for byte in name.bytes() {
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+                b'A'..=b'Z' => upper = true,
+                b'.' => empty |= before == b'.',
+                _ => return Self::unusual(text, name),
+            }
+            before = byte;
+        }
+        if name.len() > MAX_HOST_LEN {
+            return Err(InvalidAddr::TooLong);
+        }
+        if empty || (before == b'.' && !text.is_empty()) {
+            return Err(InvalidAddr::EmptyLabel);
+        }
+        if upper { Ok(Self(name.to_ascii_lowercase().into())) } else { Ok(Self(name.into())) }
+    }
+
+    /// The same for a text with a character that stands in no name: an IPv6 address, or none at all.
+    fn unusual(text: &str, name: &str) -> Result<Self, InvalidAddr> {
         if let Some(inner) = text.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or(InvalidAddr::Brackets)?;
             let ip: Ipv6Addr = inner.parse().map_err(|_| InvalidAddr::Brackets)?;
             return Ok(Self::from(IpAddr::V6(ip)));
         }
-        if text.contains(':')
-            && let Ok(ip) = text.parse::<Ipv6Addr>()
-        {
+        if let Ok(ip) = text.parse::<Ipv6Addr>() {
             return Ok(Self::from(IpAddr::V6(ip)));
         }
-        let name = text.strip_suffix('.').unwrap_or(text);
         if name.len() > MAX_HOST_LEN {
             return Err(InvalidAddr::TooLong);
         }
-        if let Some(at) =
-            name.bytes().position(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
-        {
-            // What stands before it is ASCII, so it begins here.
-            return Err(InvalidAddr::Character(name[at..].chars().next().unwrap_or_default()));
-        }
-        let mut labels = name.as_bytes().split(|b| *b == b'.');
-        if !text.is_empty() && labels.any(<[u8]>::is_empty) {
-            return Err(InvalidAddr::EmptyLabel);
-        }
-        if name.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Ok(Self(name.to_ascii_lowercase().into()));
-        }
-        Ok(Self(name.into()))
+        let is_odd = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        Err(InvalidAddr::Character(name.chars().find(is_odd).unwrap_or_default()))
     }
 
     /// The host that is not known.
@@ -202,9 +209,22 @@ mod tests {
         ] {
             assert_eq!(Host::parse(text).unwrap().as_str(), form, "{text}");
         }
-        for text in
-            ["a..b", ".a", ".", "a b", "a/b", "a:b", "known.host:abc", "[::1", "[x]", "é", "a@b", "a\0"]
-        {
+        for text in [
+            "a..b",
+            "a..",
+            ".a",
+            ".",
+            "..",
+            "a b",
+            "a/b",
+            "a:b",
+            "known.host:abc",
+            "[::1",
+            "[x]",
+            "é",
+            "a@b",
+            "a\0",
+        ] {
             assert!(Host::parse(text).is_err(), "{text}");
         }
         assert!(Host::parse(&"a".repeat(MAX_HOST_LEN + 1)).is_err());
