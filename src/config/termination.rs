@@ -144,9 +144,9 @@ fn redirect(field: &Field<'_>) -> Option<u16> {
 pub(crate) fn warn_of_node(field: &Field<'_>, node: &NodeSettings, ended: &[Box<str>]) {
     let Ok(Some(pattern)) = HostPattern::from_filter(&node.host) else { return };
     let ends = |name: &str| match &pattern {
-        HostPattern::Exact(host) => stands_for(name, host),
+        HostPattern::Exact(host) => stands_for(name, host.as_str()),
         // What else is within may have no certificate.
-        HostPattern::Within(parent) | HostPattern::Below(parent) => name.strip_prefix("*.") == Some(parent),
+        HostPattern::Within(_) | HostPattern::Below(_) => name.strip_prefix("*.") == Some(pattern.name()),
     };
     let is_meant = node.protocol == "tls" && node.rule.is_none();
     if let Some(name) = ended.iter().find(|name| is_meant && ends(name)) {

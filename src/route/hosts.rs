@@ -6,18 +6,18 @@
 //! holds, and which of the entries found wins, is its owner's choice.
 
 use crate::addr::{Host, InvalidAddr};
-use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 /// Which hosts are meant; names are in the normal form of [`Host`] and never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     /// This host.
-    Exact(Box<str>),
+    Exact(Host),
     /// This host and every name under it.
-    Within(Box<str>),
+    Within(Host),
     /// Every name under this host, but not the host.
-    Below(Box<str>),
+    Below(Host),
 }
 
 impl HostPattern {
@@ -59,17 +59,17 @@ impl HostPattern {
     /// The name that the pattern is about: the key to file it under in a [`HostMap`].
     pub fn name(&self) -> &str {
         match self {
-            Self::Exact(name) | Self::Within(name) | Self::Below(name) => name,
+            Self::Exact(name) | Self::Within(name) | Self::Below(name) => name.as_str(),
         }
     }
 
     /// Whether `host` is meant.
     pub fn matches(&self, host: &Host) -> bool {
-        let host = host.as_str();
+        let (host, name) = (host.as_str(), self.name());
         match self {
-            Self::Exact(name) => host == &**name,
-            Self::Within(name) => host == &**name || is_below(host, name),
-            Self::Below(name) => is_below(host, name),
+            Self::Exact(_) => host == name,
+            Self::Within(_) => host == name || is_below(host, name),
+            Self::Below(_) => is_below(host, name),
         }
     }
 }
@@ -78,7 +78,7 @@ impl fmt::Display for HostPattern {
     /// As it is written in `filter.host`, which has no word for [`Self::Below`]: that is as in a rule.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exact(name) => f.write_str(name),
+            Self::Exact(name) => write!(f, "{name}"),
             Self::Within(name) | Self::Below(name) => write!(f, "*.{name}"),
         }
     }
@@ -89,21 +89,46 @@ fn is_below(host: &str, parent: &str) -> bool {
     host.strip_suffix(parent).is_some_and(|front| front.ends_with('.'))
 }
 
-fn name(text: &str) -> Result<Box<str>, InvalidAddr> {
+fn name(text: &str) -> Result<Host, InvalidAddr> {
     let host = Host::parse(text)?;
-    if host.is_empty() { Err(InvalidAddr::EmptyLabel) } else { Ok(host.as_str().into()) }
+    if host.is_empty() { Err(InvalidAddr::EmptyLabel) } else { Ok(host) }
 }
 
 /// Names to what is said about them, found for a host by walking from the host up to its last label.
 ///
+/// It is a table of our own so that the names stand in one piece: of a hundred thousand, each with an allocation of its own, those
+/// would be half of the memory, and keep all memory around them from going back to the system.
+///
 /// The hash is the standard library's keyed SipHash: names may come from files that others write, and nobody who can choose
 /// names must be able to choose collisions.
-#[derive(Debug)]
 pub(crate) struct HostMap<T> {
-    entries: HashMap<Box<str>, T>,
+    /// All names, one behind the other.
+    names: String,
+    /// In the order in which they were made.
+    entries: Vec<Entry<T>>,
+    /// Where the entry of a name is: from the slot that its hash says on, before the first empty one. A power of two, at least
+    /// half of them empty.
+    slots: Box<[Slot]>,
+    hasher: RandomState,
     /// Length of the longest name: longer suffixes of a host are not even hashed.
     longest: usize,
 }
+
+/// What is said about a name, and where in [`HostMap::names`] that is.
+struct Entry<T> {
+    start: u32,
+    end: u32,
+    value: T,
+}
+
+/// The number of an entry, [`NONE`] for none, and the part of its name's hash that does not say where to look.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    hash: u32,
+    entry: u32,
+}
+
+const NONE: u32 = u32::MAX;
 
 impl<T> Default for HostMap<T> {
     fn default() -> Self {
@@ -111,9 +136,21 @@ impl<T> Default for HostMap<T> {
     }
 }
 
+impl<T> fmt::Debug for HostMap<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostMap").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
 impl<T> HostMap<T> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { entries: HashMap::with_capacity(capacity), longest: 0 }
+        Self {
+            names: String::new(),
+            entries: Vec::with_capacity(capacity),
+            slots: empty_slots(capacity),
+            hasher: RandomState::new(),
+            longest: 0,
+        }
     }
 
     /// The entry of `name`, made if it is not there.
@@ -121,14 +158,44 @@ impl<T> HostMap<T> {
     where
         T: Default,
     {
+        let hash = self.hasher.hash_one(name);
+        let place = self.find(name, hash).unwrap_or_else(|slot| self.add(name, hash, slot));
+        &mut self.entries[place].value
+    }
+
+    fn add(&mut self, name: &str, hash: u64, slot: usize) -> usize
+    where
+        T: Default,
+    {
+        let place = self.entries.len();
+        let [start, end] = [self.names.len(), self.names.len() + name.len()].map(number);
+        self.names.push_str(name);
         self.longest = self.longest.max(name.len());
-        self.entries.entry(name.into()).or_default()
+        self.entries.push(Entry { start, end, value: T::default() });
+        self.slots[slot] = Slot { hash: rest(hash), entry: number(place) };
+        if self.entries.len() * 2 > self.slots.len() {
+            self.spread();
+        }
+        place
+    }
+
+    /// Makes room for as many names again.
+    fn spread(&mut self) {
+        self.slots = empty_slots(self.entries.len() * 2);
+        for place in 0..self.entries.len() {
+            let hash = self.hasher.hash_one(self.name(place));
+            if let Err(slot) = self.find(self.name(place), hash) {
+                self.slots[slot] = Slot { hash: rest(hash), entry: number(place) };
+            }
+        }
     }
 
     /// The same names with other entries; spare room is given back.
-    pub(crate) fn map<U>(self, mut change: impl FnMut(T) -> U) -> HostMap<U> {
-        let entries = self.entries.into_iter().map(|(name, entry)| (name, change(entry))).collect();
-        HostMap { entries, longest: self.longest }
+    pub(crate) fn map<U>(mut self, mut change: impl FnMut(T) -> U) -> HostMap<U> {
+        self.names.shrink_to_fit();
+        let changed = |Entry { start, end, value }| Entry { start, end, value: change(value) };
+        let entries = self.entries.into_iter().map(changed).collect();
+        HostMap { names: self.names, entries, slots: self.slots, hasher: self.hasher, longest: self.longest }
     }
 
     /// How many names there are.
@@ -141,8 +208,47 @@ impl<T> HostMap<T> {
         &'a self,
         host: &'h str,
     ) -> impl Iterator<Item = (&'h str, &'a T)> + use<'a, 'h, T> {
-        names(host, self.longest).filter_map(move |name| Some((name, self.entries.get(name)?)))
+        names(host, self.longest).filter_map(move |name| {
+            let place = self.find(name, self.hasher.hash_one(name)).ok()?;
+            Some((name, &self.entries[place].value))
+        })
     }
+
+    /// The place of a name among the entries, or the slot that it would get.
+    fn find(&self, name: &str, hash: u64) -> Result<usize, usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            let Slot { hash: known, entry } = self.slots[slot];
+            if entry == NONE {
+                return Err(slot);
+            }
+            if known == rest(hash) && self.name(entry as usize) == name {
+                return Ok(entry as usize);
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+
+    fn name(&self, place: usize) -> &str {
+        let Entry { start, end, .. } = self.entries[place];
+        &self.names[start as usize..end as usize]
+    }
+}
+
+/// For so many names, and one slot that stays empty.
+fn empty_slots(names: usize) -> Box<[Slot]> {
+    vec![Slot { hash: 0, entry: NONE }; (names * 2 + 1).next_power_of_two()].into()
+}
+
+/// The part of a hash that is kept beside an entry.
+fn rest(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// Files and lists that names come from have megabytes.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("fewer than 4 GiB of names")
 }
 
 /// What is looked up for a host: itself and its parents, nearest first, if not longer than `longest`. One hash each, however
@@ -206,6 +312,23 @@ mod tests {
         assert_eq!(walk("c"), [(true, 0)]);
         assert_eq!(walk("xc"), []);
         assert_eq!(walk(""), []);
+    }
+
+    #[test]
+    fn every_name_is_found_however_many_there_are() {
+        let mut map: HostMap<usize> = HostMap::default();
+        for count in 0..3000 {
+            let name = |i: usize| format!("h{i}.{}example", "a.".repeat(i % 5));
+            *map.entry(&name(count)) = count;
+            *map.entry(&name(count / 2)) += 0;
+            assert_eq!(map.len(), count + 1);
+            assert_eq!(map.walk(&name(count + 1)).next(), None);
+            for i in [0, count / 3, count] {
+                assert_eq!(map.walk(&name(i)).next(), Some((&*name(i), &i)));
+            }
+        }
+        let texts = map.map(|i| i.to_string());
+        assert_eq!(texts.walk("h7.a.a.example").next(), Some(("h7.a.a.example", &"7".to_owned())));
     }
 
     /// A look-up among 100,000 names hashes what one among ten does: no more than the labels of the host.

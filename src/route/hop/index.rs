@@ -180,7 +180,7 @@ impl Collected {
             // Checked by whoever read the configuration; a node must not turn into the fallback because of a typing error.
             Err(_) => return,
             Ok(None) => &mut self.anywhere,
-            Ok(Some(HostPattern::Exact(name))) => &mut self.hosts.entry(&name).exact,
+            Ok(Some(HostPattern::Exact(name))) => &mut self.hosts.entry(name.as_str()).exact,
             Ok(Some(pattern)) => &mut self.hosts.entry(pattern.name()).within,
         };
         let protocols = paths.entry(node.path.as_bytes().into()).or_default();
