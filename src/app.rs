@@ -42,14 +42,47 @@ use uuid::Uuid;
 /// How long ports wait for lists on the network to be read.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
+/// What is wrong with the files that lists are kept in, without which nothing starts.
+pub fn check(config: &Config) -> Vec<anyhow::Error> {
+    let mut checked = Vec::new();
+    for ingress in &config.ingresses {
+        checked.push(rules::check(ingress).with_context(|| of_ingress(ingress)));
+    }
+    for (name, auther) in &config.authers {
+        checked.push(users::check(auther).with_context(|| of_auther(name)));
+    }
+    for (name, settings) in &config.admissions {
+        checked.push(Admission::new(settings).map(drop).with_context(|| of_admission(name)));
+    }
+    let mut wrong: Vec<_> = checked.into_iter().filter_map(Result::err).collect();
+    wrong.sort_by_cached_key(ToString::to_string);
+    wrong
+}
+
+fn of_ingress(ingress: &config::Ingress) -> String {
+    format!("ingress {:?}", ingress.name)
+}
+
+fn of_auther(name: &str) -> String {
+    format!("auther {name:?}")
+}
+
+fn of_admission(name: &str) -> String {
+    format!("admission {name:?}")
+}
+
 /// Opens every port and starts every service; they end by `shutdown`.
-pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
+pub async fn start(mut config: Config, shutdown: &Shutdown) -> Result<()> {
     let mut plugins = Plugins::new(&config)?;
     let (mut ingresses, mut looks) = (HashMap::new(), Vec::new());
-    for ingress in &config.ingresses {
-        let of = || format!("ingress {:?}", ingress.name);
-        let rules = rules::rules(ingress, shutdown, &mut looks).with_context(of)?;
-        ingresses.insert(ingress.name.as_str(), plugins.ingress(ingress, rules).with_context(of)?);
+    let mut tables = Vec::new();
+    for ingress in &mut config.ingresses {
+        let rules = rules::rules(ingress, shutdown, &mut looks);
+        tables.push(rules.with_context(|| of_ingress(ingress))?);
+    }
+    for (ingress, rules) in config.ingresses.iter().zip(tables) {
+        let asked = plugins.ingress(ingress, rules).with_context(|| of_ingress(ingress))?;
+        ingresses.insert(ingress.name.as_str(), asked);
     }
     let (forwarders, openings) = (plugins.forwarders(&config)?, plugins.openings(&config)?);
     let mut chains = HashMap::new();
@@ -64,11 +97,11 @@ pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     let mut authers = HashMap::new();
     for (name, settings) in &config.authers {
         let auther = users::auther(name, settings, shutdown, &mut looks);
-        authers.insert(name.as_str(), auther.with_context(|| format!("auther {name:?}"))?);
+        authers.insert(name.as_str(), auther.with_context(|| of_auther(name))?);
     }
     let mut admissions = HashMap::new();
     for (name, settings) in &config.admissions {
-        let admission = Arc::new(Admission::new(settings).with_context(|| format!("admission {name:?}"))?);
+        let admission = Arc::new(Admission::new(settings).with_context(|| of_admission(name))?);
         shutdown.tasks.spawn(Arc::clone(&admission).follow(shutdown.stop.clone()));
         admissions.insert(name.as_str(), admission);
     }

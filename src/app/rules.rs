@@ -15,24 +15,23 @@ const MAX_TOLD: usize = 10;
 const MAX_SHOWN: usize = 80;
 
 /// Reads the file, if there is one, and follows it and the other lists until `shutdown`. `looks` grows by those that are not read
-/// when this returns.
+/// when this returns. The rules of `ingress` are taken out of it: there may be a hundred thousand.
 pub(super) fn rules(
-    ingress: &config::Ingress,
+    ingress: &mut config::Ingress,
     shutdown: &Shutdown,
     looks: &mut Vec<FirstLook>,
 ) -> Result<Rules> {
-    let hosts = Arc::new(Hosts {
-        ingress: ingress.name.clone(),
-        inline: ingress.rules.clone(),
-        lists: Mutex::default(),
-        // What is wrong in a rule was said when the configuration was checked.
-        rules: Table::new(&ingress.rules).0.into(),
-    });
+    let inline = std::mem::take(&mut ingress.rules);
+    // What is wrong in a rule was said when the configuration was checked.
+    let rules: Rules = Table::new(&inline).0.into();
+    if ingress.file.is_none() && ingress.lists.is_empty() {
+        return Ok(rules);
+    }
+    let (ingress_name, lists) = (ingress.name.clone(), Mutex::default());
+    let hosts = Arc::new(Hosts { ingress: ingress_name, inline, lists, rules });
     if let Some(file) = &ingress.file {
         let stamp = Stamp::of(&file.path);
-        let own = || file.path.display().to_string();
-        let text = lines::read(&file.path).with_context(own)?;
-        hosts.apply(Place::File, &Listed::Text(text)).map_err(anyhow::Error::msg).with_context(own)?;
+        hosts.read(file)?;
         let (file, stop, hosts) = (file.clone(), shutdown.stop.clone(), Arc::clone(&hosts));
         shutdown.tasks.spawn(async move {
             let apply = |text: &str| hosts.apply(Place::File, &Listed::Text(text.to_owned())).map(drop);
@@ -47,6 +46,13 @@ pub(super) fn rules(
     Ok(hosts.rules.clone())
 }
 
+/// Reads the file, if there is one, and says what is wrong with it.
+pub(super) fn check(ingress: &config::Ingress) -> Result<()> {
+    let Some(file) = &ingress.file else { return Ok(()) };
+    let (lists, rules) = (Mutex::default(), Table::new(&[]).0.into());
+    Hosts { ingress: ingress.name.clone(), inline: Vec::new(), lists, rules }.read(file)
+}
+
 /// Where the rules of one ingress come together. Those of a list stand in place of those of the configuration for the same host.
 struct Hosts {
     ingress: String,
@@ -56,6 +62,14 @@ struct Hosts {
 }
 
 impl Hosts {
+    /// Takes what the file says.
+    fn read(&self, file: &lines::Settings) -> Result<()> {
+        let own = || file.path.display().to_string();
+        let text = lines::read(&file.path).with_context(own)?;
+        self.apply(Place::File, &Listed::Text(text)).map_err(anyhow::Error::msg).with_context(own)?;
+        Ok(())
+    }
+
     /// Takes what a list says, in place of what it said before; how many rules that is. With an entry that is wrong none of it is
     /// taken, and neither is the end of a list without a word: that is how a server looks that has lost it.
     fn apply(&self, place: Place, listed: &Listed) -> Result<usize, String> {

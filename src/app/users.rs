@@ -31,3 +31,11 @@ pub(super) fn auther(
     }
     Ok(Source::Listed(auther))
 }
+
+/// Reads the file, if there is one, and says what is wrong with it.
+pub(super) fn check(auther: &config::Auther) -> Result<()> {
+    match auther {
+        config::Auther::Process(_) => Ok(()),
+        config::Auther::Listed { settings, .. } => Ok(Auther::new(settings).map(drop)?),
+    }
+}

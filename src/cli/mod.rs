@@ -93,24 +93,28 @@ fn print(text: &str) {
 }
 
 fn check(files: &[PathBuf]) -> Result<ExitCode> {
-    match config::load(&read(files)?) {
-        Ok(Loaded { config, warnings }) => {
-            warnings.iter().for_each(|problem| print(&format!("{problem}\n")));
-            print(&format!(
-                "ok: {}, {}\n",
-                count(config.services.len(), "service"),
-                count(warnings.len(), "warning")
-            ));
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(problems) => Ok(report(&problems)),
+    let Loaded { config, warnings } = match config::load(&read(files)?) {
+        Ok(loaded) => loaded,
+        Err(problems) => return Ok(report(&problems)),
+    };
+    warnings.iter().for_each(|problem| print(&format!("{problem}\n")));
+    let wrong = app::check(&config);
+    wrong.iter().for_each(|error| print(&format!("error: {error:#}\n")));
+    if !wrong.is_empty() {
+        return Ok(not_ok(wrong.len(), warnings.len()));
     }
+    let services = count(config.services.len(), "service");
+    print(&format!("ok: {services}, {}\n", count(warnings.len(), "warning")));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn report(Problems(problems): &Problems) -> ExitCode {
     problems.iter().for_each(|problem| print(&format!("{problem}\n")));
     let errors = problems.iter().filter(|p| p.severity == config::Severity::Error).count();
-    let warnings = problems.len() - errors;
+    not_ok(errors, problems.len() - errors)
+}
+
+fn not_ok(errors: usize, warnings: usize) -> ExitCode {
     print(&format!("not ok: {}, {}\n", count(errors, "error"), count(warnings, "warning")));
     ExitCode::FAILURE
 }
@@ -129,7 +133,7 @@ fn start(arguments: &Arguments) -> Result<ExitCode> {
     let sources = read(&arguments.files)?;
     match arguments.output {
         Some(output) => show(&sources, &shorthand, output),
-        None => run(&sources, &shorthand, arguments.grace),
+        None => run(sources, &shorthand, arguments.grace),
     }
 }
 
@@ -149,11 +153,13 @@ fn show(sources: &[Source], shorthand: &Shorthand, output: Output) -> Result<Exi
     }
 }
 
-fn run(sources: &[Source], shorthand: &Shorthand, grace: Duration) -> Result<ExitCode> {
-    let loaded = match config::load_all(sources, shorthand) {
+fn run(sources: Vec<Source>, shorthand: &Shorthand, grace: Duration) -> Result<ExitCode> {
+    let loaded = match config::load_all(&sources, shorthand) {
         Ok(loaded) => loaded,
         Err(problems) => return Ok(report(&problems)),
     };
+    // Megabytes, of many rules.
+    drop(sources);
     telemetry::init(&loaded.config.log)?;
     for problem in &loaded.warnings {
         tracing::warn!(file = problem.file, line = problem.line, key = problem.path, "{}", problem.message);

@@ -112,6 +112,44 @@ fn what_cannot_be_read_is_explained() {
     assert_eq!((code, output.as_str()), (0, "ok: 1 service, 0 warnings\n"));
 }
 
+/// What is wrong with the files of lists keeps everything from starting, in the same words.
+#[test]
+fn files_of_lists_are_read_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let config = format!(
+        "services: [{{ addr: '127.0.0.1:0', admission: n, handler: {{ type: tunnel, auther: a, metadata: {{ ingress: i }} }} }}]
+ingresses: [{{ name: i, file: {{ path: '{}' }} }}]
+authers: [{{ name: a, file: {{ path: '{}' }} }}]
+admissions: [{{ name: n, file: {{ path: '{}' }} }}]
+",
+        path("rules"),
+        path("users"),
+        path("addresses")
+    );
+    std::fs::write(path("f.yaml"), config).unwrap();
+    let id = "4d21094e-b74c-4916-86c1-d9fa36ea677b";
+    std::fs::write(path("rules"), format!("a.example {id}\nb.example 7\n")).unwrap();
+    std::fs::write(path("addresses"), "10.0.0.0/40\n").unwrap();
+    let (code, output) = check(&[&path("f.yaml")]);
+    assert!(code == 1 && output.ends_with("not ok: 3 errors, 0 warnings\n"), "{output}");
+    let ingress = format!("ingress \"i\": {}: line 2, \"b.example\": no tunnel ID", path("rules"));
+    let auther = format!("auther \"a\": {}: ", path("users"));
+    let admission = format!("admission \"n\": {}: line 1: \"10.0.0.0/40\"", path("addresses"));
+    for text in [&ingress, &auther, &admission] {
+        assert!(output.contains(&format!("error: {text}")), "{text}: {output}");
+    }
+    let start = Command::new(env!("CARGO_BIN_EXE_pointsman")).args(["-C", &path("f.yaml")]).output().unwrap();
+    let said = String::from_utf8(start.stderr).unwrap();
+    assert!(!start.status.success() && said.contains(&format!("pointsman: {ingress}")), "{said}");
+    for (name, text) in
+        [("rules", format!("a.example {id}\n")), ("users", "u p\n".to_owned()), ("addresses", String::new())]
+    {
+        std::fs::write(path(name), text).unwrap();
+    }
+    assert_eq!(check(&[&path("f.yaml")]), (0, "ok: 1 service, 0 warnings\n".to_owned()));
+}
+
 /// The names that a certificate is for, and what that means for nodes: certificates are made here, the texts above have none.
 #[test]
 fn certificates_are_checked_one_by_one() {
