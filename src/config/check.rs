@@ -1,11 +1,11 @@
-//! The trees of all files to one checked configuration; every problem is reported, not only the first.
+//! The documents of all files to one checked configuration; every problem is reported, not only the first.
 //!
 //! Keys are those of GOST v3 (the wire specification, section 8). This module joins the sections of several files and sees to
 //! what belongs to no single object: names, references, ports. What stands in a section is read by the module of its name.
 
-use super::file::{Place, Tree};
 use super::hop::Hops;
 use super::named::Named;
+use super::nodes::{Place, View};
 use super::problem::{Collector, Severity};
 use super::reader::{Field, nearest};
 use super::{
@@ -72,7 +72,7 @@ impl<'a> Scope<'a> {
         };
         if addr.port != 0
             && let Some(first) =
-                self.ports.borrow_mut().insert((network, HostPort::new(host, addr.port)), field.path.clone())
+                self.ports.borrow_mut().insert((network, HostPort::new(host, addr.port)), field.path())
         {
             field.error(format!("address {addr} is taken by {first}"), "expected a port of its own");
         }
@@ -118,10 +118,10 @@ impl<'a> Sections<'a> {
 }
 
 /// Checks the documents of all files as one configuration.
-pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &'a [Tree]) -> Config {
+pub(crate) fn config<'a>(problems: &'a Collector<'a>, documents: &[View<'a>]) -> Config {
     let mut sections = Sections::default();
-    for tree in documents {
-        sections.join(&Field { problems, tree, path: String::new() });
+    for document in documents {
+        sections.join(&Field::root(problems, *document));
     }
     let Sections { services, ingresses, chains, hops, admissions, authers, plugins, log, tls } = sections;
     [&services, &ingresses, &chains, &hops, &admissions, &authers]
@@ -165,8 +165,8 @@ fn no_twins(fields: &[Field<'_>]) {
     let mut seen = HashMap::new();
     for field in fields {
         let Some(name) = field.name() else { continue };
-        if let Some(first) = seen.insert(name, &field.path) {
-            field.error(format!("name {name:?} is taken by {first}"), "expected a name of its own");
+        if let Some(first) = seen.insert(name, field) {
+            field.error(format!("name {name:?} is taken by {}", first.path()), "expected a name of its own");
         }
     }
 }

@@ -3,8 +3,9 @@
 //! Read again, the text is the same configuration. Comments, anchors and the places of things are gone, and so are quotes
 //! that nothing asks for.
 
-use super::file::{Key, Tree, Value};
+use super::nodes::View;
 use super::problem::Collector;
+use super::tree::{Key, Tree, Value};
 use std::path::Path;
 
 /// What the text of a configuration is written in.
@@ -24,10 +25,10 @@ const NO_TEXT: &[&str] = &["null", "true", "false", "yes", "no", "on", "off", "y
 const TEXTS: &[&str] = &["name", "username", "password"];
 
 /// All documents as one text: lists are joined, and of other sections the last counts, as when they are read.
-pub(crate) fn print(documents: &[Tree], problems: &Collector<'_>, format: Format) -> String {
+pub(crate) fn print(documents: &[View<'_>], problems: &Collector<'_>, format: Format) -> String {
     let mut sections: Vec<(Key, Tree)> = Vec::new();
-    for tree in documents {
-        let mut tree = tree.clone();
+    for document in documents {
+        let mut tree = document.tree();
         settle_paths(&mut tree, "", problems);
         let Value::Map(entries) = tree.value else { continue };
         for (key, tree) in entries {
@@ -222,6 +223,7 @@ fn json_parts<'t>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::nodes::Document;
     use super::super::{Shorthand, Source, file, load, print};
     use super::*;
     use proptest::prelude::*;
@@ -317,19 +319,19 @@ tls: null
         #[test]
         fn any_text(text in "(\\PC|[\u{0}-\u{ff}\u{2028}\u{feff}]|[ :#'\"\\\\,\\[{}&*!|>%@~-]|[a-z0-9]){0,12}", key in "[a-z]{1,5}") {
             for format in [Format::Yaml, Format::Json] {
-                let tree = file::parse(&format!("{key}: {}\n", quoted(&text)), 0).unwrap().documents;
-                let collector = Collector::new(Vec::new());
-                let again = print_trees(&tree, &collector, format);
+                let written = format!("{key}: {}\n", quoted(&text));
+                let documents = file::parse(&written, 0).unwrap().documents;
+                let again = print_one(&documents, format);
                 let read = file::parse(&again, 0).unwrap().documents;
-                prop_assert_eq!(print_trees(&read, &collector, Format::Json), print_trees(&tree, &collector, Format::Json));
-                let Value::Map(entries) = &read[0].value else { panic!("{again}") };
+                prop_assert_eq!(print_one(&read, Format::Json), print_one(&documents, Format::Json));
+                let Value::Map(entries) = read[0].root().tree().value else { panic!("{again}") };
                 let Value::Scalar(found) = &entries[0].1.value else { panic!("{again}") };
                 prop_assert_eq!(found.as_deref(), Some(&*text));
             }
         }
     }
 
-    fn print_trees(trees: &[Tree], collector: &Collector<'_>, format: Format) -> String {
-        super::print(trees, collector, format)
+    fn print_one(documents: &[Document<'_>], format: Format) -> String {
+        super::print(&[documents[0].root()], &Collector::new(Vec::new()), format)
     }
 }

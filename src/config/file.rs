@@ -1,15 +1,16 @@
-//! YAML text to a tree that remembers where everything stands; the only user of the YAML library.
+//! YAML text to nodes that remember where they stand; the only user of the YAML library.
 //!
 //! Scalars keep their text: whether `0123` is a number or a password is the business of whoever reads that key. What the
 //! reference's loader takes is taken: JSON, anchors, aliases, merge keys (`<<`), a byte-order mark, CRLF. Several documents in
 //! one file are read like several files. Size, depth and what aliases add are bounded.
 
+use super::nodes::{Document, Entries, Kind, Node, Place, View, What};
 use super::problem::MAX_FILE_SIZE;
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
-use std::cell::Cell;
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-/// Deepest nesting; GOST's own objects need eight levels. Each level is a call deeper in the reading of the tree.
+/// Deepest nesting; GOST's own objects need eight levels. Each level is a call deeper in the reading.
 const MAX_DEPTH: usize = 64;
 /// Values in one file: 100,000 rules take 300,000, as many nodes with a filter and metadata a million. A file of the largest
 /// size could hold sixteen million, which would take gigabytes.
@@ -19,88 +20,6 @@ const MAX_VALUES: usize = 4_000_000;
 const MAX_ALIASED: usize = 200_000;
 /// Keys of a mapping that are looked through one by one.
 const FEW: usize = 16;
-
-/// A place in a file, counted from 1. Every value and key has one, so it is small; the largest file fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Place {
-    /// Which of the files.
-    pub(crate) source: u32,
-    pub(crate) line: u32,
-    pub(crate) column: u32,
-}
-
-impl Place {
-    /// So many columns further right.
-    pub(crate) fn behind(self, columns: usize) -> Self {
-        Self { column: self.column + u32::try_from(columns).unwrap_or(u32::MAX - self.column), ..self }
-    }
-
-    /// A place that was counted elsewhere.
-    pub(crate) fn new(source: usize, line: usize, column: usize) -> Self {
-        let [source, line, column] = [source, line, column].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-        Self { source, line, column }
-    }
-}
-
-/// A value and where it stands.
-#[derive(Debug, Clone)]
-pub(crate) struct Tree {
-    pub(crate) at: Place,
-    pub(crate) value: Value,
-}
-
-/// What a value is.
-#[derive(Debug, Clone)]
-pub(crate) enum Value {
-    Map(Vec<(Key, Tree)>),
-    List(Vec<Tree>),
-    /// `None`: an empty value or `null`.
-    Scalar(Option<String>),
-}
-
-/// A key as written; compared without case.
-#[derive(Debug, Clone)]
-pub(crate) struct Key {
-    pub(crate) at: Place,
-    pub(crate) text: String,
-    /// What the reader of its mapping makes of it, for a key of which that decides where it stays; `None` for all others.
-    pub(crate) fate: Option<Cell<Fate>>,
-}
-
-/// What becomes of a key that was put into several mappings because only their readers know where it belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) enum Fate {
-    /// No such key.
-    Unknown,
-    /// No such key, but one like it.
-    Similar,
-    /// Known, but without effect here.
-    NoEffect,
-    /// Known, and left aside.
-    Later,
-    /// Known, and refused.
-    Needed,
-    /// The mapping was not read.
-    #[default]
-    Unread,
-    /// Asked for.
-    Asked,
-}
-
-impl Key {
-    pub(crate) fn new(at: Place, text: impl Into<String>) -> Self {
-        Self { at, text: text.into(), fate: None }
-    }
-
-    /// Notes what became of it. The best counts: a mapping may be read more than once, and for more than one purpose.
-    pub(crate) fn note(&self, fate: Fate) {
-        if let Some(noted) = &self.fate
-            && (noted.get() == Fate::Unread || noted.get() < fate)
-        {
-            noted.set(fate);
-        }
-    }
-}
 
 /// Text that is no YAML, or not ours, and where it stops being it.
 #[derive(Debug)]
@@ -112,27 +31,30 @@ pub(crate) struct SyntaxError {
 
 /// What one file holds.
 #[derive(Debug, Default)]
-pub(crate) struct File {
+pub(crate) struct File<'t> {
     /// Its documents; those that are empty are left out.
-    pub(crate) documents: Vec<Tree>,
+    pub(crate) documents: Vec<Document<'t>>,
     /// Mistakes that did not keep the rest from being read.
     pub(crate) mistakes: Vec<SyntaxError>,
 }
 
 /// Parses one file.
-pub(crate) fn parse(text: &str, source: usize) -> Result<File, SyntaxError> {
+pub(crate) fn parse(text: &str, source: usize) -> Result<File<'_>, SyntaxError> {
     parse_within(text, source, MAX_VALUES)
 }
 
-fn parse_within(text: &str, source: usize, max_values: usize) -> Result<File, SyntaxError> {
+fn parse_within(text: &str, source: usize, max_values: usize) -> Result<File<'_>, SyntaxError> {
     let start = Place::new(source, 1, 1);
     if text.len() > MAX_FILE_SIZE {
         let message = format!("the file has {} bytes, more than {MAX_FILE_SIZE}", text.len());
         return Err(SyntaxError { at: start, message, help: "divide it: -C may be given several times" });
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut options = Options::default();
+    options.set_emit_comments(false);
     let mut builder = Builder {
-        events: Parser::new_from_str(text),
+        events: Parser::new_from_str_with_options(text, options),
+        document: Document::default(),
         anchors: HashMap::new(),
         values: 0,
         max_values,
@@ -145,17 +67,21 @@ fn parse_within(text: &str, source: usize, max_values: usize) -> Result<File, Sy
         match event {
             Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
             Event::StreamEnd => break,
-            event => documents.push(builder.tree(event, at, 0)?),
+            event => {
+                builder.value(event, at, 0)?;
+                documents.push(std::mem::take(&mut builder.document));
+            }
         }
     }
-    documents.retain(|tree| !matches!(tree.value, Value::Scalar(None)));
+    documents.retain(|document| !matches!(document.root().kind(), Kind::Scalar(None)));
     Ok(File { documents, mistakes: builder.mistakes })
 }
 
-struct Builder<I> {
+struct Builder<'t, I> {
     events: I,
+    document: Document<'t>,
     /// Anchored values, with the number of values in each.
-    anchors: HashMap<usize, (Tree, usize)>,
+    anchors: HashMap<usize, (Vec<Node<'t>>, usize)>,
     values: usize,
     max_values: usize,
     aliased: usize,
@@ -163,13 +89,10 @@ struct Builder<I> {
     mistakes: Vec<SyntaxError>,
 }
 
-impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
-    fn next(&mut self) -> Result<Option<(Event<'a>, Place)>, SyntaxError> {
+impl<'t, I: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Builder<'t, I> {
+    fn next(&mut self) -> Result<Option<(Event<'t>, Place)>, SyntaxError> {
         let source = self.last.source;
-        let structure = |event: &Result<(Event<'a>, Span), ScanError>| {
-            !matches!(event, Ok((Event::Comment(..) | Event::Anchor(..), _)))
-        };
-        match self.events.find(structure) {
+        match self.events.next() {
             None => Ok(None),
             Some(Ok((event, span))) => {
                 self.last = Place { source, ..Place::new(0, span.start.line(), span.start.col() + 1) };
@@ -188,8 +111,9 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
         }
     }
 
-    fn tree(&mut self, event: Event<'a>, at: Place, depth: usize) -> Result<Tree, SyntaxError> {
-        let before = self.values;
+    /// Adds the value that begins with that event to the document.
+    fn value(&mut self, event: Event<'t>, at: Place, depth: usize) -> Result<(), SyntaxError> {
+        let (first, before) = (self.document.len(), self.values);
         self.values += 1;
         if self.values > self.max_values {
             let message = format!("more than {} values in one file", self.max_values);
@@ -198,24 +122,35 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
         if depth > MAX_DEPTH {
             return Err(too_deep(at));
         }
-        let (anchor, value) = match event {
-            Event::Scalar(text, style, anchor, _) => (anchor, scalar(text.into_owned(), style)),
-            Event::SequenceStart(_, anchor, _) => (anchor, self.list(depth)?),
-            Event::MappingStart(_, anchor, _) => (anchor, self.map(depth)?),
+        let anchor = match event {
+            Event::Scalar(text, style, anchor, _) => {
+                self.document.push(Node::new(at, scalar(text, style)));
+                anchor
+            }
+            Event::SequenceStart(_, anchor, _) => {
+                self.document.push(Node::new(at, What::List));
+                self.list(depth)?;
+                anchor
+            }
+            Event::MappingStart(_, anchor, _) => {
+                self.document.push(Node::new(at, What::Map));
+                self.map(depth)?;
+                anchor
+            }
             Event::Alias(anchor) => return self.alias(anchor, at),
             _ => return Err(SyntaxError { at, message: "expected a value".to_owned(), help: "" }),
         };
-        let tree = Tree { at, value };
+        self.document.close(first);
         if anchor != 0 {
             // What is kept for aliases is a copy, too.
             let size = self.values - before;
             self.count_aliased(size, at)?;
-            self.anchors.insert(anchor, (tree.clone(), size));
+            self.anchors.insert(anchor, (self.document.since(first).to_vec(), size));
         }
-        Ok(tree)
+        Ok(())
     }
 
-    fn alias(&mut self, anchor: usize, at: Place) -> Result<Tree, SyntaxError> {
+    fn alias(&mut self, anchor: usize, at: Place) -> Result<(), SyntaxError> {
         let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
             let message = "an alias of the value that it stands in".to_owned();
             return Err(SyntaxError { at, message, help: "an anchor (&name) must be complete before *name" });
@@ -223,7 +158,8 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
         self.count_aliased(size, at)?;
         // Counted where it stands: an anchor around it would copy it again.
         self.values += size;
-        Ok(self.anchors[&anchor].0.clone())
+        self.document.extend(&self.anchors[&anchor].0);
+        Ok(())
     }
 
     fn count_aliased(&mut self, size: usize, at: Place) -> Result<(), SyntaxError> {
@@ -235,28 +171,26 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
         Ok(())
     }
 
-    fn list(&mut self, depth: usize) -> Result<Value, SyntaxError> {
-        let mut items = Vec::new();
+    fn list(&mut self, depth: usize) -> Result<(), SyntaxError> {
         loop {
             match self.next()? {
-                Some((Event::SequenceEnd, _)) => {
-                    items.shrink_to_fit();
-                    return Ok(Value::List(items));
-                }
-                Some((event, at)) => items.push(self.tree(event, at, depth + 1)?),
+                Some((Event::SequenceEnd, _)) => return Ok(()),
+                Some((event, at)) => self.value(event, at, depth + 1)?,
                 None => return Err(self.cut_off()),
             }
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Value, SyntaxError> {
-        let mut entries = Entries::default();
+    fn map(&mut self, depth: usize) -> Result<(), SyntaxError> {
+        let mut keys = Keys::new(self.document.len());
         let mut merged = Vec::new();
         loop {
-            let (key, plain) = match self.next()? {
+            let key = self.document.len();
+            let plain = match self.next()? {
                 Some((Event::MappingEnd, _)) => break,
                 Some((Event::Scalar(text, style, ..), at)) => {
-                    (Key::new(at, text), style == ScalarStyle::Plain)
+                    self.document.push(Node::new(at, What::Text(text)));
+                    style == ScalarStyle::Plain
                 }
                 Some((_, at)) => {
                     let message = "a key must be plain text".to_owned();
@@ -269,36 +203,48 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
                 None => return Err(self.cut_off()),
             };
             let (event, at) = self.next()?.ok_or_else(|| self.cut_off())?;
-            let value = self.tree(event, at, depth + 1)?;
-            if plain && key.text == "<<" {
-                merged.push(value);
-            } else if let Err(key) = entries.add(key, value) {
-                let message = format!("key {:?} stands here twice", key.text);
+            self.value(event, at, depth + 1)?;
+            if plain && self.document.since(key)[0].text() == "<<" {
+                merged.push(self.document.since(key + 1).to_vec());
+                self.document.truncate(key);
+            } else if !keys.is_new(&self.document, key) {
+                let twice = &self.document.since(key)[0];
+                let message = format!("key {:?} stands here twice", twice.text());
                 let help = "keep one of the two; keys that differ in case only are the same";
-                self.mistakes.push(SyntaxError { at: key.at, message, help });
+                self.mistakes.push(SyntaxError { at: twice.at, message, help });
+                self.document.truncate(key);
             }
         }
-        merged.into_iter().for_each(|value| self.merge(value, &mut entries));
-        entries.all.shrink_to_fit();
-        Ok(Value::Map(entries.all))
+        merged.iter().for_each(|nodes| self.merge(nodes, &mut keys));
+        Ok(())
     }
 
     /// `<<: *other`: what the mapping does not say itself; of several, the first that says it.
-    fn merge(&mut self, value: Tree, entries: &mut Entries) {
-        match value.value {
-            Value::Map(other) => {
-                for (key, value) in other {
+    fn merge(&mut self, nodes: &[Node<'t>], keys: &mut Keys) {
+        let mut rest = &nodes[1..];
+        let mut next = |len: usize| {
+            let (next, others) = rest.split_at(len);
+            rest = others;
+            next
+        };
+        match View::new(nodes).kind() {
+            Kind::Map(entries) => {
+                for (_, value) in entries {
+                    let key = self.document.len();
+                    self.document.extend(next(1 + value.nodes().len()));
                     // The mapping's own, or an earlier one's, stays.
-                    drop(entries.add(key, value));
+                    if !keys.is_new(&self.document, key) {
+                        self.document.truncate(key);
+                    }
                 }
             }
-            Value::List(maps) if maps.iter().all(|tree| matches!(tree.value, Value::Map(_))) => {
-                maps.into_iter().for_each(|tree| self.merge(tree, entries));
+            Kind::List(items) if items.clone().all(|item| matches!(item.kind(), Kind::Map(_))) => {
+                items.for_each(|item| self.merge(next(item.nodes().len()), keys));
             }
             _ => {
                 let message = "nothing that could be merged".to_owned();
                 let help = "expected <<: *anchor of a mapping, or a list of such";
-                self.mistakes.push(SyntaxError { at: value.at, message, help });
+                self.mistakes.push(SyntaxError { at: nodes[0].at, message, help });
             }
         }
     }
@@ -308,30 +254,36 @@ impl<'a, I: Iterator<Item = Result<(Event<'a>, Span), ScanError>>> Builder<I> {
     }
 }
 
-/// The entries of one mapping, and how a key is found to be new: by looking through a few, or in a set of many.
-#[derive(Default)]
-struct Entries {
-    all: Vec<(Key, Tree)>,
+/// The keys of one mapping, and how one is found to be new: by looking through a few, or in a set of many.
+struct Keys {
+    /// The number of the first node.
+    first: usize,
+    count: usize,
     /// In lower case, once there are [`FEW`].
     names: HashSet<String>,
 }
 
-impl Entries {
-    /// Adds an entry, unless one of that name is there; names that differ in case only are the same.
-    fn add(&mut self, key: Key, value: Tree) -> Result<(), Key> {
-        let new = if self.all.len() < FEW {
-            !self.all.iter().any(|(known, _)| known.text.eq_ignore_ascii_case(&key.text))
+impl Keys {
+    fn new(first: usize) -> Self {
+        Self { first, count: 0, names: HashSet::new() }
+    }
+
+    /// Whether no key before the one at `key`, with which the document's last entry begins, has its name; names that differ in
+    /// case only are the same.
+    fn is_new(&mut self, document: &Document<'_>, key: usize) -> bool {
+        let before =
+            || Entries::new(&document.since(self.first)[..key - self.first]).map(|(key, _)| key.text());
+        let text = document.since(key)[0].text();
+        let new = if self.count < FEW {
+            !before().any(|known| known.eq_ignore_ascii_case(text))
         } else {
             if self.names.is_empty() {
-                self.names.extend(self.all.iter().map(|(known, _)| known.text.to_ascii_lowercase()));
+                self.names.extend(before().map(str::to_ascii_lowercase));
             }
-            self.names.insert(key.text.to_ascii_lowercase())
+            self.names.insert(text.to_ascii_lowercase())
         };
-        if !new {
-            return Err(key);
-        }
-        self.all.push((key, value));
-        Ok(())
+        self.count += usize::from(new);
+        new
     }
 }
 
@@ -340,9 +292,9 @@ fn too_deep(at: Place) -> SyntaxError {
     SyntaxError { at, message, help: "no configuration needs more than ten" }
 }
 
-fn scalar(text: String, style: ScalarStyle) -> Value {
+fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> What<'_> {
     let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-    Value::Scalar((!null).then_some(text))
+    if null { What::Nothing } else { What::Text(text) }
 }
 
 /// What most often lies behind a complaint of the YAML library.
@@ -372,6 +324,7 @@ fn advice(complaint: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::{Tree, Value};
     use super::*;
 
     #[test]
@@ -388,17 +341,18 @@ mod tests {
         let text =
             "a: &a { x: 1, y: 1 }\nb: &b { y: 2, z: 2 }\nc: { z: 3, <<: [*a, *b] }\nd: { \"<<\": 4 }\n";
         let file = parse(text, 0).unwrap();
-        let entries = |tree: &Tree| match &tree.value {
-            Value::Map(entries) => entries.clone(),
+        let entries = |view: View<'_>| match view.tree().value {
+            Value::Map(entries) => entries,
             _ => Vec::new(),
         };
-        let root = entries(&file.documents[0]);
+        let text = |tree: &Tree| match &tree.value {
+            Value::Scalar(text) => text.clone().unwrap_or_default(),
+            _ => String::new(),
+        };
+        let Kind::Map(root) = file.documents[0].root().kind() else { panic!("no mapping") };
+        let root: Vec<_> = root.map(|(_, value)| entries(value)).collect();
         let shown = |index: usize| -> String {
-            let text = |tree: &Tree| match &tree.value {
-                Value::Scalar(text) => text.clone().unwrap_or_default(),
-                _ => String::new(),
-            };
-            entries(&root[index].1).iter().map(|(key, tree)| format!("{}{} ", key.text, text(tree))).collect()
+            root[index].iter().map(|(key, tree)| format!("{}{} ", key.text, text(tree))).collect()
         };
         assert_eq!((shown(2).as_str(), shown(3).as_str()), ("z3 x1 y1 ", "<<4 "));
         assert!(file.mistakes.is_empty());

@@ -15,6 +15,8 @@ mod ingress;
 mod log;
 mod named;
 mod node;
+mod nodes;
+mod path;
 mod plugins;
 mod problem;
 mod reader;
@@ -23,6 +25,7 @@ mod settings;
 mod shorthand;
 mod source;
 mod termination;
+mod tree;
 mod tunnel;
 
 pub use auth::Auth;
@@ -43,10 +46,11 @@ use crate::source::{OnError, PluginSettings};
 use crate::tunnel::gate::Owned;
 use crate::tunnel::{client, relay, server};
 use crate::{channel, entrypoint, forward, http, telemetry, terminate};
-use file::{Place, Tree};
+use nodes::{Document, Place, View};
 use problem::{Collector, Origin};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tree::Tree;
 
 /// A checked configuration.
 #[derive(Debug, Clone, Default)]
@@ -268,18 +272,22 @@ pub fn load(sources: &[Source]) -> Result<Loaded, Problems> {
 /// Reads and checks files and what the command line adds to them.
 pub fn load_all(sources: &[Source], shorthand: &Shorthand) -> Result<Loaded, Problems> {
     let collector = Collector::new(origins(sources, shorthand));
-    let documents = read(&collector, sources, shorthand);
     // What a broken file holds is not known: complaints about what refers to it would mislead.
-    let config = documents.map_or_else(Config::default, |documents| check::config(&collector, &documents));
+    let config = match read(&collector, sources, shorthand) {
+        Some(said) => said.with(|documents| check::config(&collector, documents)),
+        None => Config::default(),
+    };
     Ok(Loaded { config, warnings: warnings(collector)? })
 }
 
 /// The same as one document, for a configuration that can be run.
 pub fn print(sources: &[Source], shorthand: &Shorthand, format: Format) -> Result<Printed, Problems> {
     let collector = Collector::new(origins(sources, shorthand));
-    let documents = read(&collector, sources, shorthand).unwrap_or_default();
-    check::config(&collector, &documents);
-    let text = document::print(&documents, &collector, format);
+    let said = read(&collector, sources, shorthand).unwrap_or_default();
+    let text = said.with(|documents| {
+        check::config(&collector, documents);
+        document::print(documents, &collector, format)
+    });
     Ok(Printed { text, warnings: warnings(collector)? })
 }
 
@@ -294,9 +302,25 @@ fn warnings(collector: Collector<'_>) -> Result<Vec<Problem>, Problems> {
     if failed { Err(Problems(problems)) } else { Ok(problems) }
 }
 
-/// The documents of the files, and that of the command line behind them; `None` when one is broken.
-fn read(collector: &Collector<'_>, sources: &[Source], shorthand: &Shorthand) -> Option<Vec<Tree>> {
-    let (mut documents, mut broken) = (Vec::new(), false);
+/// What the files say, and what the command line adds to it.
+#[derive(Default)]
+struct Said<'t> {
+    files: Vec<Document<'t>>,
+    arguments: Option<Tree>,
+}
+
+impl Said<'_> {
+    /// Gives all documents, that of the command line behind those of the files.
+    fn with<T>(&self, read: impl FnOnce(&[View<'_>]) -> T) -> T {
+        let arguments = self.arguments.as_ref().map(Document::of);
+        let views: Vec<_> = self.files.iter().chain(&arguments).map(Document::root).collect();
+        read(&views)
+    }
+}
+
+/// Reads all texts; `None` when one is broken.
+fn read<'t>(collector: &Collector<'_>, sources: &'t [Source], shorthand: &Shorthand) -> Option<Said<'t>> {
+    let (mut said, mut broken) = (Said::default(), false);
     for (source, Source { text, .. }) in sources.iter().enumerate() {
         match file::parse(text, source) {
             Ok(file) => {
@@ -304,7 +328,7 @@ fn read(collector: &Collector<'_>, sources: &[Source], shorthand: &Shorthand) ->
                     let at = Place::new(source, 0, 0);
                     collector.report(Severity::Warning, at, "", "the file is empty".to_owned(), "");
                 }
-                documents.extend(file.documents);
+                said.files.extend(file.documents);
                 file.mistakes.into_iter().for_each(|mistake| collector.syntax(mistake));
             }
             Err(error) => {
@@ -315,14 +339,14 @@ fn read(collector: &Collector<'_>, sources: &[Source], shorthand: &Shorthand) ->
     }
     if !shorthand.is_empty() {
         let errors = collector.errors();
-        let document = shorthand::document(shorthand, sources.len(), collector, &documents);
+        let document = said.with(|files| shorthand::document(shorthand, sources.len(), collector, files));
         broken |= collector.errors() > errors;
-        documents.push(document);
+        said.arguments = Some(document);
     }
     if !shorthand.is_empty() && !broken {
         // Read once for what becomes of the keys in the command line, and for nothing else.
-        check::config(&collector.afresh(), &documents);
-        documents.last_mut().into_iter().for_each(shorthand::settle);
+        said.with(|documents| check::config(&collector.afresh(), documents));
+        said.arguments.iter_mut().for_each(shorthand::settle);
     }
-    (!broken).then_some(documents)
+    (!broken).then_some(said)
 }

@@ -1,6 +1,7 @@
 //! What is wrong in a configuration, shown like a compiler's message.
 
-use super::file::{Place, SyntaxError};
+use super::file::SyntaxError;
+use super::nodes::Place;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;

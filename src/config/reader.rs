@@ -1,8 +1,10 @@
-//! Typed reading of the tree: every value that was not asked for is reported, and so is every value of the wrong kind.
+//! Typed reading of documents: every value that was not asked for is reported, and so is every value of the wrong kind.
 
 use super::duration::parse_duration;
-use super::file::{Fate, Key, Place, Tree, Value};
+use super::nodes::{Kind, Node, Place, View};
+use super::path::{Path, Step};
 use super::problem::{Collector, Severity};
+use super::tree::Fate;
 use crate::addr::HostPort;
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
@@ -17,17 +19,19 @@ const MAX_MISSPELT: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Field<'a> {
     pub(crate) problems: &'a Collector<'a>,
-    pub(crate) tree: &'a Tree,
-    pub(crate) path: String,
+    view: View<'a>,
+    /// Where the value stands that this one is in, and the way from there.
+    around: Path<'a>,
+    step: Step<'a>,
 }
 
 /// A mapping whose keys are ticked off as they are read.
 #[derive(Debug)]
 pub(crate) struct Map<'a> {
     problems: &'a Collector<'a>,
-    pub(crate) at: Place,
-    pub(crate) path: String,
-    entries: Vec<(&'a Key, &'a Tree, Cell<bool>)>,
+    at: Place,
+    path: Path<'a>,
+    entries: Vec<(&'a Node<'a>, View<'a>, Cell<bool>)>,
     asked: RefCell<Vec<&'static str>>,
 }
 
@@ -45,60 +49,68 @@ pub(crate) enum Bare {
 }
 
 impl<'a> Field<'a> {
+    /// A whole document.
+    pub(crate) fn root(problems: &'a Collector<'a>, view: View<'a>) -> Self {
+        Self { problems, view, around: Path::default(), step: Step::Top }
+    }
+
+    /// Where in the document it is: `services[0].handler.type`.
+    pub(crate) fn path(&self) -> String {
+        self.around.to(self.step)
+    }
+
+    fn report(&self, severity: Severity, message: String, help: impl Into<String>) {
+        self.problems.report(severity, self.view.at(), &self.path(), message, help);
+    }
+
     pub(crate) fn error(&self, message: String, help: impl Into<String>) {
-        self.problems.report(Severity::Error, self.tree.at, &self.path, message, help);
+        self.report(Severity::Error, message, help);
     }
 
     pub(crate) fn warn(&self, message: String, help: impl Into<String>) {
-        self.problems.report(Severity::Warning, self.tree.at, &self.path, message, help);
+        self.report(Severity::Warning, message, help);
     }
 
     fn wrong(&self, expected: &str) {
-        let found = match &self.tree.value {
-            Value::Map(_) => "a mapping".to_owned(),
-            Value::List(_) => "a list".to_owned(),
-            Value::Scalar(None) => "nothing".to_owned(),
-            Value::Scalar(Some(text)) => format!("{text:?}"),
+        let found = match self.view.kind() {
+            Kind::Map(_) => "a mapping".to_owned(),
+            Kind::List(_) => "a list".to_owned(),
+            Kind::Scalar(None) => "nothing".to_owned(),
+            Kind::Scalar(Some(text)) => format!("{text:?}"),
         };
         self.error(format!("found {found}"), format!("expected {expected}"));
     }
 
     /// The name of the file that it stands in; `None` in the command line.
     pub(crate) fn file(&self) -> Option<&'a str> {
-        self.problems.file(self.tree.at)
+        self.problems.file(self.view.at())
     }
 
     pub(crate) fn map(&self) -> Option<Map<'a>> {
-        let entries: &[_] = match &self.tree.value {
-            Value::Map(entries) => entries,
-            Value::Scalar(None) => &[],
+        let entries = match self.view.kind() {
+            Kind::Map(entries) => entries.map(|(key, value)| (key, value, Cell::new(false))).collect(),
+            Kind::Scalar(None) => Vec::new(),
             _ => {
                 self.wrong("a mapping (key: value)");
                 return None;
             }
         };
-        let entries = entries.iter().map(|(key, tree)| (key, tree, Cell::new(false))).collect();
-        Some(Map {
-            problems: self.problems,
-            at: self.tree.at,
-            path: self.path.clone(),
-            entries,
-            asked: RefCell::default(),
-        })
+        let path = self.around.below(self.step);
+        Some(Map { problems: self.problems, at: self.view.at(), path, entries, asked: RefCell::default() })
     }
 
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self.tree.value, Value::List(_))
+        matches!(self.view.kind(), Kind::List(_))
     }
 
     pub(crate) fn list(&self) -> Vec<Self> {
-        match &self.tree.value {
-            Value::List(items) => {
-                let field =
-                    |(i, tree)| Self { problems: self.problems, tree, path: format!("{}[{i}]", self.path) };
-                items.iter().enumerate().map(field).collect()
+        match self.view.kind() {
+            Kind::List(items) => {
+                let (problems, around) = (self.problems, self.around.below(self.step));
+                let field = |(i, view)| Self { problems, view, around: around.clone(), step: Step::Item(i) };
+                items.enumerate().map(field).collect()
             }
-            Value::Scalar(None) => Vec::new(),
+            Kind::Scalar(None) => Vec::new(),
             _ => {
                 self.wrong("a list (- item)");
                 Vec::new()
@@ -108,23 +120,23 @@ impl<'a> Field<'a> {
 
     /// The text under `name`, unless it is blank; what is wrong with it is said when the object is read.
     pub(crate) fn name(&self) -> Option<&'a str> {
-        let Value::Map(entries) = &self.tree.value else { return None };
-        let (_, name) = entries.iter().find(|(key, _)| key.text.eq_ignore_ascii_case("name"))?;
-        let Value::Scalar(Some(text)) = &name.value else { return None };
-        Some(text.as_str()).filter(|text| !text.trim().is_empty())
+        let Kind::Map(mut entries) = self.view.kind() else { return None };
+        let (_, name) = entries.find(|(key, _)| key.text().eq_ignore_ascii_case("name"))?;
+        let Kind::Scalar(Some(text)) = name.kind() else { return None };
+        Some(text).filter(|text| !text.trim().is_empty())
     }
 
     /// Whether nothing or an empty text stands there, which counts as not there.
     pub(crate) fn is_blank(&self) -> bool {
-        match &self.tree.value {
-            Value::Scalar(text) => text.as_deref().unwrap_or_default().trim().is_empty(),
+        match self.view.kind() {
+            Kind::Scalar(text) => text.unwrap_or_default().trim().is_empty(),
             _ => false,
         }
     }
 
     pub(crate) fn text(&self) -> Option<&'a str> {
-        match &self.tree.value {
-            Value::Scalar(text) => Some(text.as_deref().unwrap_or_default()),
+        match self.view.kind() {
+            Kind::Scalar(text) => Some(text.unwrap_or_default()),
             _ => {
                 self.wrong("text");
                 None
@@ -216,8 +228,8 @@ impl<'a> Field<'a> {
     }
 
     fn scalar(&self, expected: &str) -> Option<&'a str> {
-        match &self.tree.value {
-            Value::Scalar(Some(text)) => Some(text.trim()),
+        match self.view.kind() {
+            Kind::Scalar(Some(text)) => Some(text.trim()),
             _ => {
                 self.wrong(expected);
                 None
@@ -230,18 +242,23 @@ impl<'a> Map<'a> {
     /// The value of the first of these spellings that is there.
     pub(crate) fn get(&self, names: &[&'static str]) -> Option<Field<'a>> {
         self.asked.borrow_mut().extend(names);
-        let is = |key: &Key| names.iter().any(|name| key.text.eq_ignore_ascii_case(name));
+        let is = |key: &Node<'_>| names.iter().any(|name| key.text().eq_ignore_ascii_case(name));
         let mut found = self.entries.iter().filter(|(key, ..)| is(key));
-        let first = found.next()?;
-        first.2.set(true);
-        first.0.note(Fate::Asked);
+        let &(first, view, ref read) = found.next()?;
+        read.set(true);
+        first.note(Fate::Asked);
         for (key, _, read) in found {
             read.set(true);
             key.note(Fate::Asked);
-            let message = format!("{:?} says the same as {:?}", key.text, first.0.text);
-            self.problems.report(Severity::Error, key.at, &self.path, message, "keep one of the two");
+            let message = format!("{:?} says the same as {:?}", key.text(), first.text());
+            let path = self.path.to_string();
+            self.problems.report(Severity::Error, key.at, &path, message, "keep one of the two");
         }
-        Some(Field { problems: self.problems, tree: first.1, path: self.path_of(&first.0.text) })
+        Some(self.field(first, view))
+    }
+
+    fn field(&self, key: &'a Node<'a>, view: View<'a>) -> Field<'a> {
+        Field { problems: self.problems, view, around: self.path.clone(), step: Step::Key(key.text()) }
     }
 
     /// The mapping under `name`, an empty one where there is none; `None` when it is something else.
@@ -251,19 +268,23 @@ impl<'a> Map<'a> {
             None => Some(Self {
                 problems: self.problems,
                 at: self.at,
-                path: self.path_of(name),
+                path: self.path.below(Step::Key(name)),
                 entries: Vec::new(),
                 asked: RefCell::default(),
             }),
         }
     }
 
+    fn report(&self, severity: Severity, message: String, help: impl Into<String>) {
+        self.problems.report(severity, self.at, &self.path.to_string(), message, help);
+    }
+
     pub(crate) fn error(&self, message: String, help: impl Into<String>) {
-        self.problems.report(Severity::Error, self.at, &self.path, message, help);
+        self.report(Severity::Error, message, help);
     }
 
     pub(crate) fn warn(&self, message: String, help: impl Into<String>) {
-        self.problems.report(Severity::Warning, self.at, &self.path, message, help);
+        self.report(Severity::Warning, message, help);
     }
 
     pub(crate) fn text(&self, names: &[&'static str]) -> Option<&'a str> {
@@ -278,52 +299,45 @@ impl<'a> Map<'a> {
     /// Warns of the keys among `names` that nobody asked for: known ones, but without effect in this place.
     pub(crate) fn without_effect(&self, names: &[&str], place: &str) {
         for (key, _, read) in self.entries.iter().filter(|(.., read)| !read.get()) {
-            if names.iter().any(|name| key.text.eq_ignore_ascii_case(name)) {
+            if names.iter().any(|name| key.text().eq_ignore_ascii_case(name)) {
                 read.set(true);
                 key.note(Fate::NoEffect);
-                let message = format!("no effect {place}");
-                self.problems.report(
-                    Severity::Warning,
-                    key.at,
-                    &self.path_of(&key.text),
-                    message,
-                    "remove it",
-                );
+                let (path, message) = (self.path_of(key), format!("no effect {place}"));
+                self.problems.report(Severity::Warning, key.at, &path, message, "remove it");
             }
         }
     }
 
-    fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    fn path_of(&self, key: &Node<'_>) -> String {
+        self.path.to(Step::Key(key.text()))
     }
 
     /// The keys that have a text, whoever reads them.
     pub(crate) fn texts(&self) -> impl Iterator<Item = (Box<str>, Box<str>)> {
-        self.entries.iter().filter_map(|(key, tree, _)| match &tree.value {
-            Value::Scalar(Some(text)) => Some((key.text.as_str().into(), text.as_str().into())),
+        self.entries.iter().filter_map(|(key, view, _)| match view.kind() {
+            Kind::Scalar(Some(text)) => Some((key.text().into(), text.into())),
             _ => None,
         })
     }
 
     /// Every key with its text, for mappings whose keys are their author's.
     pub(crate) fn into_texts(self) -> impl Iterator<Item = (Box<str>, Box<str>)> + use<'a> {
-        let Map { problems, path, entries, .. } = self;
-        entries.into_iter().filter_map(move |(key, tree, _)| {
-            let field = Field { problems, tree, path: format!("{path}.{}", key.text) };
-            Some((key.text.as_str().into(), field.text()?.into()))
-        })
+        let fields: Vec<_> =
+            self.entries.iter().map(|(key, view, _)| (*key, self.field(key, *view))).collect();
+        fields.into_iter().filter_map(|(key, field)| Some((key.text().into(), field.text()?.into())))
     }
 
     /// Reports what was not asked for. `later`: keys of GOST's that are left aside with a warning; `needed`: those that
     /// it would be unsafe to leave aside.
     pub(crate) fn finish(self, later: &[&'static str], needed: &[&'static str]) {
-        let has = |list: &[&str], key: &Key| list.iter().any(|name| key.text.eq_ignore_ascii_case(name));
-        for (key, tree, _) in self.entries.iter().filter(|(.., read)| !read.get()) {
-            let path = self.path_of(&key.text);
+        let has =
+            |list: &[&str], key: &Node<'_>| list.iter().any(|name| key.text().eq_ignore_ascii_case(name));
+        for (key, view, _) in self.entries.iter().filter(|(.., read)| !read.get()) {
+            let path = self.path_of(key);
             let report =
                 |severity, message, help| self.problems.report(severity, key.at, &path, message, help);
             key.note(if has(later, key) { Fate::Later } else { Fate::Unknown });
-            if (has(later, key) || has(needed, key)) && tree.is_off() {
+            if (has(later, key) || has(needed, key)) && view.is_off() {
                 key.note(Fate::Later);
                 continue;
             }
@@ -340,36 +354,36 @@ impl<'a> Map<'a> {
                 let asked = self.asked.borrow();
                 // Those that are refused are no advice, but may be what was meant.
                 let known: Vec<_> = asked.iter().chain(later).copied().collect();
-                let help = dotted(&key.text, tree, &known)
-                    .or_else(|| similar(&key.text, &[&known, needed].concat()))
-                    .unwrap_or_else(|| nearest(&key.text, known.iter().copied()));
+                let help = dotted(key.text(), *view, &known)
+                    .or_else(|| similar(key.text(), &[&known, needed].concat()))
+                    .unwrap_or_else(|| nearest(key.text(), known.iter().copied()));
                 if help.starts_with(NEAREST) {
                     key.note(Fate::Similar);
                 }
-                report(Severity::Error, format!("unknown key {:?}", key.text), help);
+                report(Severity::Error, format!("unknown key {:?}", key.text()), help);
             }
         }
     }
 }
 
-impl Tree {
+impl View<'_> {
     /// Nothing, an empty list or mapping, `false` or 0: whoever writes that does without.
-    fn is_off(&self) -> bool {
-        match &self.value {
-            Value::Scalar(text) => matches!(text.as_deref().unwrap_or_default(), "" | "false" | "0"),
-            Value::List(items) => items.is_empty(),
-            Value::Map(entries) => entries.is_empty(),
+    fn is_off(self) -> bool {
+        match self.kind() {
+            Kind::Scalar(text) => matches!(text.unwrap_or_default(), "" | "false" | "0"),
+            Kind::List(items) => items.is_empty(),
+            Kind::Map(entries) => entries.is_empty(),
         }
     }
 }
 
 /// Help for `http: { keepalive: true }`, where the known key is `http.keepalive`.
-fn dotted(key: &str, tree: &Tree, known: &[&str]) -> Option<String> {
-    let Value::Map(entries) = &tree.value else { return None };
+fn dotted(key: &str, view: View<'_>, known: &[&str]) -> Option<String> {
+    let Kind::Map(entries) = view.kind() else { return None };
     let start = format!("{key}.").to_lowercase();
     let known: Vec<_> = known.iter().copied().filter(|k| k.to_lowercase().starts_with(&start)).collect();
-    let meant = |inner: &Key| closest(&format!("{start}{}", inner.text), &known);
-    let mut meant: Vec<_> = entries.iter().filter_map(|(inner, _)| meant(inner)).collect();
+    let meant = |inner: &Node<'_>| closest(&format!("{start}{}", inner.text()), &known);
+    let mut meant: Vec<_> = entries.filter_map(|(inner, _)| meant(inner)).collect();
     if meant.is_empty() {
         meant = known;
     }

@@ -57,7 +57,7 @@ fn certificate(field: &Field<'_>) -> Option<Certificate> {
 
 fn usable(pair: Pair, field: &Field<'_>) -> Option<Certificate> {
     checked(by_name::names_in(&pair).map(drop), field)?;
-    Some(Certificate { pair, place: field.path.clone() })
+    Some(Certificate { pair, place: field.path() })
 }
 
 fn acme(field: &Field<'_>) -> Option<acme::Settings> {

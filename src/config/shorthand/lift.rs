@@ -4,8 +4,8 @@ use super::Draft;
 use super::object::{self, Object, list, text};
 use super::query::Query;
 use super::url::Piece;
-use crate::config::file::Tree;
 use crate::config::problem::Severity;
+use crate::config::tree::Tree;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 

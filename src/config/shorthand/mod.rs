@@ -18,8 +18,9 @@ mod words;
 
 pub(crate) use settle::settle;
 
-use super::file::{Place, Tree, Value};
+use super::nodes::{Kind, Place, View};
 use super::problem::{Collector, Origin, Severity};
+use super::tree::{Key, Tree, Value};
 use object::{Object, list, text};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -79,7 +80,7 @@ pub(crate) fn document(
     shorthand: &Shorthand,
     first: usize,
     problems: &Collector<'_>,
-    documents: &[Tree],
+    documents: &[View<'_>],
 ) -> Tree {
     let at = Place::new(first, 1, 1);
     let names = Names::taken(documents);
@@ -132,7 +133,7 @@ impl Draft<'_, '_> {
         let object = object.tree();
         let (at, name) = (object.at, text(object.at, self.names.fresh(section, stem)));
         let Tree { value: Value::Map(mut entries), .. } = object else { return name };
-        entries.insert(0, (super::file::Key::new(at, "name"), name.clone()));
+        entries.insert(0, (Key::new(at, "name"), name.clone()));
         let tree = Tree { at, value: Value::Map(entries) };
         match self.named.iter_mut().find(|(known, _)| *known == section) {
             Some((_, trees)) => trees.push(tree),
@@ -157,17 +158,17 @@ struct Names {
 
 impl Names {
     /// Those that the files have given.
-    fn taken(documents: &[Tree]) -> Self {
+    fn taken(documents: &[View<'_>]) -> Self {
         let mut names = Self { taken: HashSet::new(), next: HashMap::new() };
-        for tree in documents {
-            let Value::Map(sections) = &tree.value else { continue };
-            for (section, tree) in sections {
-                let Value::List(objects) = &tree.value else { continue };
-                let section = section.text.to_ascii_lowercase();
+        for document in documents {
+            let Kind::Map(sections) = document.kind() else { continue };
+            for (section, view) in sections {
+                let Kind::List(objects) = view.kind() else { continue };
+                let section = section.text().to_ascii_lowercase();
                 if section == SERVICES {
-                    *names.next.entry(section.clone()).or_default() += objects.len();
+                    *names.next.entry(section.clone()).or_default() += objects.clone().count();
                 }
-                let known = objects.iter().filter_map(name_of).map(|name| (section.clone(), name.to_owned()));
+                let known = objects.filter_map(name_of).map(|name| (section.clone(), name.to_owned()));
                 names.taken.extend(known);
             }
         }
@@ -187,8 +188,8 @@ impl Names {
     }
 }
 
-fn name_of(object: &Tree) -> Option<&str> {
-    let Value::Map(entries) = &object.value else { return None };
-    let (_, name) = entries.iter().find(|(key, _)| key.text.eq_ignore_ascii_case("name"))?;
-    if let Value::Scalar(Some(text)) = &name.value { Some(text) } else { None }
+fn name_of(object: View<'_>) -> Option<&str> {
+    let Kind::Map(mut entries) = object.kind() else { return None };
+    let (_, name) = entries.find(|(key, _)| key.text().eq_ignore_ascii_case("name"))?;
+    if let Kind::Scalar(text) = name.kind() { text } else { None }
 }

@@ -5,8 +5,8 @@ use super::query::Query;
 use super::url::{Piece, Url};
 use super::words::{self, NODE};
 use super::{Draft, lift};
-use crate::config::file::Tree;
 use crate::config::problem::Severity;
+use crate::config::tree::Tree;
 
 /// `fingerprint` is ours; the others are GOST's.
 const TLS: &[(&str, &[&str])] = &[

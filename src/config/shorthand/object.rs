@@ -1,7 +1,8 @@
 //! Trees made of what an argument says.
 
 use super::url::Piece;
-use crate::config::file::{Key, Place, Tree, Value};
+use crate::config::nodes::Place;
+use crate::config::tree::{Key, Tree, Value};
 
 /// A mapping that is being made.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use super::object::Object;
 use super::url::Piece;
-use crate::config::file::{Fate, Key, Tree};
 use crate::config::problem::{Collector, Severity};
+use crate::config::tree::{Fate, Key, Tree};
 use std::cell::Cell;
 
 /// Keys and values that nothing has taken yet.

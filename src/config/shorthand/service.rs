@@ -5,8 +5,9 @@ use super::query::Query;
 use super::url::{self, AUTO, Piece, Url};
 use super::words::{self, SERVICE};
 use super::{Draft, lift};
-use crate::config::file::{Place, Tree};
+use crate::config::nodes::Place;
 use crate::config::problem::Severity;
+use crate::config::tree::Tree;
 
 /// Most ports of one argument: each is a listener, or a node, with descriptors of its own. `:1-65535` would be a slip.
 const MAX_PORTS: usize = 16_384;

@@ -1,6 +1,7 @@
 //! After a first reading: which mappings keep a key that was put into several.
 
-use crate::config::file::{Fate, Key, Place, Tree, Value};
+use crate::config::nodes::Place;
+use crate::config::tree::{Fate, Key, Tree, Value};
 use std::collections::HashMap;
 
 /// The best that became of a key anywhere, and in which kind of object.

@@ -4,7 +4,7 @@
 //! before that, so that a password may have an `@`; `%` escapes are undone, and `+` is a blank in the query only. What the
 //! reference drops in silence (a fragment, a malformed escape, a second value of one key) is an error here.
 
-use crate::config::file::Place;
+use crate::config::nodes::Place;
 use crate::config::problem::{Collector, Severity};
 
 /// What an argument without a scheme has, as in the reference.

@@ -1,7 +1,7 @@
 //! The words of a scheme: which of them name a handler, listener, connector or dialer.
 
 use super::url::{AUTO, Piece};
-use crate::config::file::Place;
+use crate::config::nodes::Place;
 use crate::config::problem::{Collector, Severity};
 use crate::config::reader::nearest;
 
