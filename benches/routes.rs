@@ -7,7 +7,6 @@ use bytes::BytesMut;
 use pointsman::addr::Host;
 use pointsman::config::{self, Source, Targets};
 use pointsman::route::hop::{Hop, HopSettings, NodeSettings, Strategy, Tried};
-use pointsman::route::ingress::Table;
 use pointsman::route::rule::Rule;
 use pointsman::route::{HttpParts, Ingress, Protocol, Request};
 use pointsman::wire::http::{HeadReader, Limits, RequestHead};
@@ -71,8 +70,8 @@ fn documents() {
         let start = now();
         let loaded = config::load(&[Source { name: "f.yaml".to_owned(), text }]).unwrap();
         let load = start.elapsed();
-        let (table, problems) = Table::new(&loaded.config.ingresses[0].rules);
-        assert!(problems.is_empty());
+        let table = &loaded.config.ingresses[0].table;
+        assert!(loaded.warnings.is_empty());
         let Targets { hop, .. } = loaded.config.services[0].handler.targets().unwrap();
         let hop = Hop::new(hop.clone());
         let all = start.elapsed();

@@ -72,15 +72,11 @@ fn of_admission(name: &str) -> String {
 }
 
 /// Opens every port and starts every service; they end by `shutdown`.
-pub async fn start(mut config: Config, shutdown: &Shutdown) -> Result<()> {
+pub async fn start(config: Config, shutdown: &Shutdown) -> Result<()> {
     let mut plugins = Plugins::new(&config)?;
     let (mut ingresses, mut looks) = (HashMap::new(), Vec::new());
-    let mut tables = Vec::new();
-    for ingress in &mut config.ingresses {
-        let rules = rules::rules(ingress, shutdown, &mut looks);
-        tables.push(rules.with_context(|| of_ingress(ingress))?);
-    }
-    for (ingress, rules) in config.ingresses.iter().zip(tables) {
+    for ingress in &config.ingresses {
+        let rules = rules::rules(ingress, shutdown, &mut looks).with_context(|| of_ingress(ingress))?;
         let asked = plugins.ingress(ingress, rules).with_context(|| of_ingress(ingress))?;
         ingresses.insert(ingress.name.as_str(), asked);
     }

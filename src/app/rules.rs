@@ -15,20 +15,13 @@ const MAX_TOLD: usize = 10;
 const MAX_SHOWN: usize = 80;
 
 /// Reads the file, if there is one, and follows it and the other lists until `shutdown`. `looks` grows by those that are not read
-/// when this returns. The rules of `ingress` are taken out of it: there may be a hundred thousand.
+/// when this returns.
 pub(super) fn rules(
-    ingress: &mut config::Ingress,
+    ingress: &config::Ingress,
     shutdown: &Shutdown,
     looks: &mut Vec<FirstLook>,
 ) -> Result<Rules> {
-    let inline = std::mem::take(&mut ingress.rules);
-    // What is wrong in a rule was said when the configuration was checked.
-    let rules: Rules = Table::new(&inline).0.into();
-    if ingress.file.is_none() && ingress.lists.is_empty() {
-        return Ok(rules);
-    }
-    let (ingress_name, lists) = (ingress.name.clone(), Mutex::default());
-    let hosts = Arc::new(Hosts { ingress: ingress_name, inline, lists, rules });
+    let hosts = Arc::new(Hosts::new(ingress));
     if let Some(file) = &ingress.file {
         let stamp = Stamp::of(&file.path);
         hosts.read(file)?;
@@ -48,9 +41,7 @@ pub(super) fn rules(
 
 /// Reads the file, if there is one, and says what is wrong with it.
 pub(super) fn check(ingress: &config::Ingress) -> Result<()> {
-    let Some(file) = &ingress.file else { return Ok(()) };
-    let (lists, rules) = (Mutex::default(), Table::new(&[]).0.into());
-    Hosts { ingress: ingress.name.clone(), inline: Vec::new(), lists, rules }.read(file)
+    ingress.file.as_ref().map_or(Ok(()), |file| Hosts::new(ingress).read(file))
 }
 
 /// Where the rules of one ingress come together. Those of a list stand in place of those of the configuration for the same host.
@@ -62,6 +53,17 @@ struct Hosts {
 }
 
 impl Hosts {
+    /// Those of the configuration.
+    fn new(ingress: &config::Ingress) -> Self {
+        Self {
+            ingress: ingress.name.clone(),
+            inline: ingress.rules.clone(),
+            lists: Mutex::default(),
+            // What is wrong in a rule was said when the configuration was checked.
+            rules: Arc::clone(&ingress.table).into(),
+        }
+    }
+
     /// Takes what the file says.
     fn read(&self, file: &lines::Settings) -> Result<()> {
         let own = || file.path.display().to_string();

@@ -4,8 +4,9 @@ use super::auth::lines_file;
 use super::reader::Field;
 use super::{Ingress, IngressPlugin, plugins, source};
 use crate::route::hosts::HostPattern;
-use crate::route::ingress::{Rule, parse_endpoint};
+use crate::route::ingress::{Draft, Rule, Wrong, is_star, parse_endpoint};
 use crate::source::OnError;
+use std::sync::Arc;
 
 /// `folder`: whether plugins can be taken from a folder by name.
 pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
@@ -14,13 +15,20 @@ pub(crate) fn read(field: &Field<'_>, folder: bool) -> Option<Ingress> {
         map.error("ingress without a name".to_owned(), "expected name: ingress-0");
         return None;
     };
-    let rules = map.get(&["rules"]).map(|f| f.list()).unwrap_or_default();
-    let rules = rules.iter().filter_map(rule).collect();
-    let plugin = map.get(&["plugin"]).and_then(|f| plugin(&f, folder));
     let lists = source::lists(&map);
     let file = lines_file(&map, source::OR_LISTS);
+    let fields = map.get(&["rules"]).map(|f| f.list()).unwrap_or_default();
+    let (mut draft, mut rules) = (Draft::with_capacity(fields.len()), Vec::new());
+    let joined = file.is_some() || !lists.is_empty();
+    for (hostname, endpoint) in fields.iter().filter_map(|field| rule(field, &mut draft)) {
+        if joined {
+            rules.push(Rule { hostname: hostname.to_owned(), endpoint: endpoint.to_owned() });
+        }
+    }
+    let plugin = map.get(&["plugin"]).and_then(|f| plugin(&f, folder));
     map.finish(&[], &[]);
-    Some(Ingress { name: name.to_owned(), rules, file, lists, plugin })
+    let table = Arc::new(draft.table());
+    Some(Ingress { name: name.to_owned(), table, rules, file, lists, plugin })
 }
 
 fn plugin(field: &Field<'_>, folder: bool) -> Option<IngressPlugin> {
@@ -31,27 +39,28 @@ fn plugin(field: &Field<'_>, folder: bool) -> Option<IngressPlugin> {
     plugins::binding(field, folder, &["wasm", "grpc", "http"]).map(IngressPlugin::Wasm)
 }
 
-fn rule(field: &Field<'_>) -> Option<Rule> {
+/// Hostname and endpoint of a rule, which is added to the table.
+fn rule<'a>(field: &Field<'a>, draft: &mut Draft) -> Option<(&'a str, &'a str)> {
     let map = field.map()?;
     let (hostname, endpoint) = (map.filled(&["hostname"]), map.filled(&["endpoint"]));
     let (Some(hostname), Some(endpoint)) = (hostname, endpoint) else {
         map.error("incomplete rule".to_owned(), "expected hostname: and endpoint:");
         return None;
     };
-    let rule =
-        Rule { hostname: hostname.text()?.trim().to_owned(), endpoint: endpoint.text()?.trim().to_owned() };
-    if rule.is_star() {
+    let (host, id) = (hostname.text()?.trim(), endpoint.text()?.trim());
+    let added = draft.add(host, id);
+    if is_star(host) {
         warn_of_star(&hostname);
-    } else if let Err(error) = HostPattern::from_ingress(&rule.hostname) {
-        let message = format!("{:?} is no host: {error}", rule.hostname);
+    } else if let Err(Wrong::Hostname(error)) = &added {
+        let message = format!("{host:?} is no host: {error}");
         hostname.error(message, "expected example.com or *.example.com, without a port");
     }
-    if parse_endpoint(&rule.endpoint).is_none() {
-        let message = format!("{:?} is no tunnel ID: this host goes nowhere", rule.endpoint);
+    if added.is_err() && parse_endpoint(id).is_none() {
+        let message = format!("{id:?} is no tunnel ID: this host goes nowhere");
         endpoint.warn(message, "expected a UUID, with $ in front for a private tunnel");
     }
     map.finish(&[], &[]);
-    Some(rule)
+    Some((host, id))
 }
 
 fn warn_of_star(field: &Field<'_>) {

@@ -41,7 +41,7 @@ use crate::net::listen;
 use crate::net::udp::flows;
 use crate::route::Pairs;
 use crate::route::hop::HopSettings;
-use crate::route::ingress::Rule;
+use crate::route::ingress::{Rule, Table};
 use crate::source::{OnError, PluginSettings};
 use crate::tunnel::gate::Owned;
 use crate::tunnel::{client, relay, server};
@@ -188,7 +188,9 @@ impl Handler {
 pub struct Ingress {
     /// `name`.
     pub name: String,
-    /// `rules`.
+    /// `rules`, compiled.
+    pub table: Arc<Table>,
+    /// The same as written, for lists to be joined with; empty where there are none.
     pub rules: Vec<Rule>,
     /// `file` and `reload`: more rules.
     pub file: Option<crate::lines::Settings>,

@@ -198,6 +198,11 @@ impl<T> HostMap<T> {
         HostMap { names: self.names, entries, slots: self.slots, hasher: self.hasher, longest: self.longest }
     }
 
+    /// What is said about all names, in the order in which they were made.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|entry| &entry.value)
+    }
+
     /// How many names there are.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

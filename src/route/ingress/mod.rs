@@ -8,7 +8,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{Endpoint, NotTwoColumns, Problem, Rule, Table, numbered_lines, parse_endpoint, parse_lines};
+pub use table::{
+    Draft, Endpoint, NotTwoColumns, Problem, Rule, Table, Wrong, is_star, numbered_lines, parse_endpoint,
+    parse_lines,
+};
 
 pub use rules::Rules;
 

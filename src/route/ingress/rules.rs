@@ -13,7 +13,13 @@ pub struct Rules(Arc<ArcSwap<Table>>);
 
 impl From<Table> for Rules {
     fn from(table: Table) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(table)))
+        Arc::new(table).into()
+    }
+}
+
+impl From<Arc<Table>> for Rules {
+    fn from(table: Arc<Table>) -> Self {
+        Self(Arc::new(ArcSwap::new(table)))
     }
 }
 

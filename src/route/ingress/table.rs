@@ -35,10 +35,15 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// GOST takes a `*` alone, but no host has its key, the empty one.
+    /// As [`is_star`].
     pub fn is_star(&self) -> bool {
-        self.hostname == "*"
+        is_star(&self.hostname)
     }
+}
+
+/// GOST takes a `*` alone as a hostname, but no host has its key, the empty one.
+pub fn is_star(hostname: &str) -> bool {
+    hostname == "*"
 }
 
 /// A rule that was taken as GOST takes it, but cannot do what its author wanted.
@@ -95,39 +100,88 @@ pub struct Table {
     private: HashSet<Uuid>,
 }
 
-impl Table {
-    /// Compiles `rules`, later ones overwriting earlier ones with the same pattern, and reports those that cannot work.
-    pub fn new(rules: &[Rule]) -> (Self, Vec<Problem>) {
-        let mut names: HostMap<Targets> = HostMap::with_capacity(rules.len());
-        let (mut private, mut problems) = (HashSet::new(), Vec::new());
-        for (index, rule) in rules.iter().enumerate() {
-            let endpoint = parse_endpoint(&rule.endpoint);
-            private.extend(endpoint.filter(|(_, private)| *private).map(|(tunnel, _)| tunnel));
-            let pattern = match HostPattern::from_ingress(&rule.hostname) {
-                Ok(pattern) => pattern,
-                Err(reason) => {
-                    problems.push(Problem::Hostname { index, hostname: rule.hostname.clone(), reason });
-                    continue;
-                }
-            };
-            let target =
-                endpoint.map_or(Target::Nowhere, |(tunnel, private)| Target::Tunnel { tunnel, private });
-            if target == Target::Nowhere {
-                problems.push(Problem::Endpoint { index, endpoint: rule.endpoint.clone() });
-            }
-            let targets = names.entry(pattern.name());
-            match pattern {
-                HostPattern::Exact(_) => targets.exact = target,
-                HostPattern::Within(_) | HostPattern::Below(_) => targets.within = target,
-            }
+/// A table that is being made: rule by rule, so that a hundred thousand need not be there at once.
+#[derive(Debug, Default)]
+pub struct Draft {
+    names: HostMap<Targets>,
+    /// Tunnels that a rule names as private ones.
+    private: HashSet<Uuid>,
+    /// Tunnels that rules name as public ones which are not in the table.
+    lost: Vec<Uuid>,
+}
+
+/// What is wrong with one rule; it is in the table as far as it can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wrong {
+    /// The hostname is none.
+    Hostname(InvalidAddr),
+    /// The endpoint is none.
+    Endpoint,
+}
+
+impl Draft {
+    /// One for so many rules.
+    pub fn with_capacity(rules: usize) -> Self {
+        Self { names: HostMap::with_capacity(rules), private: HashSet::new(), lost: Vec::new() }
+    }
+
+    /// Compiles a rule, which overwrites an earlier one with the same pattern.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot work as written; the hostname comes first.
+    pub fn add(&mut self, hostname: &str, endpoint: &str) -> Result<(), Wrong> {
+        let endpoint = parse_endpoint(endpoint);
+        let target = endpoint.map_or(Target::Nowhere, |(tunnel, private)| Target::Tunnel { tunnel, private });
+        if let Some((tunnel, true)) = endpoint {
+            self.private.insert(tunnel);
         }
+        let over = match HostPattern::from_ingress(hostname) {
+            Ok(pattern) => {
+                let targets = self.names.entry(pattern.name());
+                let place = match pattern {
+                    HostPattern::Exact(_) => &mut targets.exact,
+                    HostPattern::Within(_) | HostPattern::Below(_) => &mut targets.within,
+                };
+                Ok(std::mem::replace(place, target))
+            }
+            Err(reason) => Err(reason),
+        };
+        self.lost.extend(over.as_ref().unwrap_or(&target).public());
+        over.map_err(Wrong::Hostname)?;
+        endpoint.map(|_| ()).ok_or(Wrong::Endpoint)
+    }
+
+    /// The table of all rules that were added.
+    pub fn table(self) -> Table {
+        let Self { names, mut private, lost } = self;
         if !private.is_empty() {
-            let endpoints = rules.iter().filter_map(|rule| parse_endpoint(&rule.endpoint));
-            for (tunnel, _) in endpoints.filter(|(_, private)| !private) {
+            let public = names.values().flat_map(|targets| [targets.exact, targets.within]);
+            for tunnel in public.filter_map(|target| target.public()).chain(lost) {
                 private.remove(&tunnel);
             }
         }
-        (Self { names, private }, problems)
+        Table { names, private }
+    }
+}
+
+impl Table {
+    /// Compiles `rules`, later ones overwriting earlier ones with the same pattern, and reports those that cannot work.
+    pub fn new(rules: &[Rule]) -> (Self, Vec<Problem>) {
+        let mut draft = Draft::with_capacity(rules.len());
+        let mut problems = Vec::new();
+        for (index, Rule { hostname, endpoint }) in rules.iter().enumerate() {
+            match draft.add(hostname, endpoint) {
+                Ok(()) => {}
+                Err(Wrong::Hostname(reason)) => {
+                    problems.push(Problem::Hostname { index, hostname: hostname.clone(), reason });
+                }
+                Err(Wrong::Endpoint) => {
+                    problems.push(Problem::Endpoint { index, endpoint: endpoint.clone() });
+                }
+            }
+        }
+        (draft.table(), problems)
     }
 
     /// Whether the rules keep this host, or this tunnel, from the public.
@@ -182,6 +236,12 @@ enum Target {
         tunnel: Uuid,
         private: bool,
     },
+}
+
+impl Target {
+    fn public(&self) -> Option<Uuid> {
+        if let Self::Tunnel { tunnel, private: false } = self { Some(*tunnel) } else { None }
+    }
 }
 
 /// A tunnel ID in any form that GOST reads: 36 characters, 32 hex digits, in braces or with `urn:uuid:`; `$` in front marks it

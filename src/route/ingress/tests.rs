@@ -117,6 +117,25 @@ fn private_endpoints_are_marked() {
     assert_eq!(ask(&table, "x.b"), endpoint(2, false, "*.b"));
 }
 
+/// One public rule is enough, also one that is overwritten or that no host can match.
+#[test]
+fn a_tunnel_is_private_when_no_rule_makes_it_public() {
+    let (host, tunnel) = (crate::addr::Host::parse("other").unwrap(), Uuid::from_bytes([1; 16]));
+    let (public, private) = (id(1), format!("${}", id(1)));
+    for (lines, expected) in [
+        (&[("a", &*private), ("*.b", &private)][..], true),
+        (&[("a", &private), ("b", &public)], false),
+        (&[("a", &private), ("*.b", &public)], false),
+        (&[("a", &public), ("a", &private)], false),
+        (&[("a", &private), ("a", &public)], false),
+        (&[("no host", &public), ("a", &private)], false),
+        (&[("no host", &private)], false),
+    ] {
+        let (table, _) = Table::new(&rules(lines));
+        assert_eq!(table.is_private(&host, tunnel), expected, "{lines:?}");
+    }
+}
+
 #[test]
 fn uuids_in_every_form() {
     let plain = "4d21094e-b74c-4916-86c1-d9fa36ea677b";
