@@ -107,8 +107,26 @@ impl Host {
 
 impl From<IpAddr> for Host {
     fn from(ip: IpAddr) -> Self {
-        Self(ip.to_canonical().to_string().into())
+        Self(written(ip).into())
     }
+}
+
+/// An address as text, an IPv4 one within IPv6 as what it is. Plugins are told one with every request, and the standard library's
+/// way takes ten times as long for IPv4.
+pub fn written(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip.to_canonical() else { return ip.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for octet in ip.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        for (unit, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+            if octet >= unit || unit == 1 {
+                text.push(char::from(b'0' + digit));
+            }
+        }
+    }
+    text
 }
 
 impl fmt::Display for Host {
@@ -228,6 +246,16 @@ mod tests {
             assert!(Host::parse(text).is_err(), "{text}");
         }
         assert!(Host::parse(&"a".repeat(MAX_HOST_LEN + 1)).is_err());
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does_it() {
+        for octet in 0..=255 {
+            let ip = std::net::Ipv4Addr::new(octet, 0, 255 - octet, 10);
+            assert_eq!(written(ip.into()), ip.to_string());
+            assert_eq!(written(ip.to_ipv6_mapped().into()), ip.to_string());
+        }
+        assert_eq!(written("2001:DB8::1".parse().unwrap()), "2001:db8::1");
     }
 
     #[test]

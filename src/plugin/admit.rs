@@ -5,7 +5,7 @@ use super::bind::types::{Dependency, Reuse};
 use super::bind::{Asked, admission, one_line};
 use super::cache::Kept;
 use super::pool::{CallError, Exports};
-use crate::addr::Host;
+use crate::addr::{self, Host};
 use crate::route::hosts::HostPattern;
 use crate::route::{Hostnames, Opening, Refusal, Verdict};
 use quick_cache::sync::Cache;
@@ -145,7 +145,7 @@ fn hostnames(names: &[String]) -> Result<Hostnames, CallError> {
 
 fn admit(exports: &Exports, store: &mut Store, opening: &Opening) -> Returned<admission::Answer> {
     let Some(guest) = &exports.admission else { return Ok(Err("it decides no admission".to_owned())) };
-    let (tunnel, client) = (opening.tunnel.to_string(), opening.client.ip().to_canonical().to_string());
+    let (tunnel, client) = (opening.tunnel.to_string(), addr::written(opening.client.ip()));
     let asked = admission::Opening {
         service: &opening.service,
         tunnel: &tunnel,

@@ -4,7 +4,7 @@ use super::admit::Openings;
 use super::bind::{Asked, forwarder, ingress, one_line, types};
 use super::cache::Decisions;
 use super::pool::{CallError, Exports, Pool, Trial};
-use crate::addr::HostPort;
+use crate::addr::{self, HostPort};
 use crate::route::ingress::parse_endpoint;
 use crate::route::{Endpoint, Hostnames, Node, OwnedRequest, Protocol, Refusal, Request, Verdict};
 use std::pin::Pin;
@@ -228,7 +228,7 @@ pub(super) type Returned<T> = wasmtime::Result<Result<T, String>>;
 
 fn resolve(exports: &Exports, store: &mut Store, request: &Request<'_>) -> Returned<ingress::Answer> {
     let Some(guest) = &exports.ingress else { return Ok(Err("it decides no ingress".to_owned())) };
-    let client = request.client.ip().to_canonical().to_string();
+    let client = addr::written(request.client.ip());
     guest.call_resolve(store, question(request, &client))
 }
 
@@ -239,7 +239,7 @@ fn select(
     nodes: &[Arc<Node>],
 ) -> Returned<forwarder::Answer> {
     let Some(guest) = &exports.forwarder else { return Ok(Err("it decides no forwarder".to_owned())) };
-    let client = request.client.ip().to_canonical().to_string();
+    let client = addr::written(request.client.ip());
     let nodes: Vec<_> = nodes
         .iter()
         .map(|node| forwarder::Node {

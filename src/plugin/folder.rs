@@ -12,7 +12,7 @@ mod watch;
 
 use super::binding::{Binding, OnError};
 use super::{Plugin, Roles, Runtime, Status, Version};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use job::Outcome;
 use scan::Scan;
 use std::collections::BTreeMap;
@@ -150,8 +150,9 @@ impl Folder {
     }
 
     /// The plugins that an ingress without a binding asks, in the order of their file names.
-    pub fn ingress(&self) -> Arc<[Binding]> {
-        Arc::clone(&self.ingress.load())
+    /// Every request asks for them: who only looks at them need not count himself among their holders.
+    pub fn ingress(&self) -> Guard<Arc<Arc<[Binding]>>> {
+        self.ingress.load()
     }
 
     /// The plugins that a tunnel server without a binding asks who may open a tunnel, in the same order.

@@ -9,16 +9,21 @@ const MAX_PLACES: usize = 64;
 /// A bounded set with a stack for each of some threads.
 #[derive(Debug)]
 pub(super) struct Idle<T> {
-    stacks: Box<[Mutex<Vec<T>>]>,
+    stacks: Box<[Stack<T>]>,
     /// At most as many as there are on the stacks: what was counted off will be found there.
     len: AtomicUsize,
     max: usize,
 }
 
+/// Apart from the others in memory: two in one line would go back and forth between the cores of their threads.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Stack<T>(Mutex<Vec<T>>);
+
 impl<T> Idle<T> {
     /// An empty one for so many, at least one.
     pub(super) fn new(max: usize) -> Self {
-        let stacks = (0..max.clamp(1, MAX_PLACES)).map(|_| Mutex::default()).collect();
+        let stacks = (0..max.clamp(1, MAX_PLACES)).map(|_| Stack(Mutex::default())).collect();
         Self { stacks, len: AtomicUsize::new(0), max }
     }
 
@@ -45,7 +50,7 @@ impl<T> Idle<T> {
     }
 
     fn stack(&self, place: usize) -> MutexGuard<'_, Vec<T>> {
-        self.stacks[place].lock().unwrap_or_else(PoisonError::into_inner)
+        self.stacks[place].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,18 +9,22 @@ pub const BUCKETS: [u64; 12] =
     [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 20_000_000];
 
 /// Counts of one plugin, over all its versions.
+///
+/// What every call changes comes first and stands close together: each line of memory that two cores change in turn costs a call
+/// as much as a hundred instructions.
 #[derive(Debug, Default)]
+#[repr(C, align(64))]
 pub(super) struct Stats {
-    calls: AtomicU64,
+    /// Nanoseconds of all calls together.
+    time: AtomicU64,
+    /// Calls by duration; together they are all calls.
+    latency: [AtomicU64; BUCKETS.len() + 1],
+    cache_hits: AtomicU64,
     errors: AtomicU64,
     traps: AtomicU64,
     overruns: AtomicU64,
     recycled: AtomicU64,
-    cache_hits: AtomicU64,
     swaps: AtomicU64,
-    /// Nanoseconds of all calls together.
-    time: AtomicU64,
-    latency: [AtomicU64; BUCKETS.len() + 1],
     /// Bytes of the instance that was seen last.
     memory: AtomicUsize,
 }
@@ -28,7 +32,6 @@ pub(super) struct Stats {
 impl Stats {
     pub(super) fn called(&self, elapsed: Duration) {
         let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-        self.calls.fetch_add(1, Ordering::Relaxed);
         self.time.fetch_add(nanos, Ordering::Relaxed);
         let bucket = BUCKETS.partition_point(|bound| *bound < nanos);
         self.latency[bucket].fetch_add(1, Ordering::Relaxed);
@@ -66,8 +69,9 @@ impl Stats {
 
     pub(super) fn snapshot(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let latency: Vec<_> = self.latency.iter().map(read).collect();
         Counts {
-            calls: read(&self.calls),
+            calls: latency.iter().sum(),
             errors: read(&self.errors),
             traps: read(&self.traps),
             overruns: read(&self.overruns),
@@ -75,7 +79,7 @@ impl Stats {
             cache_hits: read(&self.cache_hits),
             swaps: read(&self.swaps),
             call_seconds: Duration::from_nanos(read(&self.time)).as_secs_f64(),
-            latency: self.latency.iter().map(read).collect(),
+            latency,
             memory: self.memory.load(Ordering::Relaxed),
         }
     }

@@ -14,9 +14,10 @@ use exports::pointsman::routing::ingress::{Answer, Request, Verdict};
 use exports::pointsman::routing::{ingress, lifecycle};
 use pointsman::routing::host::{self, Level};
 use pointsman::routing::types::{Dependency, Reuse};
-use route::table::{Rule, Table, parse_lines};
+use route::table::{Found, Rule, Table, parse_lines};
 use serde::Deserialize;
 use std::cell::RefCell;
+use uuid::Uuid;
 
 wit_bindgen::generate!({ path: "../../wit/1.0.0", world: "ingress-plugin" });
 
@@ -57,12 +58,18 @@ impl lifecycle::Guest for Plugin {
 impl ingress::Guest for Plugin {
     fn resolve(request: Request) -> Result<Answer, String> {
         let verdict = TABLE.with_borrow(|table| match table.find(&request.hostname) {
-            Some(found) if found.private => Verdict::Tunnel(format!("${}", found.tunnel)),
-            Some(found) => Verdict::Tunnel(found.tunnel.to_string()),
+            Some(found) => Verdict::Tunnel(endpoint(&found)),
             None => Verdict::Pass,
         });
         Ok(Answer { verdict, reuse: Some(FOR_GOOD) })
     }
+}
+
+/// As in a rule. Every request asks for one, so it is written without the detour of `format!`.
+fn endpoint(found: &Found<'_>) -> String {
+    let mut text = if found.private { "$" } else { "" }.to_owned();
+    text.push_str(found.tunnel.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+    text
 }
 
 fn rules(config: &str) -> Result<Vec<Rule>, String> {
