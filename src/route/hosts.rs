@@ -228,11 +228,16 @@ impl<T> HostMap<T> {
             if entry == NONE {
                 return Err(slot);
             }
-            if known == rest(hash) && self.name(entry as usize) == name {
+            if known == rest(hash) && self.is_at(entry as usize, name) {
                 return Ok(entry as usize);
             }
             slot = (slot + 1) & mask;
         }
+    }
+
+    fn is_at(&self, place: usize, name: &str) -> bool {
+        let Entry { start, end, .. } = self.entries[place];
+        self.names.as_bytes()[start as usize..end as usize] == *name.as_bytes()
     }
 
     fn name(&self, place: usize) -> &str {
