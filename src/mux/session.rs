@@ -14,6 +14,7 @@
 pub(super) mod deadlines;
 mod growth;
 mod handles;
+mod ids;
 mod peer;
 mod sending;
 
@@ -21,6 +22,7 @@ use super::flow::{Broken, Flow};
 use super::{CloseReason, Kind, Role, Settings};
 use crate::wire::smux::{Decoder, Version};
 use growth::Growth;
+use ids::ById;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::task::Waker;
 use std::time::Duration;
@@ -36,7 +38,7 @@ pub(super) struct Machine {
     version: Version,
     settings: Settings,
     decoder: Decoder,
-    flows: HashMap<u32, Flow>,
+    flows: HashMap<u32, Flow, ById>,
     next_id: Option<u32>,
     /// Streams with something to send, each in it once.
     ready: VecDeque<u32>,
@@ -77,7 +79,7 @@ impl Machine {
             version,
             settings: settings.clone(),
             decoder: Decoder::new(version),
-            flows: HashMap::new(),
+            flows: HashMap::default(),
             next_id: Some(if role == Role::Client { 3 } else { 2 }),
             ready: VecDeque::new(),
             refusals: VecDeque::new(),
