@@ -130,7 +130,7 @@ impl Acceptor {
                 self.spawn(Box::new(stream), probation, serve);
             }
         };
-        tokio::join!(driver, accept, session.drain(&self.shutdown));
+        tokio::join!(mux::drive(driver), accept, session.drain(&self.shutdown));
         match session.closed().await {
             CloseReason::Local => Ok(()),
             CloseReason::Ended if asked => Ok(()),

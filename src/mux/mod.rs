@@ -27,6 +27,7 @@ use std::time::Duration;
 use stream::{Handle, SmuxStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 use yamux::{YamuxIncoming, YamuxSession, YamuxStream};
 
 /// How often a stopping session looks whether its last stream has ended.
@@ -154,6 +155,12 @@ pub fn start(
             (Session(AnySession::Smux(handle)), incoming, Box::pin(driver))
         };
     (session, incoming, driver)
+}
+
+/// Runs what [`start`] gave as a task of its own, which ends at the latest when the handle is dropped. So whatever else waits for
+/// something of the session, or for its end, is not asked at each batch of frames.
+pub(crate) fn drive(driver: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(driver))
 }
 
 /// Opens streams. Clones stand for the same session.

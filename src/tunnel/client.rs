@@ -318,7 +318,7 @@ where
             });
         }
     };
-    tokio::join!(driver, accept, session.drain(shutdown));
+    tokio::join!(mux::drive(driver), accept, session.drain(shutdown));
     session.closed().await.to_string()
 }
 

@@ -195,7 +195,7 @@ impl Server {
             while_allowed(login.as_ref(), async { drop(session.closed().await) }).await;
             session.close();
         };
-        tokio::join!(driver, refuse, accept, session.drain(&self.shutdown), revoke);
+        tokio::join!(mux::drive(driver), refuse, accept, session.drain(&self.shutdown), revoke);
         info!(service = self.service, client = %conn.client, %addr, "port closed");
     }
 

@@ -153,7 +153,7 @@ impl Server {
                 _ = session.closed() => {}
             }
         };
-        tokio::join!(driver, refuse, session.drain(&self.shutdown), revoke, announce);
+        tokio::join!(mux::drive(driver), refuse, session.drain(&self.shutdown), revoke, announce);
         drop(registration);
         if login.is_some_and(|login| login.revoked.is_cancelled()) {
             info!(service = self.service, tunnel = %tunnel.id, connector = %id, "its user may no longer serve this tunnel");
