@@ -44,6 +44,8 @@ pub(super) fn start(
         inbox: BytesMut::from(received),
         block: SMALL_BLOCK,
         outbox: Outbox::default(),
+        paused: false,
+        gathering: false,
         timer: None,
         failed: None,
     };
@@ -57,6 +59,10 @@ struct Driver {
     inbox: BytesMut,
     block: usize,
     outbox: Outbox,
+    /// The session does not want any more bytes for now.
+    paused: bool,
+    /// What is to be sent waits for what other streams have to add.
+    gathering: bool,
     timer: Option<Pin<Box<Sleep>>>,
     /// Set when nothing more can be sent: what can still be read is read first.
     failed: Option<CloseReason>,
@@ -66,8 +72,12 @@ impl Driver {
     async fn run(mut self) {
         let now = self.shared.now();
         let (shared, inbox) = (&self.shared, &mut self.inbox);
-        let reason = match shared.with(|m| m.receive(now, inbox)) {
-            Ok(()) => std::future::poll_fn(|cx| self.poll(cx)).await,
+        let wants_more = shared.with(|m| m.receive(now, inbox).map(|()| m.wants_bytes(now)));
+        let reason = match wants_more {
+            Ok(wants_more) => {
+                self.paused = !wants_more;
+                std::future::poll_fn(|cx| self.poll(cx)).await
+            }
             Err(malformed) => CloseReason::Protocol(malformed),
         };
         let orderly = reason == CloseReason::Local;
@@ -95,7 +105,11 @@ impl Driver {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         for _ in 0..ROUNDS {
             let now = self.shared.now();
-            let received = self.poll_receive(cx, now);
+            let mut received = self.poll_receive(cx, now);
+            if let Poll::Ready(Ok(())) = received {
+                // Mostly there is no more, and the task may sleep once it has sent what there is to send.
+                received = self.poll_receive(cx, now);
+            }
             let sent = self.poll_send(cx, now);
             // A failing write must not hide what the peer said before it closed.
             if let Poll::Ready(Err(reason)) = received {
@@ -107,11 +121,16 @@ impl Driver {
                 }
                 self.failed = Some(reason.clone());
             }
+            if self.gathering {
+                // Behind all tasks that are ready now.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                return Poll::Pending;
+            }
             if received.is_pending() && sent.is_pending() {
-                if let Some(reason) = self.failed.take_if(|_| !self.shared.with(|m| m.is_paused())) {
+                if let Some(reason) = self.failed.take_if(|_| !self.paused) {
                     return Poll::Ready(reason);
                 }
-                match self.poll_sleep(cx) {
+                match self.poll_sleep(cx, now) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(reason)) => return Poll::Ready(reason),
@@ -124,7 +143,11 @@ impl Driver {
 
     /// One read. Pending also while the session does not want any more bytes.
     fn poll_receive(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), CloseReason>> {
-        if !self.shared.with(|m| m.wants_bytes(now)) {
+        // Only what is received can make a session pause.
+        if self.paused {
+            self.paused = !self.shared.with(|m| m.wants_bytes(now));
+        }
+        if self.paused {
             return Poll::Pending;
         }
         // The whole block again where its pieces have been read meanwhile, else the rest of it, else a new one.
@@ -150,37 +173,48 @@ impl Driver {
             self.block = BLOCK;
         }
         let inbox = &mut self.inbox;
-        Poll::Ready(self.shared.with(|m| m.receive(now, inbox)).map_err(CloseReason::Protocol))
+        let wants_more = self.shared.with(|m| m.receive(now, inbox).map(|()| m.wants_bytes(now)));
+        self.paused = !wants_more.map_err(CloseReason::Protocol)?;
+        Poll::Ready(Ok(()))
     }
 
-    /// One batch, or what is left of the last one.
+    /// What is left of the last batch, or the next one. Pending also when there is nothing more to send, as far as is known.
     fn poll_send(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), CloseReason>> {
         if self.failed.is_some() {
             return Poll::Pending;
         }
-        if self.outbox.is_empty() {
-            let frames = &mut self.outbox.frames;
-            let drained = self.shared.with(|m| {
+        if !self.outbox.is_empty() {
+            ready!(self.poll_write(cx))?;
+            self.shared.with(|m| m.sent(now));
+            return Poll::Ready(Ok(()));
+        }
+        let (frames, gathering) = (&mut self.outbox.frames, &mut self.gathering);
+        let drained = self.shared.with(|m| {
+            *gathering = !*gathering && m.may_gather();
+            if !*gathering {
                 m.transmit(now, frames);
-                m.is_drained()
-            });
-            if self.outbox.is_empty() {
-                ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|e| transport(&e))?;
-                return if drained { Poll::Ready(Err(CloseReason::Local)) } else { Poll::Pending };
+            }
+            m.is_drained()
+        });
+        if self.gathering {
+            return Poll::Pending;
+        }
+        if !self.outbox.is_empty() {
+            ready!(self.poll_write(cx))?;
+            if !self.outbox.is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
-        match ready!(self.outbox.poll_write(Pin::new(&mut self.io), cx)) {
-            Ok(()) => {
-                self.shared.with(|m| m.sent(now));
-                Poll::Ready(Ok(()))
-            }
-            Err(e) => Poll::Ready(Err(transport(&e))),
-        }
+        ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(|e| transport(&e))?;
+        if drained { Poll::Ready(Err(CloseReason::Local)) } else { Poll::Pending }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        self.outbox.poll_write(Pin::new(&mut self.io), cx).map_err(|e| transport(&e))
     }
 
     /// Nothing can be read or written: waits for the timer or for a handle; ready when there is work after all.
-    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
-        let now = self.shared.now();
+    fn poll_sleep(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), CloseReason>> {
         let idle_out = self.outbox.is_empty() && self.failed.is_none();
         let next = self.shared.with(|m| {
             m.handle_timeout(now)?;

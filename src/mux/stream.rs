@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::sync::watch;
@@ -42,7 +42,10 @@ impl Shared {
         let result = f(&mut machine);
         let (one, more) = machine.take_wakes();
         drop(machine);
-        one.into_iter().chain(more).for_each(std::task::Waker::wake);
+        if let Some(waker) = one {
+            waker.wake();
+            more.into_iter().for_each(Waker::wake);
+        }
         result
     }
 

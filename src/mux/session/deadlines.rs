@@ -71,11 +71,6 @@ impl Machine {
         }
     }
 
-    /// Whether the transport is not read at present.
-    pub(in crate::mux) fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     /// Whether reading was paused and need not be any longer.
     pub(in crate::mux) fn may_resume(&self) -> bool {
         self.paused && !self.blocked()

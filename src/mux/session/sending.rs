@@ -14,6 +14,9 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// The same in frames.
 const BATCH_FRAMES: usize = 64;
 
+/// Fewer bytes than this wait for those of other streams that are about to be written.
+const LITTLE: usize = 16 * 1024;
+
 /// A frame on its way out.
 #[derive(Debug)]
 pub(in crate::mux) struct Outgoing {
@@ -111,6 +114,11 @@ impl Machine {
     /// Notes that the transport took bytes.
     pub(in crate::mux) fn sent(&mut self, now: Duration) {
         self.last_sent = now;
+    }
+
+    /// Whether what is to be sent is so little that other streams are asked first for what they have.
+    pub(in crate::mux) fn may_gather(&self) -> bool {
+        !self.ready.is_empty() && self.flows.len() > 1 && self.queued < LITTLE
     }
 
     /// Whether the driver has to run again before it may sleep.
