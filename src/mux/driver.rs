@@ -10,11 +10,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
 /// What is read at a time from a busy transport.
@@ -150,32 +151,44 @@ impl Driver {
         if self.paused {
             return Poll::Pending;
         }
-        // The whole block again where its pieces have been read meanwhile, else the rest of it, else a new one.
-        let scarce = self.inbox.capacity() - self.inbox.len() < self.block / WORTH_A_READ;
-        if scarce && !self.inbox.try_reclaim(self.block) {
-            ready!(self.io.poll_readable(cx)).map_err(|e| transport(&e))?;
-            self.inbox.reserve(self.block);
-        }
-        let room = self.inbox.capacity() - self.inbox.len();
-        let read = pin!(self.io.read_buf(&mut self.inbox)).poll(cx);
-        let n = match read {
-            Poll::Pending => {
-                if self.inbox.is_empty() && self.block == SMALL_BLOCK {
-                    self.inbox = BytesMut::new();
-                }
-                return Poll::Pending;
+        let Poll::Ready(read) = self.poll_read(cx) else {
+            if self.inbox.is_empty() && self.block == SMALL_BLOCK {
+                self.inbox = BytesMut::new();
             }
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(CloseReason::Ended)),
-            Poll::Ready(Ok(n)) => n,
-            Poll::Ready(Err(e)) => return Poll::Ready(Err(transport(&e))),
+            return Poll::Pending;
         };
-        if n == room {
-            self.block = BLOCK;
+        if read.map_err(|e| transport(&e))? == 0 {
+            return Poll::Ready(Err(CloseReason::Ended));
         }
         let inbox = &mut self.inbox;
         let wants_more = self.shared.with(|m| m.receive(now, inbox).map(|()| m.wants_bytes(now)));
         self.paused = !wants_more.map_err(CloseReason::Protocol)?;
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads into the inbox, and says how much; zero is the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (read, room) = if self.block == SMALL_BLOCK {
+            // Copied, so that what is read takes the memory of its own bytes and no more, which is also the quicker way.
+            let mut scratch = [MaybeUninit::uninit(); SMALL_BLOCK];
+            let mut read = ReadBuf::uninit(&mut scratch);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            self.inbox.extend_from_slice(read.filled());
+            (read.filled().len(), SMALL_BLOCK)
+        } else {
+            // The whole block again where its pieces have been read meanwhile, else the rest of it, else a new one.
+            let scarce = self.inbox.capacity() - self.inbox.len() < BLOCK / WORTH_A_READ;
+            if scarce && !self.inbox.try_reclaim(BLOCK) {
+                ready!(self.io.poll_readable(cx))?;
+                self.inbox.reserve(BLOCK);
+            }
+            let room = self.inbox.capacity() - self.inbox.len();
+            (ready!(pin!(self.io.read_buf(&mut self.inbox)).poll(cx))?, room)
+        };
+        if read == room {
+            self.block = BLOCK;
+        }
+        Poll::Ready(Ok(read))
     }
 
     /// What is left of the last batch, or the next one. Pending also when there is nothing more to send, as far as is known.
