@@ -19,7 +19,7 @@ use crate::shutdown::Shutdown;
 use crate::wire::Malformed;
 use bytes::Bytes;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -157,10 +157,11 @@ pub fn start(
     (session, incoming, driver)
 }
 
-/// Runs what [`start`] gave as a task of its own, which ends at the latest when the handle is dropped. So whatever else waits for
-/// something of the session, or for its end, is not asked at each batch of frames.
-pub(crate) fn drive(driver: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(driver))
+/// Runs what [`start`] gave as a task of its own, which goes when this does. So whatever else waits for something of the session,
+/// or for its end, is not asked at each batch of frames.
+pub(crate) async fn drive(driver: impl Future<Output = ()> + Send + 'static) {
+    // The end of a driver that has panicked is the end of its session, and that is heard of anyway.
+    drop(AbortOnDropHandle::new(tokio::spawn(driver)).await);
 }
 
 /// Opens streams. Clones stand for the same session.
@@ -177,7 +178,7 @@ impl Session {
     /// Opens a stream whose first bytes are `header`; they travel in the same batch as what opens the stream.
     pub fn open(&self, header: Bytes) -> Result<Stream, OpenError> {
         Ok(Stream(match &self.0 {
-            AnySession::Smux(handle) => AnyStream::Smux(handle.open(header)?),
+            AnySession::Smux(handle) => AnyStream::Smux(handle.open(&header)?),
             AnySession::Yamux(session) => AnyStream::Yamux(session.open(header)?),
         }))
     }
@@ -287,9 +288,27 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
-            AnyStream::Smux(stream) => stream.poll_write(cx, buf),
+            AnyStream::Smux(stream) => stream.poll_write(cx, &[IoSlice::new(buf)]),
             AnyStream::Yamux(stream) => stream.poll_write(cx, buf),
         }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            AnyStream::Smux(stream) => stream.poll_write(cx, bufs),
+            AnyStream::Yamux(_) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty());
+                self.poll_write(cx, first.map_or(&[], |buf| buf))
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self.0, AnyStream::Smux(_))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,7 +5,7 @@ use super::flow::Broken;
 use super::session::{Machine, Outgoing, Received, Room};
 use super::{CloseReason, Kind, Role, Settings};
 use crate::wire::smux::{Command, Decoder, Header, Item, Version};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use proptest::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
@@ -66,7 +66,7 @@ impl Pair {
     }
 
     fn open(&mut self, side: usize) {
-        if let Ok(id) = self.sides[side].machine.open(Bytes::new()) {
+        if let Ok(id) = self.sides[side].machine.open(BytesMut::new()) {
             self.sides[side].ends.insert(id, End::default());
             self.ids.push(id);
         }
@@ -233,7 +233,7 @@ proptest! {
 fn streams_take_turns() {
     let settings = Settings { max_frame_size: 1000, ..Settings::tunnel() };
     let mut machine = Machine::new(Role::Client, &settings);
-    let ids: Vec<u32> = (0..10).map(|_| machine.open(Bytes::new()).unwrap()).collect();
+    let ids: Vec<u32> = (0..10).map(|_| machine.open(BytesMut::new()).unwrap()).collect();
     // The first has far more to send than the others.
     for &id in &ids {
         let len = if id == ids[0] { 100_000 } else { 5_000 };
@@ -259,7 +259,7 @@ fn streams_take_turns() {
 #[test]
 fn version_2_sends_what_the_window_allows_and_no_more() {
     let mut machine = Machine::new(Role::Client, &Settings::tunnel());
-    let id = machine.open(Bytes::new()).unwrap();
+    let id = machine.open(BytesMut::new()).unwrap();
     let mut sent = 0;
     let mut fill = |machine: &mut Machine| {
         let mut frames = VecDeque::new();
@@ -286,16 +286,16 @@ fn version_2_sends_what_the_window_allows_and_no_more() {
 fn an_id_is_used_once() {
     let mut machine = Machine::new(Role::Client, &Settings::tunnel());
     machine.skip_ids(u32::MAX - 2);
-    assert_eq!(machine.open(Bytes::new()), Ok(u32::MAX - 2));
-    assert_eq!(machine.open(Bytes::new()), Ok(u32::MAX));
-    assert_eq!(machine.open(Bytes::new()), Err(super::OpenError::Exhausted));
+    assert_eq!(machine.open(BytesMut::new()), Ok(u32::MAX - 2));
+    assert_eq!(machine.open(BytesMut::new()), Ok(u32::MAX));
+    assert_eq!(machine.open(BytesMut::new()), Err(super::OpenError::Exhausted));
 }
 
 #[test]
 fn data_that_a_dead_peer_stream_never_takes_is_given_up() {
     let mut machine =
         Machine::new(Role::Client, &Settings { keepalive_interval: None, ..Settings::tunnel() });
-    let id = machine.open(Bytes::new()).unwrap();
+    let id = machine.open(BytesMut::new()).unwrap();
     let mut frames = VecDeque::new();
     while let Room::Bytes(n) = machine.room(id, Waker::noop()) {
         machine.write(id, payload(0, id, 0, n)).unwrap();

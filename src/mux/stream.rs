@@ -7,7 +7,7 @@ use super::session::{Machine, Received, Room};
 use super::{CloseReason, OpenError};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -93,9 +93,12 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn open(&self, header: Bytes) -> Result<SmuxStream, OpenError> {
+    pub(super) fn open(&self, header: &[u8]) -> Result<SmuxStream, OpenError> {
+        let mut tail = BytesMut::new();
+        // What is written next may come behind it in the same frame.
+        let header = copy(&mut tail, &[IoSlice::new(header)], header.len());
         let id = self.shared.with(|m| m.open(header))?;
-        Ok(SmuxStream::new(self.shared.clone(), id))
+        Ok(SmuxStream::new(self.shared.clone(), id, tail))
     }
 }
 
@@ -123,7 +126,7 @@ impl Acceptor {
             Err(_) => Poll::Ready(None),
         })
         .await?;
-        Some(SmuxStream::new(shared.clone(), id))
+        Some(SmuxStream::new(shared.clone(), id, BytesMut::new()))
     }
 }
 
@@ -150,9 +153,8 @@ pub(super) struct SmuxStream {
 }
 
 impl SmuxStream {
-    fn new(shared: Arc<Shared>, id: u32) -> Self {
-        let (current, tail) = (Bytes::new(), BytesMut::new());
-        Self { shared, id, current, unreported: 0, has_read: false, room: 0, tail }
+    fn new(shared: Arc<Shared>, id: u32, tail: BytesMut) -> Self {
+        Self { shared, id, current: Bytes::new(), unreported: 0, has_read: false, room: 0, tail }
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -212,8 +214,14 @@ impl SmuxStream {
         }
     }
 
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
+    /// Takes from the slices, in order, what there is room for in one frame.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wanted = data.iter().map(|slice| slice.len()).sum::<usize>();
+        if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
         let id = self.id;
@@ -224,8 +232,8 @@ impl SmuxStream {
                 Room::Wait => return Poll::Pending,
             };
         }
-        let n = buf.len().min(self.room).min(self.shared.max_frame_size);
-        let piece = self.copy(&buf[..n]);
+        let n = wanted.min(self.room).min(self.shared.max_frame_size);
+        let piece = copy(&mut self.tail, data, n);
         match self.shared.with(|m| m.write(id, piece)) {
             Some(room) => {
                 self.room = room;
@@ -233,19 +241,6 @@ impl SmuxStream {
             }
             None => Poll::Ready(Err(ended())),
         }
-    }
-
-    /// The one copy on the way out.
-    fn copy(&mut self, data: &[u8]) -> BytesMut {
-        if self.tail.capacity() < data.len() {
-            self.tail = BytesMut::with_capacity(data.len().max(SMALL_WRITE));
-        }
-        self.tail.extend_from_slice(data);
-        let piece = self.tail.split();
-        if self.tail.capacity() == 0 {
-            self.tail = BytesMut::new();
-        }
-        piece
     }
 
     pub(super) fn finish(&mut self) {
@@ -276,6 +271,22 @@ impl From<Broken> for io::Error {
             },
         )
     }
+}
+
+/// The one copy on the way out: the first `n` bytes of `data`, by way of `tail`.
+fn copy(tail: &mut BytesMut, data: &[IoSlice<'_>], n: usize) -> BytesMut {
+    if tail.capacity() < n {
+        *tail = BytesMut::with_capacity(n.max(SMALL_WRITE));
+    }
+    for slice in data {
+        let left = n - tail.len();
+        tail.extend_from_slice(&slice[..left.min(slice.len())]);
+    }
+    let piece = tail.split();
+    if tail.capacity() == 0 {
+        *tail = BytesMut::new();
+    }
+    piece
 }
 
 fn lost(kind: io::ErrorKind, reason: &CloseReason) -> io::Error {

@@ -197,6 +197,18 @@ async fn first_bytes_travel_with_the_opening() {
     expect(&mut peer, &v2(Command::Upd, 3, &Update { consumed: 3, window: 1 << 20 }.encode())).await;
 }
 
+#[tokio::test]
+async fn what_is_written_at_once_shares_frames_with_the_first_bytes() {
+    let settings = Settings { max_frame_size: 10, ..settings(Kind::SmuxV2) };
+    let (session, _incoming, mut peer) = half(Role::Client, &settings);
+    let mut stream = session.open(Bytes::from_static(b"header")).unwrap();
+    let slices = [b"head".as_slice(), b"", b"of it", b"and more"].map(IoSlice::new);
+    assert_eq!(stream.write_vectored(&slices).await.unwrap(), 10, "no more than a frame takes");
+    let frames =
+        [v2(Command::Syn, 3, b""), v2(Command::Psh, 3, b"headerhead"), v2(Command::Psh, 3, b"of ita")];
+    expect(&mut peer, &frames.concat()).await;
+}
+
 async fn expect_read(stream: &mut Stream, bytes: &[u8]) {
     let mut got = vec![0; bytes.len()];
     stream.read_exact(&mut got).await.unwrap();

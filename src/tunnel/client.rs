@@ -15,7 +15,7 @@ use crate::channel::Dialed;
 use crate::handshake::{HandshakeError, read_message, write_message};
 use crate::mux;
 use crate::net::udp::{Flow, flows};
-use crate::net::{BoxStream, Conn, Via};
+use crate::net::{BoxStream, Conn, Via, buffer};
 use crate::route::hop::Tried;
 use crate::route::{Extra, Protocol, Request};
 use crate::shutdown::Shutdown;
@@ -330,8 +330,12 @@ async fn conn(
     connector: Option<Uuid>,
     limit: Duration,
 ) -> Result<Conn, HandshakeError> {
-    let mut buf = BytesMut::new();
+    // What the visitor says first comes with it.
+    let mut buf = buffer::take_block();
     let header = read_message(&mut stream, &mut buf, limit, relay::Response::decode).await?;
+    if buf.is_empty() {
+        buffer::give_block(std::mem::take(&mut buf));
+    }
     if header.status != Status::Ok {
         return Err(crate::wire::Malformed("stream header with an error status").into());
     }

@@ -79,7 +79,7 @@ mod tests {
     use super::super::{Received, Room};
     use super::*;
     use crate::mux::{Role, Settings};
-    use bytes::{Bytes, BytesMut};
+    use bytes::BytesMut;
     use std::collections::VecDeque;
     use std::task::Waker;
 
@@ -110,7 +110,7 @@ mod tests {
 
         /// A stream of which both ends have read something.
         fn stream(&mut self) -> u32 {
-            let id = self.ends[0].0.open(Bytes::from_static(b"header")).unwrap();
+            let id = self.ends[0].0.open(BytesMut::from("header")).unwrap();
             while self.ends[1].0.accept(Waker::noop()).unwrap().is_none() {
                 self.pass();
             }

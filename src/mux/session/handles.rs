@@ -37,7 +37,7 @@ pub(in crate::mux) enum Room {
 }
 
 impl Machine {
-    pub(in crate::mux) fn open(&mut self, header: Bytes) -> Result<u32, OpenError> {
+    pub(in crate::mux) fn open(&mut self, header: BytesMut) -> Result<u32, OpenError> {
         if let Some(reason) = &self.over {
             return Err(OpenError::Closed(reason.clone()));
         }
@@ -61,7 +61,7 @@ impl Machine {
         let mut flow = Flow::new(self.version == Version::V2);
         flow.syn_due = true;
         self.queued += header.len();
-        flow.push(BytesMut::from(header));
+        flow.push(header);
         self.flows.insert(id, flow);
         self.schedule(id);
         Ok(id)
