@@ -1,7 +1,8 @@
 //! Follows a body as its bytes pass by: counts lengths, reads chunk lines, checks trailers, and never changes a byte.
 //!
-//! Data is skipped in one step whatever its size; only chunk lines and trailers are looked at byte by byte, and
-//! nothing of them is kept but a few counters, so a body needs no memory.
+//! Data is skipped in one step whatever its size, so are the digits of a chunk's size and a line end that is there as a
+//! whole; the rest of chunk lines and trailers is looked at byte by byte. Nothing of them is kept but a few counters, so a
+//! body needs no memory.
 
 use super::{Framing, Rejected, is_token, is_value};
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,6 +15,8 @@ const MAX_CHUNK_LINE: u16 = 256;
 const MAX_TRAILER_BYTES: u16 = 16 * 1024;
 /// Number of trailers; each costs a receiver more memory than its bytes.
 const MAX_TRAILERS: u8 = 64;
+
+const NO_LINE_END: &str = "line end or chunk end other than CRLF";
 
 /// Fields that frame, route or end a message and so have to come before its body (RFC 9110 6.5.1).
 const NO_TRAILERS: [&[u8]; 5] = [b"content-length", b"transfer-encoding", b"host", b"connection", b"upgrade"];
@@ -89,10 +92,7 @@ impl Body {
         let mut used = 0;
         while used < bytes.len() && !self.is_done() {
             match self.opaque() {
-                0 => {
-                    self.step(bytes[used])?;
-                    used += 1;
-                }
+                0 => used += self.step(&bytes[used..])?,
                 opaque => {
                     let rest = (bytes.len() - used) as u64;
                     let skipped = opaque.min(rest);
@@ -137,11 +137,11 @@ impl Body {
         while !buf.is_empty() && !self.is_done() {
             match self.opaque() {
                 0 => {
-                    let byte = buf.get_u8();
-                    self.step(byte)?;
+                    let n = self.step(buf)?;
                     if self.is_in_trailers() {
-                        trailer(byte);
+                        buf[..n].iter().copied().for_each(&mut trailer);
                     }
+                    buf.advance(n);
                 }
                 opaque => {
                     let n = buf.len().min(usize::try_from(opaque).unwrap_or(usize::MAX));
@@ -153,7 +153,7 @@ impl Body {
         Ok(None)
     }
 
-    /// Whether the byte before was one of a trailer's line.
+    /// Whether the bytes of the step before were of a trailer's line.
     fn is_in_trailers(&self) -> bool {
         matches!(self.state, State::TrailerName | State::TrailerValue | State::TrailerLf)
             || (self.state == State::LineStart && self.trailers > 0)
@@ -171,53 +171,94 @@ impl Body {
         }
     }
 
-    /// One byte of what stands around the data of chunks.
-    fn step(&mut self, byte: u8) -> Result<(), Rejected> {
-        self.state = match self.state {
-            State::Size { .. } | State::Extension { .. } => self.chunk_line(byte)?,
-            State::LineStart | State::TrailerName | State::TrailerValue => self.trailer(byte)?,
-            State::SizeLf if self.size == 0 => expect(byte, b'\n', State::LineStart)?,
-            State::SizeLf => expect(byte, b'\n', State::Data(self.size))?,
-            State::DataCr => expect(byte, b'\r', State::DataLf)?,
-            State::DataLf => expect(byte, b'\n', State::Size { value: 0, digits: 0 })?,
-            State::TrailerLf => expect(byte, b'\n', State::LineStart)?,
-            State::LastLf => expect(byte, b'\n', State::Done)?,
-            unseen @ (State::Done | State::Length(_) | State::Close | State::Data(_)) => unseen,
-        };
-        Ok(())
+    /// One step over what stands around the data of chunks, at the front of `bytes`, which are not empty; says how many
+    /// bytes that was.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, Rejected> {
+        let size = State::Size { value: 0, digits: 0 };
+        match self.state {
+            State::Size { value, digits } => self.chunk_size(value, digits, bytes),
+            State::Extension { quoted } => self.extension(quoted, bytes),
+            State::SizeLf => self.line_feed(bytes, self.behind_size()),
+            State::DataCr => self.line_end(bytes, State::DataLf, size),
+            State::DataLf => self.line_feed(bytes, size),
+            State::LineStart | State::TrailerName | State::TrailerValue => {
+                self.state = self.trailer(bytes[0])?;
+                Ok(1)
+            }
+            State::TrailerLf => self.line_feed(bytes, State::LineStart),
+            State::LastLf => self.line_feed(bytes, State::Done),
+            State::Done | State::Length(_) | State::Close | State::Data(_) => Ok(0),
+        }
     }
 
-    /// Size and extensions of a chunk. White space is taken inside a quoted value only, and a quote must end on its
-    /// line: a reader that knows quotes and one that does not find the same end.
-    fn chunk_line(&mut self, byte: u8) -> Result<State, Rejected> {
+    /// What a chunk line is followed by.
+    fn behind_size(&self) -> State {
+        if self.size == 0 { State::LineStart } else { State::Data(self.size) }
+    }
+
+    /// Digits of a chunk's size as far as they are there, and the end of the line right behind them.
+    fn chunk_size(&mut self, mut value: u64, mut digits: u8, bytes: &[u8]) -> Result<usize, Rejected> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            match char::from(byte).to_digit(16) {
+                Some(digit) if digits < MAX_SIZE_DIGITS => {
+                    value = value << 4 | u64::from(digit);
+                    digits += 1;
+                }
+                None if digits > 0 && byte == b'\r' => {
+                    self.size = value;
+                    return Ok(at + self.line_end(&bytes[at..], State::SizeLf, self.behind_size())?);
+                }
+                None if digits > 0 && byte == b';' => {
+                    self.size = value;
+                    self.line = u16::from(digits) + 1;
+                    self.state = State::Extension { quoted: false };
+                    return Ok(at + 1);
+                }
+                _ => return Err(malformed("malformed chunk size")),
+            }
+        }
+        self.state = State::Size { value, digits };
+        Ok(bytes.len())
+    }
+
+    /// One byte of a chunk's extensions. White space is taken inside a quoted value only, and a quote must end on its line: a
+    /// reader that knows quotes and one that does not find the same end.
+    fn extension(&mut self, quoted: bool, bytes: &[u8]) -> Result<usize, Rejected> {
         self.line += 1;
         if self.line > MAX_CHUNK_LINE {
             return Err(malformed("chunk line too long"));
         }
-        match (self.state, byte) {
-            (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() && digits < MAX_SIZE_DIGITS => {
-                let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
-            }
-            (State::Size { value, digits: 1.. }, b'\r') => {
+        self.state = match (quoted, bytes[0]) {
+            (false, b'\r') => {
                 self.line = 0;
-                self.size = value;
-                Ok(State::SizeLf)
+                State::SizeLf
             }
-            (State::Size { value, digits: 1.. }, b';') => {
-                self.size = value;
-                Ok(State::Extension { quoted: false })
-            }
-            (State::Size { .. }, _) => Err(malformed("malformed chunk size")),
-            (State::Extension { quoted: false }, b'\r') => {
-                self.line = 0;
-                Ok(State::SizeLf)
-            }
-            (State::Extension { quoted }, b'"') => Ok(State::Extension { quoted: !quoted }),
-            (State::Extension { quoted: true }, b' ' | b'\t') => Ok(self.state),
-            (State::Extension { .. }, b'!'..=b'~') if byte != b'\\' => Ok(self.state),
-            _ => Err(malformed("malformed chunk extension")),
+            (_, b'"') => State::Extension { quoted: !quoted },
+            (true, b' ' | b'\t') => self.state,
+            (_, b'!'..=b'~') if bytes[0] != b'\\' => self.state,
+            _ => return Err(malformed("malformed chunk extension")),
+        };
+        Ok(1)
+    }
+
+    /// The end of a line, or its first half where no more is there.
+    fn line_end(&mut self, bytes: &[u8], half: State, next: State) -> Result<usize, Rejected> {
+        let (n, state) = match bytes {
+            [b'\r', b'\n', ..] => (2, next),
+            [b'\r'] => (1, half),
+            _ => return Err(malformed(NO_LINE_END)),
+        };
+        self.state = state;
+        Ok(n)
+    }
+
+    /// The second half of a line's end.
+    fn line_feed(&mut self, bytes: &[u8], next: State) -> Result<usize, Rejected> {
+        if bytes[0] != b'\n' {
+            return Err(malformed(NO_LINE_END));
         }
+        self.state = next;
+        Ok(1)
     }
 
     /// A line behind the last chunk, held to the rules of header fields.
@@ -266,10 +307,63 @@ impl Name {
     }
 }
 
-fn expect(byte: u8, wanted: u8, next: State) -> Result<State, Rejected> {
-    if byte == wanted { Ok(next) } else { Err(malformed("line end or chunk end other than CRLF")) }
-}
-
 fn malformed(reason: &'static str) -> Rejected {
     Rejected { status: 400, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Chunked bodies, most of them with something changed.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![4 => Just(""), 1 => Just(";a=b"), 1 => Just(";a=\"b c\"")];
+        let chunk = (1_usize..300, line, any::<bool>()).prop_map(|(size, extension, zeros)| {
+            let zeros = if zeros { "00" } else { "" };
+            format!("{zeros}{size:X}{extension}\r\n{}\r\n", "x".repeat(size))
+        });
+        let trailers = prop_oneof![Just(""), Just("A: b\r\n"), Just("A: b\r\nC:\r\n")];
+        let text = (prop::collection::vec(chunk, 0..6), trailers).prop_map(|(chunks, trailers)| {
+            format!("{}0\r\n{trailers}\r\nnext", chunks.concat()).into_bytes()
+        });
+        let change = prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'0'), Just(b';'), any::<u8>()];
+        (text, prop::option::of((any::<prop::sample::Index>(), change))).prop_map(|(mut text, change)| {
+            if let Some((at, byte)) = change {
+                *at.get_mut(&mut text) = byte;
+            }
+            text
+        })
+    }
+
+    /// What is used of the pieces, whether that is all, and the data and the trailers in it; `None` when they are refused.
+    fn pass<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<(usize, bool, Vec<u8>, Vec<u8>)> {
+        let (mut body, mut taken) = (Body::new(Framing::Chunked), Body::new(Framing::Chunked));
+        let (mut used, mut data, mut trailers) = (0, Vec::new(), Vec::new());
+        let mut buf = BytesMut::new();
+        for piece in pieces {
+            used += body.advance(piece).ok()?;
+            buf.extend_from_slice(piece);
+            while let Some(piece) = taken.take_data(&mut buf, |byte| trailers.push(byte)).ok()? {
+                data.extend_from_slice(&piece);
+            }
+        }
+        assert_eq!(taken.is_done(), body.is_done());
+        Some((used, body.is_done(), data, trailers))
+    }
+
+    proptest! {
+        #[test]
+        fn no_split_of_the_bytes_makes_a_difference(text in text(), cuts in prop::collection::vec(1_usize..40, 1..20)) {
+            let whole = pass([&text[..]].into_iter());
+            let (mut rest, mut cuts) = (&text[..], cuts.iter().cycle());
+            let split = std::iter::from_fn(|| {
+                let (piece, others) = rest.split_at((*cuts.next()?).min(rest.len()));
+                rest = others;
+                (!piece.is_empty()).then_some(piece)
+            });
+            prop_assert_eq!(pass(split), whole.clone());
+            prop_assert_eq!(pass(text.chunks(1)), whole);
+        }
+    }
 }
