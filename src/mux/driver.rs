@@ -6,6 +6,7 @@ use super::session::{Machine, Outgoing};
 use super::stream::{Handle, Shared};
 use super::{CloseReason, Role, Settings};
 use crate::net::BoxStream;
+use crate::net::buffer::{self, LARGE_BLOCK};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,9 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 
-/// What is read at a time from a busy transport.
-const BLOCK: usize = 64 * 1024;
-/// The same from a quiet one, so that an idle session holds little.
+/// What is read at a time from a quiet transport, so that an idle session holds little; from a busy one it is [`LARGE_BLOCK`].
 const SMALL_BLOCK: usize = 4 * 1024;
 /// A block with less than one part in so many left is not read into any more.
 const WORTH_A_READ: usize = 4;
@@ -177,16 +176,19 @@ impl Driver {
             (read.filled().len(), SMALL_BLOCK)
         } else {
             // The whole block again where its pieces have been read meanwhile, else the rest of it, else a new one.
-            let scarce = self.inbox.capacity() - self.inbox.len() < BLOCK / WORTH_A_READ;
-            if scarce && !self.inbox.try_reclaim(BLOCK) {
+            let scarce = self.inbox.capacity() - self.inbox.len() < LARGE_BLOCK / WORTH_A_READ;
+            if scarce && !self.inbox.try_reclaim(LARGE_BLOCK) {
                 ready!(self.io.poll_readable(cx))?;
-                self.inbox.reserve(BLOCK);
+                // What is left in the old one is the beginning of a header at the most.
+                let mut block = buffer::take_large();
+                block.extend_from_slice(&self.inbox);
+                buffer::give_large(std::mem::replace(&mut self.inbox, block));
             }
             let room = self.inbox.capacity() - self.inbox.len();
             (ready!(pin!(self.io.read_buf(&mut self.inbox)).poll(cx))?, room)
         };
         if read == room {
-            self.block = BLOCK;
+            self.block = LARGE_BLOCK;
         }
         Poll::Ready(Ok(read))
     }

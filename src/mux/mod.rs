@@ -17,12 +17,12 @@ mod yamux;
 use crate::net::{BoxStream, ByteStream};
 use crate::shutdown::Shutdown;
 use crate::wire::Malformed;
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use stream::{Handle, SmuxStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -335,6 +335,28 @@ impl ByteStream for Stream {
         match &mut self.0 {
             AnyStream::Smux(stream) => stream.poll_readable(cx),
             AnyStream::Yamux(stream) => stream.poll_readable(cx),
+        }
+    }
+
+    fn take_chunk(&mut self, least: usize, most: usize) -> Option<Bytes> {
+        match &mut self.0 {
+            AnyStream::Smux(stream) => stream.take_chunk(least, most),
+            AnyStream::Yamux(_) => None,
+        }
+    }
+
+    fn takes_blocks(&self) -> bool {
+        matches!(self.0, AnyStream::Smux(_))
+    }
+
+    fn poll_write_block(&mut self, cx: &mut Context<'_>, block: &mut BytesMut) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            AnyStream::Smux(stream) => stream.poll_write_block(cx, block),
+            AnyStream::Yamux(stream) => {
+                let n = ready!(stream.poll_write(cx, block))?;
+                block.advance(n);
+                Poll::Ready(Ok(n))
+            }
         }
     }
 

@@ -176,6 +176,17 @@ impl SmuxStream {
         Poll::Ready(Ok(chunk))
     }
 
+    /// What is in the reader's hand already.
+    pub(super) fn take_chunk(&mut self, least: usize, most: usize) -> Option<Bytes> {
+        let n = self.current.len().min(most);
+        if n < least.max(1) {
+            return None;
+        }
+        let chunk = self.current.split_to(n);
+        self.took(n);
+        Some(chunk)
+    }
+
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_fill(cx)
     }
@@ -224,6 +235,28 @@ impl SmuxStream {
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
+        let room = std::task::ready!(self.poll_room(cx))?;
+        let n = wanted.min(room).min(self.shared.max_frame_size);
+        let piece = copy(&mut self.tail, data, n);
+        Poll::Ready(self.write(piece))
+    }
+
+    /// Takes bytes off the front of a block, without a copy.
+    pub(super) fn poll_write_block(
+        &mut self,
+        cx: &mut Context<'_>,
+        block: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        if block.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = std::task::ready!(self.poll_room(cx))?;
+        let piece = block.split_to(block.len().min(room));
+        Poll::Ready(self.write(piece))
+    }
+
+    /// How much may be queued, which is not nothing.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let id = self.id;
         if self.room == 0 {
             self.room = match self.shared.with(|m| m.room(id, cx.waker())) {
@@ -232,15 +265,13 @@ impl SmuxStream {
                 Room::Wait => return Poll::Pending,
             };
         }
-        let n = wanted.min(self.room).min(self.shared.max_frame_size);
-        let piece = copy(&mut self.tail, data, n);
-        match self.shared.with(|m| m.write(id, piece)) {
-            Some(room) => {
-                self.room = room;
-                Poll::Ready(Ok(n))
-            }
-            None => Poll::Ready(Err(ended())),
-        }
+        Poll::Ready(Ok(self.room))
+    }
+
+    fn write(&mut self, piece: BytesMut) -> io::Result<usize> {
+        let (id, n) = (self.id, piece.len());
+        self.room = self.shared.with(|m| m.write(id, piece)).ok_or_else(ended)?;
+        Ok(n)
     }
 
     pub(super) fn finish(&mut self) {

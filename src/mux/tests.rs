@@ -1,5 +1,6 @@
 //! Sessions over real sockets and over memory with a paused clock.
 
+mod copied;
 mod gathering;
 mod yamux;
 

@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -21,7 +22,15 @@ pub(crate) const BLOCK_SIZE: usize = 16 * 1024;
 /// Free blocks kept per thread (1 MiB).
 const MAX_FREE_BLOCKS: usize = 64;
 
+/// Bytes in one large block.
+pub(crate) const LARGE_BLOCK: usize = 64 * 1024;
+
+/// Large blocks kept per thread, of which pieces may still be in use (1 MiB). Bulk needs one after the other, and memory that is
+/// allocated and freed at that pace is taken from the system and given back to it each time.
+const MAX_LENT: usize = 16;
+
 thread_local! {
+    static LENT: RefCell<VecDeque<BytesMut>> = const { RefCell::new(VecDeque::new()) };
     static BLOCKS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
@@ -89,6 +98,34 @@ pub(crate) fn give_block(mut block: BytesMut) {
     }
 }
 
+/// Empty, with room for [`LARGE_BLOCK`] bytes, to be read into and cut up.
+pub(crate) fn take_large() -> BytesMut {
+    let free = LENT.try_with(|lent| {
+        let mut lent = lent.borrow_mut();
+        let mut oldest = lent.pop_front()?;
+        if oldest.try_reclaim(LARGE_BLOCK) {
+            return Some(oldest);
+        }
+        // Whoever still holds a part of it after that many others may have it for himself.
+        if lent.len() + 1 < MAX_LENT {
+            lent.push_front(oldest);
+        }
+        None
+    });
+    free.ok().flatten().unwrap_or_else(|| BytesMut::with_capacity(LARGE_BLOCK))
+}
+
+/// Keeps a large block until nothing that was cut from it is in use any more, for the next who takes one.
+pub(crate) fn give_large(mut block: BytesMut) {
+    block.clear();
+    let _ = LENT.try_with(|lent| {
+        let mut lent = lent.borrow_mut();
+        if lent.len() < MAX_LENT {
+            lent.push_back(block);
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +159,29 @@ mod tests {
         let again = take_block();
         assert_eq!((again.as_ptr(), again.len()), (address, 0));
         assert!(again.capacity() >= BLOCK_SIZE);
+    }
+
+    #[test]
+    fn large_blocks_come_back_when_their_pieces_are_gone() {
+        let mut block = take_large();
+        let address = block.as_ptr();
+        block.extend_from_slice(b"piece, rest");
+        let piece = block.split_to(5).freeze();
+        give_large(block);
+        assert_ne!(take_large().as_ptr(), address);
+        assert_eq!(piece, "piece");
+        drop(piece);
+        let again = take_large();
+        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (address, 0, LARGE_BLOCK));
+        // One whose pieces stay is let go of, and no longer in the way of the others.
+        let mut held = again;
+        held.extend_from_slice(b"held");
+        let _piece = held.split_to(4);
+        give_large(held);
+        let others: Vec<_> = (0..MAX_LENT + 3).map(|_| take_large()).collect();
+        others.into_iter().for_each(give_large);
+        assert_eq!(LENT.with(|lent| lent.borrow().len()), MAX_LENT);
+        let addresses: Vec<_> = (0..MAX_LENT).map(|_| take_large().as_ptr()).collect();
+        assert!(!addresses.contains(&address));
     }
 }

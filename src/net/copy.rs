@@ -1,21 +1,30 @@
 //! One direction of a connection: bytes from one stream to another, in memory or by `splice(2)`.
 //!
 //! [`Copy`] is a state machine that is polled with both streams; it owns neither, so two of them drive a connection
-//! without locks. When it waits for its source it holds no buffer. It never shuts anything down: what the end of a
+//! without locks. Long runs of bytes that a stream keeps in memory anyway (a mux stream does) are passed on as they lie there,
+//! others through a buffer. When it waits for its source it holds neither. It never shuts anything down: what the end of a
 //! direction means is for `pipe` and `http` to say.
 
 use super::ByteStream;
-use super::buffer::{BUFFER_SIZE, Buffer};
+use super::buffer::{self, BUFFER_SIZE, Buffer, LARGE_BLOCK};
 use super::splice::{PROBE_SIZE, Splicer};
-use bytes::{Buf, Bytes};
-use std::io;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
+use tokio_util::io::poll_read_buf;
 
 /// Buffers moved in one poll; then the other tasks have their turn, however fast the two peers are.
 const MAX_ROUNDS: usize = 16;
+
+/// Bytes taken at a time, but for the last piece, from a stream that has them in memory. One that is stopped in mid-bulk makes us
+/// hold so much besides.
+const TAKEN: usize = 64 * 1024;
+/// Pieces of them, which one vectored write takes. Each may keep a whole block in memory, so the few small ones among them count.
+const MAX_CHUNKS: usize = 8;
 
 /// Why a direction came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +50,9 @@ pub enum CopyError {
 #[derive(Debug, Default)]
 pub struct Copy {
     prefix: Bytes,
-    held: Option<Held>,
+    held: Held,
+    /// The last read brought so much that the next is likely to be worth doing without a copy.
+    bulk: bool,
     splicer: Splicer,
     limit: Option<u64>,
     moved: u64,
@@ -51,10 +62,46 @@ pub struct Copy {
 }
 
 /// Bytes read and not written yet.
-#[derive(Debug)]
-struct Held {
-    buffer: Buffer,
-    range: Range<usize>,
+#[derive(Debug, Default)]
+enum Held {
+    #[default]
+    Nothing,
+    /// On loan, for streams that are written to by a copy.
+    Buffer(Buffer, Range<usize>),
+    /// To be handed over.
+    Block(BytesMut),
+    /// As the source had them.
+    Chunks(VecDeque<Bytes>),
+}
+
+impl Held {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// Writes once; says how much.
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut dyn ByteStream) -> Poll<io::Result<usize>> {
+        let (n, empty) = match self {
+            Self::Nothing => return Poll::Ready(Ok(0)),
+            Self::Buffer(buffer, Range { start, end }) => {
+                let n = ready!(poll_write(cx, to, &buffer[*start..*end]))?;
+                *start += n;
+                (n, start == end)
+            }
+            Self::Block(block) => {
+                let n = some(ready!(to.poll_write_block(cx, block))?)?;
+                (n, block.is_empty())
+            }
+            Self::Chunks(chunks) => {
+                let n = ready!(poll_write_chunks(cx, to, chunks))?;
+                (n, chunks.is_empty())
+            }
+        };
+        if empty {
+            *self = Self::Nothing;
+        }
+        Poll::Ready(Ok(n))
+    }
 }
 
 impl Copy {
@@ -90,7 +137,7 @@ impl Copy {
 
     /// Whether all that was read has been written.
     pub fn is_empty(&self) -> bool {
-        self.prefix.is_empty() && self.held.is_none() && !self.splicer.holds()
+        self.prefix.is_empty() && self.held.is_empty() && !self.splicer.holds()
     }
 
     /// What a limited copy has still to read.
@@ -145,16 +192,66 @@ impl Copy {
         }
         let size = if sockets.is_some() { PROBE_SIZE } else { BUFFER_SIZE };
         ready!(from.poll_readable(cx))?;
-        // Given back at the end of this function if there was nothing to read after all.
-        let mut buffer = Buffer::take();
-        let mut read = ReadBuf::new(&mut buffer[..size.min(room)]);
-        ready!(Pin::new(from).poll_read(cx, &mut read))?;
-        let n = read.filled().len();
-        self.splicer.saw_read(n == size);
-        if n > 0 {
-            self.held = Some(Held { buffer, range: 0..n });
+        if let n @ 1.. = self.take_chunks(cx, from, room) {
+            return Poll::Ready(Ok(n));
         }
+        let n = if self.bulk && to.takes_blocks() {
+            ready!(self.poll_read_block(cx, from, room))?
+        } else {
+            // Given back at the end of this block if there was nothing to read after all.
+            let mut buffer = Buffer::take();
+            let mut read = ReadBuf::new(&mut buffer[..size.min(room)]);
+            ready!(Pin::new(from).poll_read(cx, &mut read))?;
+            let n = read.filled().len();
+            if n > 0 {
+                self.held = Held::Buffer(buffer, 0..n);
+            }
+            n
+        };
+        self.bulk = n >= PROBE_SIZE;
+        self.splicer.saw_read(n == size);
         Poll::Ready(Ok(n))
+    }
+
+    /// Reads into a block that is to be handed over.
+    fn poll_read_block(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut dyn ByteStream,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut block = buffer::take_large();
+        let read = poll_read_buf(Pin::new(from), cx, &mut (&mut block).limit(room.min(LARGE_BLOCK)));
+        if let Poll::Ready(Ok(1..)) = read {
+            self.held = Held::Block(block.split());
+        }
+        buffer::give_large(block);
+        read
+    }
+
+    /// Takes what the source has in memory, as it lies there; says how much. Few bytes may keep a whole block, so that it has to
+    /// begin with many.
+    fn take_chunks(&mut self, cx: &mut Context<'_>, from: &mut dyn ByteStream, room: usize) -> usize {
+        let mut taken = 0;
+        let mut chunks = VecDeque::new();
+        let mut least = if self.bulk { 1 } else { PROBE_SIZE };
+        while taken < room.min(TAKEN)
+            && chunks.len() < MAX_CHUNKS
+            && let Some(chunk) = from.take_chunk(least, room - taken)
+        {
+            least = 1;
+            taken += chunk.len();
+            chunks.push_back(chunk);
+            // An error is met again by the next read.
+            if !matches!(from.poll_readable(cx), Poll::Ready(Ok(()))) {
+                break;
+            }
+        }
+        if taken > 0 {
+            self.held = Held::Chunks(chunks);
+            self.bulk = taken >= PROBE_SIZE;
+        }
+        taken
     }
 
     /// Writes all that is held, in the order in which it came: prefix, buffer or pipe.
@@ -168,12 +265,8 @@ impl Copy {
                 self.prefix = Bytes::new();
             }
         }
-        while let Some(held) = &mut self.held {
-            let n = ready!(poll_write(cx, to, &held.buffer[held.range.clone()]))?;
-            held.range.start += n;
-            if held.range.is_empty() {
-                self.held = None;
-            }
+        while !self.held.is_empty() {
+            let n = ready!(self.held.poll_write(cx, to))?;
             self.wrote(n);
         }
         while self.splicer.holds() {
@@ -202,10 +295,35 @@ impl Copy {
 }
 
 fn poll_write(cx: &mut Context<'_>, to: &mut dyn ByteStream, data: &[u8]) -> Poll<io::Result<usize>> {
-    match ready!(Pin::new(to).poll_write(cx, data))? {
-        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        n => Poll::Ready(Ok(n)),
+    Poll::Ready(some(ready!(Pin::new(to).poll_write(cx, data))?))
+}
+
+fn poll_write_chunks(
+    cx: &mut Context<'_>,
+    to: &mut dyn ByteStream,
+    chunks: &mut VecDeque<Bytes>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); MAX_CHUNKS];
+    for (slice, chunk) in slices.iter_mut().zip(&*chunks) {
+        *slice = IoSlice::new(chunk);
     }
+    let count = chunks.len().min(MAX_CHUNKS);
+    let n = some(ready!(Pin::new(to).poll_write_vectored(cx, &slices[..count]))?)?;
+    let mut left = n;
+    while let Some(chunk) = chunks.front_mut().filter(|_| left > 0) {
+        let of_chunk = left.min(chunk.len());
+        chunk.advance(of_chunk);
+        left -= of_chunk;
+        if chunk.is_empty() {
+            chunks.pop_front();
+        }
+    }
+    Poll::Ready(Ok(n))
+}
+
+/// A stream that takes nothing will not take anything later.
+fn some(n: usize) -> io::Result<usize> {
+    if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) }
 }
 
 #[cfg(test)]

@@ -17,11 +17,12 @@ pub(crate) mod timer;
 pub mod udp;
 
 use crate::addr::HostPort;
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use rustix::net::RecvFlags;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
@@ -32,6 +33,24 @@ use uuid::Uuid;
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug {
     /// Ready when a read would return at once (data, end or error); needs no buffer, so an idle stream holds none.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Bytes that have come already, as they lie in memory, from `least` to `most` of them; `None` where there are fewer or no such
+    /// memory: they are to be read. To be asked when [`poll_readable`](Self::poll_readable) is ready.
+    fn take_chunk(&mut self, _least: usize, _most: usize) -> Option<Bytes> {
+        None
+    }
+
+    /// Whether [`poll_write_block`](Self::poll_write_block) does without a copy.
+    fn takes_blocks(&self) -> bool {
+        false
+    }
+
+    /// Writes bytes off the front of `block`, whose memory may be kept instead of copied; says how many.
+    fn poll_write_block(&mut self, cx: &mut Context<'_>, block: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let n = ready!(Pin::new(self).poll_write(cx, block))?;
+        block.advance(n);
+        Poll::Ready(Ok(n))
+    }
 
     /// The socket itself, where `splice(2)` may be used on it.
     fn tcp(&self) -> Option<&TcpStream> {
