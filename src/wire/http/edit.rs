@@ -15,7 +15,7 @@ pub fn edit_head(raw: &Bytes, target: Option<&str>, remove: &[&str], add: &[(&st
     }
     let extra: usize = add.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
     let mut edited = BytesMut::with_capacity(raw.len() + extra + target.map_or(0, str::len));
-    for (index, line) in fields.split_inclusive(|b| *b == b'\n').enumerate() {
+    for (index, line) in lines(fields).enumerate() {
         let colon = memchr::memchr(b':', line).unwrap_or(line.len());
         match target {
             Some(target) if index == 0 => request_line(&mut edited, line, target),
@@ -24,13 +24,26 @@ pub fn edit_head(raw: &Bytes, target: Option<&str>, remove: &[&str], add: &[(&st
         }
     }
     for (name, value) in add.iter().filter(|(name, _)| !name.is_empty() && !frames(name.as_bytes())) {
-        edited.extend(name.bytes().map(|b| if is_token(b) { b } else { b'-' }));
+        put(&mut edited, name, is_token, b'-');
         edited.extend_from_slice(b": ");
-        edited.extend(value.bytes().map(|b| if b.is_ascii() && is_value(b) { b } else { b'?' }));
+        put(&mut edited, value, |b| b.is_ascii() && is_value(b), b'?');
         edited.extend_from_slice(b"\r\n");
     }
     edited.extend_from_slice(b"\r\n");
     edited.freeze()
+}
+
+/// The lines of a text that ends with one, each with its end.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    memchr::memchr_iter(b'\n', text)
+        .scan(0, |start, end| Some(&text[std::mem::replace(start, end + 1)..=end]))
+}
+
+/// Adds a text, with `instead` for every byte that is not allowed.
+fn put(edited: &mut BytesMut, text: &str, allowed: impl Fn(u8) -> bool, instead: u8) {
+    let start = edited.len();
+    edited.extend_from_slice(text.as_bytes());
+    edited[start..].iter_mut().filter(|b| !allowed(**b)).for_each(|b| *b = instead);
 }
 
 /// The line with another target between its two spaces.
@@ -39,7 +52,7 @@ fn request_line(edited: &mut BytesMut, line: &[u8], target: &str) {
         return edited.extend_from_slice(line);
     };
     edited.extend_from_slice(&line[..=first]);
-    edited.extend(target.bytes().map(|b| if b.is_ascii_graphic() { b } else { b'-' }));
+    put(edited, target, |b| b.is_ascii_graphic(), b'-');
     edited.extend_from_slice(&line[last..]);
 }
 
