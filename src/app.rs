@@ -29,10 +29,10 @@ use crate::tunnel::registry::Registry;
 use crate::whoami::Whoami;
 use anyhow::{Context, Result};
 use door::open;
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all};
 use plugins::{ByService, Plugins};
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -171,11 +171,7 @@ impl App<'_> {
                 if service.listener.is_udp() {
                     return Ok(vec![self.flows(service, forward).await?]);
                 }
-                self.either(service, move |conn, permit| {
-                    let forward = Arc::clone(&forward);
-                    async move { forward.serve(conn, permit).await }
-                })
-                .await
+                self.either(service, move |conn, permit| Arc::clone(&forward).serve(conn, permit)).await
             }
             Handler::Whoami(settings) => {
                 let whoami = Arc::new(Whoami { service: name, settings: settings.clone(), shutdown });
@@ -285,10 +281,8 @@ impl App<'_> {
                 node: self.node,
                 shutdown: self.shutdown.clone(),
             });
-            let task = self.accept(service, listener, &settings_of_port.admissions, move |conn, permit| {
-                let entrypoint = Arc::clone(&entrypoint);
-                async move { entrypoint.serve(conn, permit).await }
-            });
+            let serve = move |conn, permit| Arc::clone(&entrypoint).serve(conn, permit);
+            let task = self.accept(service, listener, &settings_of_port.admissions, serve);
             tasks.push(task?);
         }
         let server = Arc::new(tunnel::server::Server {
@@ -314,7 +308,7 @@ impl App<'_> {
     async fn either<S, F>(&self, service: &Service, serve: S) -> Result<Vec<Task>>
     where
         S: Fn(Conn, Option<Permit>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         let ListenerConfig::Rtcp { client: settings, chain } = &service.listener else {
             return Ok(vec![self.port(service, move |conn, permit| serve(conn, Some(permit))).await?]);
@@ -324,13 +318,9 @@ impl App<'_> {
             Client { service: service.name.clone(), settings, chain, shutdown: self.shutdown.clone() };
         Ok(vec![Box::pin(async move {
             client
-                .run(move |accepted| {
-                    let serve = serve.clone();
-                    async move {
-                        if let Accepted::Conn(conn) = accepted {
-                            serve(conn, None).await;
-                        }
-                    }
+                .run(move |accepted| match accepted {
+                    Accepted::Conn(conn) => Either::Left(serve(conn, None)),
+                    Accepted::Flow(_) => Either::Right(ready(())),
                 })
                 .await;
         })])

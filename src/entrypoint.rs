@@ -9,7 +9,7 @@ use crate::http::rewrite::Changes;
 use crate::http::{self, Asked, Fresh, Key, Place, Pool, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{Conn, pipe};
-use crate::record::{Piping, Record, Route};
+use crate::record::{Record, Route};
 use crate::route::{Endpoint, Extra, HttpParts, Ingress, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
@@ -19,6 +19,8 @@ use crate::tunnel::registry::{Connector, Opened, Registry};
 use crate::tunnel::server::{pipe_limits, stream_header};
 use crate::wire::tls::ClientHello;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,12 +68,25 @@ pub(crate) struct Entrypoint {
 
 impl Entrypoint {
     /// Serves one visitor's connection.
-    pub(crate) async fn serve(&self, conn: Conn, mut permit: Permit) {
-        // What the beginning needs is not held for as long as the connection lasts.
-        match Box::pin(self.begin(conn, &mut permit)).await {
-            Some(Begun::Http(conn, h2)) => Box::pin(self.http(conn, h2)).await,
-            Some(Begun::Raw(piping)) => Box::pin(piping.run(self.pipe_limits())).await,
-            None => {}
+    pub(crate) fn serve(
+        self: Arc<Self>,
+        conn: Conn,
+        mut permit: Permit,
+    ) -> impl Future<Output = ()> + Send {
+        // What the beginning needs, and what it hands on, is not held for as long as the connection lasts.
+        let conn = Box::new(conn);
+        async move {
+            let rest = self.rest(Box::pin(self.begin(*conn, &mut permit)).await);
+            rest.await;
+        }
+    }
+
+    /// What is left to do once it is known what a connection is.
+    fn rest<'r>(&'r self, begun: Option<Begun<'r>>) -> BoxFuture<'r, ()> {
+        match begun {
+            Some(Begun::Http(conn, h2)) => self.http(conn, h2),
+            Some(Begun::Raw(piping)) => piping,
+            None => Box::pin(ready(())),
         }
     }
 
@@ -124,7 +139,7 @@ impl Entrypoint {
         None
     }
 
-    async fn http(&self, conn: Conn, h2: bool) {
+    fn http(&self, conn: Conn, h2: bool) -> BoxFuture<'_, ()> {
         let Conn { stream, prefix, client, secure, .. } = conn;
         let context = http::Context {
             service: &self.service,
@@ -133,14 +148,13 @@ impl Entrypoint {
             settings: &self.settings.http,
             // The header of each stream names its visitor.
             shared: None,
-            pipe: &self.pipe_limits(),
+            pipe: self.pipe_limits(),
             stop: &self.shutdown.stop,
         };
         let router = Visitor { entrypoint: self };
-        if h2 {
-            Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
-        } else {
-            http::serve(stream, prefix, &router, &context).await;
+        match h2 {
+            true => Box::pin(async move { http::h2c::serve(stream, prefix, &router, &context).await }),
+            false => Box::pin(http::serve(stream, prefix, router, context)),
         }
     }
 
@@ -180,7 +194,7 @@ impl Entrypoint {
                 return None;
             }
         };
-        Some(Begun::Raw(Box::new(record.piping(visitor, target, sent))))
+        Some(Begun::Raw(Box::pin(record.pipe(visitor, target, self.pipe_limits(), sent))))
     }
 
     /// A stream for a raw visitor.
@@ -229,7 +243,7 @@ enum Begun<'r> {
     /// HTTP, and whether that of version 2.
     Http(Conn, bool),
     /// Bytes both ways.
-    Raw(Box<Piping<'r>>),
+    Raw(BoxFuture<'r, ()>),
 }
 
 /// A tunnel, and how far its connectors have been tried.

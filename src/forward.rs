@@ -19,7 +19,7 @@ use crate::http::failure::Failure;
 use crate::http::{self, Fresh, Key, Place, Pool, Way};
 use crate::net::listen::Permit;
 use crate::net::{BoxStream, Conn, Via, pipe};
-use crate::record::{Piping, Record, Route};
+use crate::record::{Record, Route};
 use crate::route::hop::{Active, Hop, Tried};
 use crate::route::{Extra, Forwarder, Node, Pairs, Protocol, Request, Verdict};
 use crate::shutdown::Shutdown;
@@ -27,6 +27,8 @@ use crate::sniff::{self, SniffError, Sniffed};
 use crate::terminate::Terminator;
 use crate::wire::proxy;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,12 +78,25 @@ pub(crate) struct Forward {
 
 impl Forward {
     /// Serves one connection; `permit` is there for those that came to a port of ours.
-    pub(crate) async fn serve(&self, conn: Conn, mut permit: Option<Permit>) {
-        // What the beginning needs is not held for as long as the connection lasts.
-        match Box::pin(self.begin(conn, &mut permit)).await {
-            Some(Begun::Http(conn, h2)) => Box::pin(self.http(conn, h2)).await,
-            Some(Begun::Raw(piping, _active)) => Box::pin(piping.run(self.pipe_limits())).await,
-            None => {}
+    pub(crate) fn serve(
+        self: Arc<Self>,
+        conn: Conn,
+        mut permit: Option<Permit>,
+    ) -> impl Future<Output = ()> + Send {
+        // What the beginning needs, and what it hands on, is not held for as long as the connection lasts.
+        let conn = Box::new(conn);
+        async move {
+            let rest = self.rest(Box::pin(self.begin(*conn, &mut permit)).await);
+            rest.await;
+        }
+    }
+
+    /// What is left to do once it is known what a connection is.
+    fn rest<'r>(&'r self, begun: Option<Begun<'r>>) -> BoxFuture<'r, ()> {
+        match begun {
+            Some(Begun::Http(conn, h2)) => self.http(conn, h2),
+            Some(Begun::Raw(piping)) => piping,
+            None => Box::pin(ready(())),
         }
     }
 
@@ -161,24 +176,22 @@ impl Forward {
         }
     }
 
-    async fn http(&self, conn: Conn, h2: bool) {
+    fn http(&self, conn: Conn, h2: bool) -> BoxFuture<'_, ()> {
         let Conn { stream, prefix, client, local, secure, via } = conn;
-        let limits = self.pipe_limits();
         let context = http::Context {
             service: &self.service,
             client,
             secure,
             settings: &self.settings.http,
             shared: Some(&self.upstreams).filter(|_| self.settings.http.share_upstreams),
-            pipe: &limits,
+            pipe: self.pipe_limits(),
             stop: &self.shutdown.stop,
         };
         let extra = self.extra(via.as_deref());
-        let router = Visitor { forward: self, local, via: via.as_deref(), extra };
-        if h2 {
-            Box::pin(http::h2c::serve(stream, prefix, &router, &context)).await;
-        } else {
-            http::serve(stream, prefix, &router, &context).await;
+        let router = Visitor { forward: self, local, via, extra };
+        match h2 {
+            true => Box::pin(async move { http::h2c::serve(stream, prefix, &router, &context).await }),
+            false => Box::pin(http::serve(stream, prefix, router, context)),
         }
     }
 
@@ -218,7 +231,11 @@ impl Forward {
         let active = node.as_ref().map(Active::new);
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
-        Some(Begun::Raw(Box::new(record.piping(visitor, target, 0)), active))
+        let piping = record.pipe(visitor, target, self.pipe_limits(), 0);
+        Some(Begun::Raw(Box::pin(async move {
+            piping.await;
+            drop(active);
+        })))
     }
 
     pub(crate) fn pipe_limits(&self) -> pipe::Limits {
@@ -348,8 +365,8 @@ impl Forward {
 enum Begun<'r> {
     /// HTTP, and whether that of version 2.
     Http(Conn, bool),
-    /// Bytes both ways, and the count of the node's connections.
-    Raw(Box<Piping<'r>>, Option<Active>),
+    /// Bytes both ways.
+    Raw(BoxFuture<'r, ()>),
 }
 
 /// The node, and what the tunnel server told about the stream.

@@ -6,11 +6,12 @@
 //! dropped is written then.
 
 use crate::addr::Host;
-use crate::net::pipe::{self, Side};
+use crate::net::pipe::{self, Pipe, Side};
 use crate::net::udp::{BoxDatagrams, exchange};
 use crate::route::Protocol;
 use bytes::Bytes;
 use std::fmt;
+use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -142,18 +143,23 @@ impl<'a> Record<'a> {
     }
 
     /// Pipes a raw connection and writes its line. `sent` has gone from the visitor to the target already.
-    pub(crate) async fn pipe(mut self, visitor: Side, target: Side, limits: pipe::Limits, sent: u64) {
-        let moved = &mut self.moved;
-        let count = |bytes_in, bytes_out| *moved = Moved { bytes_in: sent + bytes_in, bytes_out };
-        let end = pipe::pipe_counted(visitor, target, limits, count).await.end;
-        self.outcome = end.outcome();
-        self.error = (!matches!(end, pipe::End::ClosedBy(_))).then(|| end.to_string());
-        self.connection();
-    }
-
-    /// For [`Piping::run`].
-    pub(crate) fn piping(self, visitor: Side, target: Side, sent: u64) -> Piping<'a> {
-        Piping { record: self, visitor, target, sent }
+    pub(crate) fn pipe(
+        mut self,
+        visitor: Side,
+        target: Side,
+        limits: pipe::Limits,
+        sent: u64,
+    ) -> impl Future<Output = ()> + Send + use<'a> {
+        // Made here, so that the future holds nothing twice, as an `async fn` does its arguments.
+        let mut pipe = Pipe::new(visitor, target, limits);
+        async move {
+            let moved = &mut self.moved;
+            let count = |bytes_in, bytes_out| *moved = Moved { bytes_in: sent + bytes_in, bytes_out };
+            let end = pipe.run(count).await.end;
+            self.outcome = end.outcome();
+            self.error = (!matches!(end, pipe::End::ClosedBy(_))).then(|| end.to_string());
+            self.connection();
+        }
     }
 
     /// Moves the datagrams of a flow, beginning with those of the visitor in `held`, and writes its line. Whether the target is
@@ -221,22 +227,6 @@ impl<'a> Record<'a> {
             error = self.error.as_deref().map(bounded),
             "{what}"
         );
-    }
-}
-
-/// A raw connection that has its target: what is left of the way to it is not held while bytes are piped.
-#[derive(Debug)]
-pub(crate) struct Piping<'a> {
-    record: Record<'a>,
-    visitor: Side,
-    target: Side,
-    sent: u64,
-}
-
-impl Piping<'_> {
-    /// [`Record::pipe`].
-    pub(crate) async fn run(self, limits: pipe::Limits) {
-        self.record.pipe(self.visitor, self.target, limits, self.sent).await;
     }
 }
 

@@ -1,7 +1,6 @@
 //! The way out: a first signal stops accepting, open connections get a grace period, a second signal ends at once.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -12,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// How long connections that are cut may take to write their lines in the log.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the runtime may take to drop the connections that are cut: each writes its line in the log then.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What every task needs to end well: a token that says "stop", and trackers that count who has not.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +22,7 @@ pub struct Shutdown {
     /// Tasks beside those of connections that the grace period waits for: listeners, sessions with servers.
     pub tasks: TaskTracker,
     connections: TaskTracker,
-    /// Cancelled when no more is waited for, and set before that.
-    cut: CancellationToken,
+    /// Set when no more is waited for.
     is_cut: Arc<AtomicBool>,
 }
 
@@ -34,26 +32,18 @@ impl Shutdown {
         Self { stop: self.stop.child_token(), ..self.clone() }
     }
 
-    /// Starts the task of one connection. It is dropped where it stands when the time is up.
+    /// Starts the task of one connection. When the time is up it goes no further, and ends with the runtime.
     pub(crate) fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let (cut, is_cut, mut connection) =
-            (self.cut.clone(), Arc::clone(&self.is_cut), Box::pin(connection));
-        self.connections.spawn(async move {
-            let mut cut = pin!(cut.cancelled());
-            let mut waits = false;
-            poll_fn(|cx| {
-                // The token is asked once, for it wakes this task: asking takes a lock that all connections share. In this
-                // order: what a connection meets of the end of others is not its visitor's business.
-                let cut_now =
-                    if waits { is_cut.load(Ordering::Acquire) } else { cut.as_mut().poll(cx).is_ready() };
-                waits = true;
-                if cut_now { Poll::Ready(()) } else { connection.as_mut().poll(cx) }
-            })
-            .await;
-        });
+        // In a box, beside which there is no more than fits into the smallest task of the runtime's.
+        let (is_cut, mut connection) = (Arc::clone(&self.is_cut), Box::pin(connection));
+        self.connections.spawn(poll_fn(move |cx| {
+            // In this order: what a connection meets of the end of others is not its visitor's business.
+            if is_cut.load(Ordering::Acquire) { Poll::Ready(()) } else { connection.as_mut().poll(cx) }
+        }));
     }
 
-    /// Waits for a signal, then for the tasks, at most `grace` long.
+    /// Waits for a signal, then for the tasks, at most `grace` long; what is open then is cut by the end of the runtime, which
+    /// may take [`LAST_WORDS`].
     pub async fn run(self, grace: Duration) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -75,8 +65,6 @@ impl Shutdown {
             _ = interrupt.recv() => warn!(connections = self.connections.len(), "second signal: open connections are cut"),
         }
         self.is_cut.store(true, Ordering::Release);
-        self.cut.cancel();
-        drop(timeout(LAST_WORDS, self.connections.wait()).await);
         Ok(())
     }
 }

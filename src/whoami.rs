@@ -52,10 +52,10 @@ impl Whoami {
             secure: conn.secure,
             settings: &self.settings,
             shared: None,
-            pipe: &NO_PIPE,
+            pipe: NO_PIPE,
             stop: &self.shutdown.stop,
         };
-        let mut mirror = Mirror::new(&self.service, &conn);
+        let mirror = Mirror::new(&self.service, &conn);
         match sniffed {
             Err(error) => record.failed(error.outcome(), &error).connection(),
             Ok(Sniffed::Http2) => {
@@ -68,7 +68,7 @@ impl Whoami {
             // What is no HTTP either is told so.
             Ok(_) => {
                 record.discard();
-                http::serve_with(conn.stream, conn.prefix, &mut mirror, &context).await;
+                http::serve_with(Buffered::new(conn.stream, conn.prefix), mirror, context).await;
             }
         }
     }

@@ -21,7 +21,7 @@ impl App<'_> {
     pub(super) async fn port<S, F>(&self, service: &Service, serve: S) -> Result<Task>
     where
         S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         match &service.listener {
             ListenerConfig::Port { listen, channel } => {
@@ -57,7 +57,7 @@ impl App<'_> {
     ) -> Result<Task>
     where
         S: Fn(Conn, Permit) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         let door = Arc::new(Door { service: service.name.clone(), admissions: self.admissions(admissions)? });
         let shutdown = self.shutdown.clone();
@@ -68,16 +68,16 @@ impl App<'_> {
                     accepted = listener.accept() => accepted,
                     () = shutdown.stop.cancelled() => return,
                 };
-                let (conn, serve) = (conn(Box::new(stream), client, local), serve.clone());
+                let conn = conn(Box::new(stream), client, local);
                 if is_proxied {
-                    let door = Arc::clone(&door);
+                    let (door, serve) = (Arc::clone(&door), serve.clone());
                     shutdown.spawn_connection(async move {
                         if let Some(conn) = door.proxied(conn).await {
                             serve(conn, permit).await;
                         }
                     });
                 } else if door.admits(client) {
-                    shutdown.spawn_connection(async move { serve(conn, permit).await });
+                    shutdown.spawn_connection(serve(conn, permit));
                 }
             }
         }))

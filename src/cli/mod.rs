@@ -4,7 +4,7 @@
 mod plugin;
 
 use crate::config::{self, Format, Loaded, MAX_FILE_SIZE, Printed, Problems, Shorthand, Source};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{LAST_WORDS, Shutdown};
 use crate::{app, telemetry};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -171,7 +171,7 @@ fn run(sources: Vec<Source>, shorthand: &Shorthand, grace: Duration) -> Result<E
         shutdown.run(grace).await.context("cannot wait for signals")
     });
     // What is still open after the grace period is cut.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(LAST_WORDS);
     done.map(|()| ExitCode::SUCCESS)
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Visitor<'a> {
     pub(super) forward: &'a Forward,
     /// Where the visitor's connection arrived.
     pub(super) local: SocketAddr,
-    pub(super) via: Option<&'a Via>,
+    pub(super) via: Option<Arc<Via>>,
     pub(super) extra: Extra,
 }
 
@@ -86,7 +86,7 @@ impl http::Router for Visitor<'_> {
     }
 
     fn route(&self, choice: &Choice) -> Route {
-        route_of(choice.node.as_deref(), self.via)
+        route_of(choice.node.as_deref(), self.via.as_deref())
     }
 
     fn changes(&self, choice: &Choice, asked: &Asked<'_>, route: &Route) -> Changes<'_> {

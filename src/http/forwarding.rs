@@ -15,17 +15,18 @@ use bytes::Bytes;
 
 /// Asks where each request goes and passes it on.
 pub(super) struct Forwarding<'a, R> {
-    pub(super) router: &'a R,
-    pub(super) idle: &'a Idle<'a>,
+    pub(super) router: R,
+    pub(super) idle: Idle<'a>,
 }
 
-impl<R: Router> Responder for Forwarding<'_, R> {
+impl<R: Router + Send> Responder for Forwarding<'_, R> {
     async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
-        Box::pin(one_request(client, self.idle, head, self.router, context)).await
+        one_request(client, &self.idle, head, &self.router, context).await
     }
 }
 
-async fn one_request<R: Router>(
+/// Passes one request on, and the reply to it back.
+pub(super) async fn one_request<R: Router>(
     client: &mut Buffered,
     idle: &Idle<'_>,
     head: &RequestHead,

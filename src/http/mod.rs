@@ -24,6 +24,7 @@ use bytes::{Bytes, BytesMut};
 use failure::{Failure, RequestId};
 pub use forwarded::Forwarded;
 use forwarding::Forwarding;
+use futures_util::future::BoxFuture;
 use pool::Idle;
 pub(crate) use pool::Shared;
 use pump::Buffered;
@@ -154,7 +155,7 @@ impl<'a> Asked<'a> {
 }
 
 /// What is the same for all requests of a connection.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) service: &'a str,
     pub(crate) client: SocketAddr,
@@ -164,7 +165,7 @@ pub(crate) struct Context<'a> {
     /// Upstreams of the service, where its visitors share them.
     pub(crate) shared: Option<&'a Arc<Shared>>,
     /// How a connection that was switched to another protocol is piped.
-    pub(crate) pipe: &'a pipe::Limits,
+    pub(crate) pipe: pipe::Limits,
     /// Set when the process stops: connections end after the request under way.
     pub(crate) stop: &'a CancellationToken,
 }
@@ -201,71 +202,86 @@ pub(crate) trait Responder: Send {
 }
 
 /// Forwards the requests of one connection until it ends.
-pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
+pub(crate) fn serve<'a, R: Router + Send>(
+    stream: BoxStream,
+    prefix: Bytes,
+    router: R,
+    context: Context<'a>,
+) -> impl Future<Output = ()> + Send + use<'a, R> {
     let idle = Idle::new(context.shared);
-    serve_with(stream, prefix, &mut Forwarding { router, idle: &idle }, context).await;
+    serve_with(Buffered::new(stream, prefix), Forwarding { router, idle }, context)
 }
 
 /// Answers the requests of one connection until it ends.
-pub(crate) async fn serve_with<R: Responder>(
-    stream: BoxStream,
-    prefix: Bytes,
-    responder: &mut R,
-    context: &Context<'_>,
-) {
-    let mut client = Buffered::new(stream, prefix);
-    let mut stopped = pin!(context.stop.cancelled());
+///
+/// While that waits it is as small as can be: nothing is held twice, as an `async fn` does its arguments, and what a request
+/// needs is in a box.
+pub(crate) fn serve_with<'a, R: Responder>(
+    mut client: Buffered,
+    mut responder: R,
+    context: Context<'a>,
+) -> impl Future<Output = ()> + Send + use<'a, R> {
     let mut first = true;
-    loop {
-        if !first && !wait_for_request(&mut client, stopped.as_mut(), context).await {
-            break;
-        }
-        first = false;
-        let began = Instant::now();
-        let next = match read_head(&mut client, context.settings).await {
-            Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
-                Box::pin(refuse_request(&mut client, &head, TOO_EARLY, record_of(&head, context), context))
-                    .await
-            }
-            Ok(Some(head)) => responder.respond(&mut client, &head, context).await,
-            Ok(None) => {
-                if !client.buf.is_empty() {
-                    let record = Record::new(context.service, context.client, began);
-                    record.failed("visitor_gone", "ended in the middle of a request head").connection();
-                }
+    async move {
+        let mut stopped = pin!(context.stop.cancelled());
+        loop {
+            if !first && !wait_for_request(&mut client, stopped.as_mut(), &context).await {
                 break;
             }
-            Err(failure) => {
-                let record = Record::new(context.service, context.client, began);
-                Box::pin(refuse(&mut client, None, failure, record, Next::Close { linger: true }, context))
-                    .await
+            first = false;
+            match Box::pin(next_request(&mut client, &mut responder, &context)).await {
+                Next::Request => client.release(),
+                Next::Close { linger: true } => return Box::pin(close_gently(client)).await,
+                Next::Close { linger: false } => break,
+                Next::Abort => return client.stream.abort(),
+                Next::Pipe(upstream, host) => return switch(client, *upstream, &host, &context).await,
             }
-        };
-        match next {
-            Next::Request => client.release(),
-            Next::Close { linger: true } => return Box::pin(close_gently(client)).await,
-            Next::Close { linger: false } => break,
-            Next::Abort => return client.stream.abort(),
-            Next::Pipe(upstream, host) => return Box::pin(switch(client, *upstream, &host, context)).await,
+        }
+        // A socket tells of its end when it is closed; an error here has nobody to be told to.
+        if client.stream.tcp().is_none() {
+            drop(client.stream.shutdown().await);
         }
     }
-    // A socket tells of its end when it is closed; an error here has nobody to be told to.
-    if client.stream.tcp().is_none() {
-        drop(client.stream.shutdown().await);
+}
+
+/// Reads a request and answers it.
+async fn next_request<R: Responder>(
+    client: &mut Buffered,
+    responder: &mut R,
+    context: &Context<'_>,
+) -> Next {
+    let began = Instant::now();
+    match read_head(client, context.settings).await {
+        Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
+            let record = record_of(&head, context);
+            Box::pin(refuse_request(client, &head, TOO_EARLY, record, context)).await
+        }
+        Ok(Some(head)) => responder.respond(client, &head, context).await,
+        Ok(None) => {
+            if !client.buf.is_empty() {
+                let record = Record::new(context.service, context.client, began);
+                record.failed("visitor_gone", "ended in the middle of a request head").connection();
+            }
+            Next::Close { linger: false }
+        }
+        Err(failure) => {
+            let record = Record::new(context.service, context.client, began);
+            Box::pin(refuse(client, None, failure, record, Next::Close { linger: true }, context)).await
+        }
     }
 }
 
 /// Waits without a buffer for the next request; `false` when none is coming.
-async fn wait_for_request(
+fn wait_for_request(
     client: &mut Buffered,
     mut stopped: Pin<&mut impl Future<Output = ()>>,
     context: &Context<'_>,
-) -> bool {
-    if !client.buf.is_empty() {
-        return true;
-    }
+) -> impl Future<Output = bool> {
     let deadline = Instant::now() + context.settings.idle_timeout;
-    let waited = poll_fn(|cx| {
+    poll_fn(move |cx| {
+        if !client.buf.is_empty() {
+            return Poll::Ready(true);
+        }
         if let Poll::Ready(arrived) = client.poll_first(cx) {
             return Poll::Ready(arrived);
         }
@@ -275,8 +291,7 @@ async fn wait_for_request(
         ready!(client.timer.poll(cx, deadline));
         debug!(service = context.service, client = %context.client, "idle for too long (http.idleTimeout)");
         Poll::Ready(false)
-    });
-    waited.await
+    })
 }
 
 /// Reads one request head; `None` when the visitor ended the connection instead of beginning one.
@@ -341,11 +356,11 @@ fn host(head: &RequestHead) -> Host {
 }
 
 /// After 101 the connection is a byte pipe.
-async fn switch(client: Buffered, upstream: Upstream, host: &Host, context: &Context<'_>) {
+fn switch<'r>(client: Buffered, upstream: Upstream, host: &Host, context: &Context<'r>) -> BoxFuture<'r, ()> {
     let record = Record::new(context.service, context.client, Instant::now()).host(host);
     let visitor = pipe::Side { stream: client.stream, prefix: client.buf.freeze() };
     let target = pipe::Side { stream: upstream.io.stream, prefix: upstream.io.buf.freeze() };
-    record.route(upstream.route).pipe(visitor, target, *context.pipe, 0).await;
+    Box::pin(record.route(upstream.route).pipe(visitor, target, context.pipe, 0))
 }
 
 /// Ends a connection whose visitor may still be sending: closing at once would reset it and could take the reply along.

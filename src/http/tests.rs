@@ -63,10 +63,10 @@ async fn serve_visitor(visitor: BoxStream, targets: impl IntoIterator<Item = Box
         secure: false,
         settings: &settings,
         shared: None,
-        pipe: &pipe,
+        pipe,
         stop: &stop,
     };
-    serve(visitor, Bytes::new(), &router, &context).await;
+    serve(visitor, Bytes::new(), router, context).await;
 }
 
 /// Heads of visitor and target that come byte by byte cost no more than whole ones.

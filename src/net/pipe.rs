@@ -128,42 +128,57 @@ pub struct Outcome {
 
 /// Connects the two until both directions are over, then closes both.
 pub async fn pipe(a: Side, b: Side, limits: Limits) -> Outcome {
-    pipe_counted(a, b, limits, |_, _| {}).await
+    Pipe::new(a, b, limits).run(|_, _| {}).await
 }
 
-/// The same; `count` is told the bytes from A and from B as they move, for whoever may be cut off before the outcome.
-pub async fn pipe_counted(
-    mut a: Side,
-    mut b: Side,
-    limits: Limits,
-    mut count: impl FnMut(u64, u64),
-) -> Outcome {
-    let mut run = Run::new(std::mem::take(&mut a.prefix), std::mem::take(&mut b.prefix), limits);
-    let (a, b) = (&mut *a.stream, &mut *b.stream);
-    let end = poll_fn(|cx| {
-        let end = run.poll(cx, a, b);
-        count(run.a_to_b.copy.moved(), run.b_to_a.copy.moved());
-        end
-    })
-    .await;
-    if run.is_broken(Which::A) {
-        b.abort();
+/// Two streams and what has gone between them: all that a piped connection holds while it is silent.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    a: BoxStream,
+    b: BoxStream,
+    run: Run,
+}
+
+impl Pipe {
+    /// Not begun.
+    pub(crate) fn new(a: Side, b: Side, limits: Limits) -> Self {
+        Self { run: Run::new(a.prefix, b.prefix, limits), a: a.stream, b: b.stream }
     }
-    if run.is_broken(Which::B) {
-        a.abort();
+
+    /// Pipes to the end; `count` is told the bytes from A and from B as they move, for whoever may be cut off before the outcome.
+    pub(crate) async fn run(&mut self, mut count: impl FnMut(u64, u64)) -> Outcome {
+        let end = poll_fn(|cx| {
+            let end = self.run.poll(cx, &mut *self.a, &mut *self.b);
+            count(self.run.a_to_b.copy.moved(), self.run.b_to_a.copy.moved());
+            end
+        })
+        .await;
+        // What only the end needs is not held until then.
+        Box::pin(self.close(end)).await;
+        let (ab, ba) = (&self.run.a_to_b.copy, &self.run.b_to_a.copy);
+        Outcome { a_to_b: ab.moved(), b_to_a: ba.moved(), spliced: ab.spliced() + ba.spliced(), end }
     }
-    let quiet = matches!(end, End::Idle | End::HalfClosedIdle(_));
-    let mut closing_a = Closing::new(&run.b_to_a, &run.a_to_b, quiet, a);
-    let mut closing_b = Closing::new(&run.a_to_b, &run.b_to_a, quiet, b);
-    let goodbye = poll_fn(|cx| {
-        let a = closing_a.poll(cx, a);
-        let b = closing_b.poll(cx, b);
-        if a.is_ready() { b } else { Poll::Pending }
-    });
-    // Past the time-out both are dropped as they are.
-    let _ = timeout(LINGER, goodbye).await;
-    let (ab, ba) = (&run.a_to_b.copy, &run.b_to_a.copy);
-    Outcome { a_to_b: ab.moved(), b_to_a: ba.moved(), spliced: ab.spliced() + ba.spliced(), end }
+
+    /// Says goodbye to both sides.
+    async fn close(&mut self, end: End) {
+        let (a, b, run) = (&mut *self.a, &mut *self.b, &self.run);
+        if run.is_broken(Which::A) {
+            b.abort();
+        }
+        if run.is_broken(Which::B) {
+            a.abort();
+        }
+        let quiet = matches!(end, End::Idle | End::HalfClosedIdle(_));
+        let mut closing_a = Closing::new(&run.b_to_a, &run.a_to_b, quiet, a);
+        let mut closing_b = Closing::new(&run.a_to_b, &run.b_to_a, quiet, b);
+        let goodbye = poll_fn(|cx| {
+            let a = closing_a.poll(cx, a);
+            let b = closing_b.poll(cx, b);
+            if a.is_ready() { b } else { Poll::Pending }
+        });
+        // Past the time-out both are dropped as they are.
+        let _ = timeout(LINGER, goodbye).await;
+    }
 }
 
 /// Both directions and the clock.

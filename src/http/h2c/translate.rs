@@ -4,9 +4,10 @@
 //! What HTTP/1 cannot carry (trailers of a body with a length) is left out; gRPC goes on as HTTP/2.
 
 use super::super::failure::Failure;
-use super::super::forwarding::Forwarding as Http1;
+use super::super::forwarding::one_request;
 use super::super::pool::Idle;
-use super::super::{Context, Router, serve_with};
+use super::super::pump::Buffered;
+use super::super::{self as http1, Context, Next, Router, serve_with};
 use super::{Responder, asked_authority, check_fields, record_of, refuse};
 use crate::net::memory::{self, MemoryStream};
 use crate::wire::http::{Body, Framing, HeadReader, Limits, Rejected, ReplyHead, RequestHead};
@@ -79,11 +80,23 @@ impl<R: Router, F> Translating<'_, R, F> {
         context: &Context<'_>,
     ) {
         let (near, far) = memory::pair(BUFFER);
-        let mut http1 = Http1 { router: self.router, idle: &self.idle };
-        let served = serve_with(Box::new(far), head.raw().clone(), &mut http1, context);
+        let http1 = Http1 { router: self.router, idle: &self.idle };
+        let served = serve_with(Buffered::new(Box::new(far), head.raw().clone()), http1, *context);
         // The near end is dropped when all is said: nothing more is asked on it.
         let asked = exchange(near, &head, body, respond, context);
         tokio::join!(served, asked);
+    }
+}
+
+/// Passes one request on as HTTP/1.
+struct Http1<'a, R> {
+    router: &'a R,
+    idle: &'a Idle<'a>,
+}
+
+impl<R: Router> http1::Responder for Http1<'_, R> {
+    async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
+        one_request(client, self.idle, head, self.router, context).await
     }
 }
 
