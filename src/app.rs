@@ -295,11 +295,7 @@ impl App<'_> {
             shutdown: self.shutdown.clone(),
         });
         tasks.push(
-            self.port(service, move |conn, permit| {
-                let server = Arc::clone(&server);
-                async move { server.serve(conn, permit).await }
-            })
-            .await?,
+            self.port(service, move |conn, permit| Arc::clone(&server).serve(conn, permit)).await?,
         );
         Ok(tasks)
     }

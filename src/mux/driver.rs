@@ -83,7 +83,7 @@ impl Driver {
         let orderly = reason == CloseReason::Local;
         self.shared.end(reason);
         // The peer may be gone: what it does not take in time is its loss.
-        let _ = tokio::time::timeout(SHUTDOWN, self.shut_down(orderly)).await;
+        let _ = Box::pin(tokio::time::timeout(SHUTDOWN, self.shut_down(orderly))).await;
     }
 
     /// Ends the transport. After an orderly end the rest of what the peer sends is read: closing a socket with bytes

@@ -159,9 +159,11 @@ pub fn start(
 
 /// Runs what [`start`] gave as a task of its own, which goes when this does. So whatever else waits for something of the session,
 /// or for its end, is not asked at each batch of frames.
-pub(crate) async fn drive(driver: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn drive(driver: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send {
+    // Begun here: whoever waits holds the handle alone, not the driver a second time.
+    let task = AbortOnDropHandle::new(tokio::spawn(driver));
     // The end of a driver that has panicked is the end of its session, and that is heard of anyway.
-    drop(AbortOnDropHandle::new(tokio::spawn(driver)).await);
+    async move { drop(task.await) }
 }
 
 /// Opens streams. Clones stand for the same session.

@@ -156,7 +156,8 @@ impl Client {
                 }
             };
             let bound = tokio::select! {
-                bound = self.bind(&chosen, ask) => bound,
+                // In a box, for what it needs is not held while a session lasts.
+                bound = Box::pin(self.bind(&chosen, ask)) => bound,
                 () = shutdown.stop.cancelled() => break,
             };
             match bound {
@@ -307,14 +308,16 @@ where
             if shutdown.stop.is_cancelled() {
                 continue;
             }
+            // In a box, for what the header needs is not held for as long as the connection lasts.
             let conn = conn(Box::new(stream), local, tunnel, connector, settings.handshake_timeout);
-            let (serve, udp) = (serve.clone(), settings.udp.is_some());
+            let (conn, serve, udp) = (Box::pin(conn), serve.clone(), settings.udp.is_some());
             shutdown.spawn_connection(async move {
-                match conn.await {
-                    Ok(conn) if udp => serve(Accepted::Flow(conn.into())).await,
-                    Ok(conn) => serve(Accepted::Conn(conn)).await,
-                    Err(error) => debug!(%error, "stream"),
-                }
+                let accepted = match conn.await {
+                    Ok(conn) if udp => Accepted::Flow(conn.into()),
+                    Ok(conn) => Accepted::Conn(conn),
+                    Err(error) => return debug!(%error, "stream"),
+                };
+                serve(accepted).await;
             });
         }
     };

@@ -6,8 +6,9 @@
 use super::TunnelId;
 use super::gate::{Admitted, Gate, auth, while_allowed};
 use super::reach::{Reached, Wanted};
-use super::registry::{Connector, Registry};
+use super::registry::{Connector, Registration, Registry};
 use crate::addr::{Host, HostPort};
+use crate::auth::Login;
 use crate::handshake::{HandshakeError, read_message, write_message};
 use crate::mux;
 use crate::net::listen::Permit;
@@ -17,6 +18,8 @@ use crate::route::{Endpoint, Extra, Ingress, Opening, Pairs, Protocol, Request, 
 use crate::shutdown::Shutdown;
 use crate::wire::relay::{self, Feature, Status, TunnelFeature};
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -65,7 +68,22 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves one connection until it ends.
-    pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Permit) {
+    pub(crate) fn serve(
+        self: Arc<Self>,
+        conn: Conn,
+        mut permit: Permit,
+    ) -> impl Future<Output = ()> + Send {
+        // What the handshake needs is not held for as long as the connection lasts.
+        let conn = Box::new(conn);
+        async move {
+            if let Some(rest) = Box::pin(self.begin(*conn, &mut permit)).await {
+                rest.await;
+            }
+        }
+    }
+
+    /// Does the handshake; what is left to do then, if anything.
+    async fn begin(&self, mut conn: Conn, permit: &mut Permit) -> Option<BoxFuture<'_, ()>> {
         let record = Record::new(&self.service, conn.client, Instant::now());
         let mut buf = BytesMut::from(conn.prefix.split_off(0));
         let read =
@@ -73,38 +91,50 @@ impl Server {
         let request = match read.await {
             Ok(request) => request,
             // The reference closes without a word, and so do its peers expect it (section 1.1).
-            Err(error) => return record.failed("bad_handshake", &error).connection(),
+            Err(error) => {
+                record.failed("bad_handshake", &error).connection();
+                return None;
+            }
         };
         conn.prefix = buf.freeze();
         let outcome = match (request.command, request.tunnel()) {
             (relay::Command::Bind, Some(tunnel)) if !tunnel.id.is_nil() => {
                 record.discard();
-                self.bind(conn, &request, *tunnel, &mut permit).await
+                self.bind(conn, &request, *tunnel, permit).await
             }
             (relay::Command::Connect, Some(tunnel)) if !tunnel.id.is_nil() => {
-                self.connect(conn, &request, tunnel.id, (record, &mut permit)).await
+                self.connect(conn, &request, tunnel.id, (record, permit)).await
             }
             _ => {
                 record.failed("bad_handshake", "neither BIND nor CONNECT to a tunnel").connection();
-                reply(&mut conn, Status::BadRequest, Vec::new(), self.settings.handshake_timeout).await
+                self.refuse(&mut conn, Status::BadRequest).await
             }
         };
-        if let Err(error) = outcome {
-            debug!(service = self.service, %error, "handshake");
+        match outcome {
+            Ok(rest) => rest,
+            Err(error) => {
+                debug!(service = self.service, %error, "handshake");
+                None
+            }
         }
     }
 
-    /// Section 2.1: answers, then runs the session and keeps the connector registered while it lives.
+    async fn refuse(&self, conn: &mut Conn, status: Status) -> Handshake<'_> {
+        reply(conn, status, Vec::new(), self.settings.handshake_timeout).await?;
+        Ok(None)
+    }
+
+    /// Section 2.1: answers, and lets the connector in.
     async fn bind(
         &self,
         mut conn: Conn,
         request: &relay::Request,
         tunnel: TunnelFeature,
         permit: &mut Permit,
-    ) -> Result<(), HandshakeError> {
+    ) -> Handshake<'_> {
         let (Some(_), Some(wanted)) = (request.source(), request.destination()) else {
             info!(service = self.service, client = %conn.client, tunnel = %tunnel.id, "BIND without two addresses");
-            return Ok(());
+            return Ok(None);
         };
         let limit = self.settings.handshake_timeout;
         let opening = self.opening(wanted, tunnel.id, &conn, request);
@@ -112,7 +142,7 @@ impl Server {
             Ok(admitted) => admitted,
             Err(denied) => {
                 warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, error = %denied, "connector refused");
-                return reply(&mut conn, denied.status, Vec::new(), limit).await;
+                return self.refuse(&mut conn, denied.status).await;
             }
         };
         permit.established();
@@ -121,7 +151,7 @@ impl Server {
             Ok(registration) => registration,
             Err(error) => {
                 warn!(service = self.service, client = %conn.client, tunnel = %tunnel.id, %error, "connector refused");
-                return reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await;
+                return self.refuse(&mut conn, Status::ServiceUnavailable).await;
             }
         };
         let udp = request.is_udp_network();
@@ -136,31 +166,45 @@ impl Server {
         reply(&mut conn, Status::Ok, features, limit).await?;
 
         let Conn { stream, prefix, client, .. } = conn;
-        let (session, mut incoming, driver) =
+        let (session, incoming, driver) =
             mux::start(stream, prefix, mux::Role::Client, &self.settings.mux);
         registration.enter(Arc::new(Connector::new(id, tunnel.weight, udp, session.clone())));
-        info!(service = self.service, client = %client, tunnel = %tunnel.id, connector = %id, weight = tunnel.weight, user = login.as_ref().map(|login| &*login.user), "connector up");
+        let tunnel_id = tunnel.id;
+        info!(service = self.service, client = %client, tunnel = %tunnel_id, connector = %id, weight = tunnel.weight, user = login.as_ref().map(|login| &*login.user), "connector up");
+        let joined = Joined { session, registration, tunnel: tunnel_id, id, host: endpoint.host, login };
+        Ok(Some(Box::pin(self.serve_session(joined, incoming, mux::drive(driver)))))
+    }
+
+    /// Runs a session, whose connector is registered while it lives.
+    async fn serve_session(
+        &self,
+        joined: Joined,
+        mut incoming: mux::Incoming,
+        driving: impl Future<Output = ()>,
+    ) {
+        let Joined { session, registration, tunnel, id, host, login } = joined;
         let since = Instant::now();
         // A connector opens no streams; whatever it tries is dropped, which answers FIN (section 2.3).
         let refuse = async { while incoming.accept().await.is_some() {} };
-        let revoke = async {
-            while_allowed(login.as_ref(), async { drop(session.closed().await) }).await;
+        // In boxes, which go when they are done: soon, and at once where nobody has logged in.
+        let revoke = Box::pin(async {
+            let Some(login) = &login else { return };
+            while_allowed(Some(login), async { drop(session.closed().await) }).await;
             session.close();
-        };
-        let announce = async {
+        });
+        let announce = Box::pin(async {
             tokio::select! {
-                () = self.announce(tunnel.id, &endpoint.host) => {}
+                () = self.announce(tunnel, &host) => {}
                 _ = session.closed() => {}
             }
-        };
-        tokio::join!(mux::drive(driver), refuse, session.drain(&self.shutdown), revoke, announce);
+        });
+        tokio::join!(driving, refuse, session.drain(&self.shutdown), revoke, announce);
         drop(registration);
         if login.is_some_and(|login| login.revoked.is_cancelled()) {
-            info!(service = self.service, tunnel = %tunnel.id, connector = %id, "its user may no longer serve this tunnel");
+            info!(service = self.service, %tunnel, connector = %id, "its user may no longer serve this tunnel");
         }
         let reason = session.closed().await;
-        info!(service = self.service, tunnel = %tunnel.id, connector = %id, elapsed = seconds(since.elapsed()), %reason, "connector down");
-        Ok(())
+        info!(service = self.service, %tunnel, connector = %id, elapsed = seconds(since.elapsed()), %reason, "connector down");
     }
 
     /// The question whether a client may serve a tunnel, as whoever it is.
@@ -241,19 +285,19 @@ impl Server {
     }
 
     /// Section 2.5: a visitor that knows the tunnel.
-    async fn connect(
-        &self,
+    async fn connect<'s>(
+        &'s self,
         mut conn: Conn,
         request: &relay::Request,
         asked: TunnelId,
-        (record, permit): (Record<'_>, &mut Permit),
-    ) -> Result<(), HandshakeError> {
+        (record, permit): (Record<'s>, &mut Permit),
+    ) -> Handshake<'s> {
         let limit = self.settings.handshake_timeout;
         let (Some(source), Some(destination)) =
             (request.source(), request.destination().and_then(|d| d.to_host_port()))
         else {
             record.failed("bad_handshake", "CONNECT without a source and a host to reach").connection();
-            return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
+            return self.refuse(&mut conn, Status::HostUnreachable).await;
         };
         let record = record.host(&destination.host);
         let record = record.route(Route { tunnel: Some(asked), ..Route::default() });
@@ -261,7 +305,7 @@ impl Server {
             Ok(login) => login,
             Err(denied) => {
                 record.failed("unauthorized", &denied).connection();
-                return reply(&mut conn, denied.status, Vec::new(), limit).await;
+                return self.refuse(&mut conn, denied.status).await;
             }
         };
         permit.established();
@@ -271,7 +315,7 @@ impl Server {
                 record
                     .failed("refused", format_args!("no such host in this tunnel: {status:?}"))
                     .connection();
-                return reply(&mut conn, status, Vec::new(), limit).await;
+                return self.refuse(&mut conn, status).await;
             }
         };
         let source = source.to_host_port().unwrap_or_else(|| conn.client.into());
@@ -279,7 +323,7 @@ impl Server {
             Ok(header) => header,
             Err(error) => {
                 record.failed("refused", error).connection();
-                return reply(&mut conn, Status::HostUnreachable, Vec::new(), limit).await;
+                return self.refuse(&mut conn, Status::HostUnreachable).await;
             }
         };
         let wanted = Wanted {
@@ -295,23 +339,22 @@ impl Server {
             Ok(opened) => opened,
             Err(error) => {
                 record.failed("no_connector", &error).connection();
-                return reply(&mut conn, Status::ServiceUnavailable, Vec::new(), limit).await;
+                return self.refuse(&mut conn, Status::ServiceUnavailable).await;
             }
         };
         reply(&mut conn, Status::Ok, Vec::new(), limit).await?;
         let visitor = pipe::Side::new(conn.stream, conn.prefix);
         let limits = pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout);
-        let served = async {
-            let Reached { visitor, target, connector, sent } =
-                match wanted.reach(opened, &mut tried, visitor).await {
-                    Ok(reached) => reached,
-                    Err(error) => return record.failed(error.outcome(), &error).connection(),
-                };
+        let served = Box::pin(async move {
+            let reached = Box::pin(async { wanted.reach(opened, &mut tried, visitor).await }).await;
+            let Reached { visitor, target, connector, sent } = match reached {
+                Ok(reached) => reached,
+                Err(error) => return record.failed(error.outcome(), &error).connection(),
+            };
             let route = Route { tunnel: Some(tunnel), connector: Some(connector.id), ..Route::default() };
-            record.route(route).pipe(visitor, target, limits, sent).await;
-        };
-        while_allowed(login.as_ref(), served).await;
-        Ok(())
+            Box::pin(record.route(route).pipe(visitor, target, limits, sent)).await;
+        });
+        Ok(Some(Box::pin(async move { while_allowed(login.as_ref(), served).await })))
     }
 
     /// Which tunnel a visitor may reach: the one its host is mapped to and whose ID it knows.
@@ -335,6 +378,20 @@ impl Server {
         }
         Err(Status::HostUnreachable)
     }
+}
+
+/// What is left to do once a connection has been answered; `None`: nothing.
+type Handshake<'s> = Result<Option<BoxFuture<'s, ()>>, HandshakeError>;
+
+/// A connector that was let in.
+struct Joined {
+    session: mux::Session,
+    registration: Registration,
+    tunnel: TunnelId,
+    id: Uuid,
+    /// The name that it was given.
+    host: Host,
+    login: Option<Login>,
 }
 
 /// The name that a client asks for, unless what it sent says nothing.
