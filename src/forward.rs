@@ -27,7 +27,7 @@ use crate::sniff::{self, SniffError, Sniffed};
 use crate::terminate::Terminator;
 use crate::wire::proxy;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -232,10 +232,7 @@ impl Forward {
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
         let piping = record.pipe(visitor, target, self.pipe_limits(), 0);
-        Some(Begun::Raw(Box::pin(async move {
-            piping.await;
-            drop(active);
-        })))
+        Some(Begun::Raw(Box::pin(piping.map(move |()| drop(active)))))
     }
 
     pub(crate) fn pipe_limits(&self) -> pipe::Limits {
