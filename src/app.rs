@@ -294,9 +294,7 @@ impl App<'_> {
             gate,
             shutdown: self.shutdown.clone(),
         });
-        tasks.push(
-            self.port(service, move |conn, permit| Arc::clone(&server).serve(conn, permit)).await?,
-        );
+        tasks.push(self.port(service, move |conn, permit| Arc::clone(&server).serve(conn, permit)).await?);
         Ok(tasks)
     }
 

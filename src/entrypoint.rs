@@ -68,11 +68,7 @@ pub(crate) struct Entrypoint {
 
 impl Entrypoint {
     /// Serves one visitor's connection.
-    pub(crate) fn serve(
-        self: Arc<Self>,
-        conn: Conn,
-        mut permit: Permit,
-    ) -> impl Future<Output = ()> + Send {
+    pub(crate) fn serve(self: Arc<Self>, conn: Conn, mut permit: Permit) -> impl Future<Output = ()> + Send {
         // What the beginning needs, and what it hands on, is not held for as long as the connection lasts.
         let conn = Box::new(conn);
         async move {

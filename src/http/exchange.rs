@@ -87,21 +87,31 @@ pub(crate) async fn ask(
 }
 
 /// Passes the reply on, its head as `sent_head`, together with whatever is left of the request.
+///
+/// If that has to be waited for, neither head keeps a block.
 pub(crate) async fn answer(
     client: &mut Buffered,
     upstream: &mut Buffered,
+    asked: &mut RequestHead,
     answer: Answer,
     sent_head: Bytes,
     settings: &Settings,
     moved: &mut Moved,
 ) -> Done {
     let Answer { head, request } = answer;
-    let reply = Pump::new(sent_head, Body::new(head.framing()));
+    let (framing, keep_alive) = (head.framing(), head.keep_alive());
+    drop(head);
+    let reply = Pump::new(sent_head, Body::new(framing));
     let deadline = Deadline::new(settings.stall_timeout);
-    let mut answering = Answering { request, reply, reply_complete: false, head, deadline };
+    let mut answering = Answering { request, reply, reply_complete: false, framing, keep_alive, deadline };
+    let mut waits = false;
     let ended = poll_fn(|cx| {
         let end = answering.poll(cx, client, upstream);
         *moved = Moved { bytes_in: answering.request.pump.moved(), bytes_out: answering.reply.moved() };
+        if end.is_pending() && !std::mem::replace(&mut waits, true) {
+            asked.detach();
+            client.release();
+        }
         end
     });
     let ended = ended.await;
@@ -390,7 +400,10 @@ struct Answering {
     request: Upload,
     reply: Pump,
     reply_complete: bool,
-    head: ReplyHead,
+    /// Of the reply.
+    framing: Framing,
+    /// Whether the upstream means to keep the connection.
+    keep_alive: bool,
     deadline: Deadline,
 }
 
@@ -427,7 +440,7 @@ impl Answering {
         match end {
             // Whoever writes to a connection that was reset takes the error away, and the reader sees an orderly end.
             Ok(())
-                if self.head.framing() == Framing::Close
+                if self.framing == Framing::Close
                     && self.request.state == (UploadState::Refused { reset: true }) =>
             {
                 Err(Cut::Target("upstream failed in mid-reply"))
@@ -447,7 +460,7 @@ impl Answering {
     /// and has neither ended it nor sent what nobody asked for.
     fn wants_request(&self, cx: &mut Context<'_>, upstream: &mut Buffered) -> bool {
         self.request.is_moving()
-            && self.head.keep_alive()
+            && self.keep_alive
             && upstream.buf.is_empty()
             && net::poll_arrival(&mut *upstream.stream, cx).is_pending()
     }

@@ -1,6 +1,7 @@
 //! HTTP/1 on one connection: scripted visitors and targets, in memory or over sockets.
 
 use super::*;
+use crate::net::buffer::free_blocks;
 use crate::net::pipe::testing::{HalfClosing, pattern, tcp_pair};
 use crate::net::{ByteStream, memory};
 use crate::wire::http::LOOKED_AT;
@@ -160,6 +161,32 @@ async fn a_reply_that_breaks_does_not_end_in_order() {
         drop(visitor);
         task.await.unwrap();
     }
+}
+
+/// The reply's head lets go of the block that it came in, however long the rest takes.
+#[tokio::test]
+async fn a_reply_under_way_holds_no_block() {
+    let (mut visitor, mut targets, _task) = over_sockets(1, Settings::default()).await;
+    visitor.write_all(GET).await.unwrap();
+    read_head(&mut targets[0]).await;
+    assert_eq!(free_blocks(), 0, "the request's head has one");
+    targets[0].write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
+    read_head(&mut visitor).await;
+    visitor.read_exact(&mut [0; 4]).await.unwrap();
+    assert_eq!(free_blocks(), 1, "the reply's");
+}
+
+/// What every visitor holds between two requests. A future that holds its arguments twice shows here.
+#[test]
+fn a_connection_that_waits_is_small() {
+    let (settings, stop) = (Settings::default(), CancellationToken::new());
+    let pipe = pipe::Limits { half_close_timeout: Duration::ZERO, idle_timeout: None };
+    let client = SocketAddr::from(([127, 0, 0, 1], 1));
+    let (service, settings, stop, shared) = ("test", &settings, &stop, None);
+    let context = Context { service, client, secure: false, settings, shared, pipe, stop };
+    let router = Prepared(Mutex::default());
+    let serving = serve(boxed(memory::pair(1).0), Bytes::new(), router, context);
+    assert!(size_of_val(&serving) <= 600, "{} bytes", size_of_val(&serving));
 }
 
 /// Of a reply that is malformed from the start nothing is passed on.

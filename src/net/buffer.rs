@@ -126,6 +126,12 @@ pub(crate) fn give_large(mut block: BytesMut) {
     });
 }
 
+/// How many blocks wait on this thread.
+#[cfg(test)]
+pub(crate) fn free_blocks() -> usize {
+    BLOCKS.with(|blocks| blocks.borrow().len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +153,7 @@ mod tests {
         block.extend_from_slice(b"head, body");
         let part = block.split_to(4).freeze();
         give_block(block);
-        assert_eq!((BLOCKS.with(|blocks| blocks.borrow().len()), &part[..]), (0, &b"head"[..]));
+        assert_eq!((free_blocks(), &part[..]), (0, &b"head"[..]));
         let mut block = BytesMut::from(part);
         block.reserve(BLOCK_SIZE - 4);
         let mut other = take_block();

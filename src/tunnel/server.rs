@@ -68,11 +68,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves one connection until it ends.
-    pub(crate) fn serve(
-        self: Arc<Self>,
-        conn: Conn,
-        mut permit: Permit,
-    ) -> impl Future<Output = ()> + Send {
+    pub(crate) fn serve(self: Arc<Self>, conn: Conn, mut permit: Permit) -> impl Future<Output = ()> + Send {
         // What the handshake needs is not held for as long as the connection lasts.
         let conn = Box::new(conn);
         async move {
@@ -166,8 +162,7 @@ impl Server {
         reply(&mut conn, Status::Ok, features, limit).await?;
 
         let Conn { stream, prefix, client, .. } = conn;
-        let (session, incoming, driver) =
-            mux::start(stream, prefix, mux::Role::Client, &self.settings.mux);
+        let (session, incoming, driver) = mux::start(stream, prefix, mux::Role::Client, &self.settings.mux);
         registration.enter(Arc::new(Connector::new(id, tunnel.weight, udp, session.clone())));
         let tunnel_id = tunnel.id;
         info!(service = self.service, client = %client, tunnel = %tunnel_id, connector = %id, weight = tunnel.weight, user = login.as_ref().map(|login| &*login.user), "connector up");
