@@ -362,7 +362,7 @@ mod tests {
                 rest = others;
                 (!piece.is_empty()).then_some(piece)
             });
-            prop_assert_eq!(pass(split), whole.clone());
+            prop_assert_eq!(&pass(split), &whole);
             prop_assert_eq!(pass(text.chunks(1)), whole);
         }
     }
