@@ -247,7 +247,7 @@ pub(crate) fn serve_with<'a, R: Responder>(
 /// Reads a request and answers it.
 async fn next_request<R: Responder>(client: &mut Buffered, responder: &mut R, context: &Context<'_>) -> Next {
     let began = Instant::now();
-    match read_head(client, context.settings).await {
+    match read_head(client, began, context.settings).await {
         Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
             let record = record_of(&head, context);
             Box::pin(refuse_request(client, &head, TOO_EARLY, record, context)).await
@@ -290,9 +290,14 @@ fn wait_for_request(
     })
 }
 
-/// Reads one request head; `None` when the visitor ended the connection instead of beginning one.
-async fn read_head(client: &mut Buffered, settings: &Settings) -> Result<Option<RequestHead>, Failure> {
-    let deadline = Instant::now() + settings.head_timeout;
+/// Reads one request head, for which the time counts from `began`; `None` when the visitor ended the connection instead of beginning
+/// one.
+async fn read_head(
+    client: &mut Buffered,
+    began: Instant,
+    settings: &Settings,
+) -> Result<Option<RequestHead>, Failure> {
+    let deadline = began + settings.head_timeout;
     let head = poll_fn(|cx| match client.poll_request(cx, &settings.limits) {
         Poll::Ready(head) => Poll::Ready(head.map_err(Failure::Request)),
         Poll::Pending => client.timer.poll(cx, deadline).map(|()| Err(Failure::HeadTimeout)),
