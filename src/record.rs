@@ -10,7 +10,6 @@ use crate::net::pipe::{self, Pipe, Side};
 use crate::net::udp::{BoxDatagrams, exchange};
 use crate::route::Protocol;
 use bytes::Bytes;
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io::ErrorKind;
@@ -23,9 +22,6 @@ use uuid::Uuid;
 
 /// Longest text of a stranger's that a line carries; without it a visitor could fill a disk with a few requests.
 const MAX_TEXT: usize = 256;
-
-/// Methods that need no memory of their own in a line.
-const USUAL_METHODS: &[&str] = &["GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS"];
 
 /// Where a request or connection went, as far as it is known.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +55,7 @@ pub(crate) struct Record<'a> {
     host: Option<Host>,
     protocol: Protocol,
     /// Of a request.
-    method: Option<Cow<'static, str>>,
+    method: Option<&'a str>,
     route: Route,
     /// Of a reply that has begun.
     status: Option<u16>,
@@ -112,10 +108,9 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// It is a request's. Its head need not be kept for this until the reply has ended.
-    pub(crate) fn method(mut self, method: &str) -> Self {
-        let usual = USUAL_METHODS.iter().find(|usual| **usual == method);
-        self.method = Some(usual.map_or_else(|| bounded(method).to_owned().into(), |usual| (*usual).into()));
+    /// It is a request's.
+    pub(crate) fn method(mut self, method: &'a str) -> Self {
+        self.method = Some(method);
         self
     }
 
@@ -218,7 +213,7 @@ impl<'a> Record<'a> {
             client = %self.client,
             host = self.host.as_ref().map(Host::as_str),
             protocol = known(self.protocol.as_str()),
-            method = self.method.as_deref(),
+            method = self.method.map(bounded),
             status = self.status,
             request_id,
             route = rule.as_deref().and_then(known),

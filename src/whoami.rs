@@ -120,8 +120,7 @@ impl Mirror {
 }
 
 impl http::Responder for Mirror {
-    async fn respond(&mut self, client: &mut Buffered, head: RequestHead, context: &Context<'_>) -> Next {
-        let head = &head;
+    async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
         let mut record = http::record_of(head, context).route(self.route.clone());
         match read_body(client, head, context, record.moved()).await {
             Ok(()) => {}

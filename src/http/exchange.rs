@@ -87,12 +87,9 @@ pub(crate) async fn ask(
 }
 
 /// Passes the reply on, its head as `sent_head`, together with whatever is left of the request.
-///
-/// If that has to be waited for, neither head keeps a block.
 pub(crate) async fn answer(
     client: &mut Buffered,
     upstream: &mut Buffered,
-    asked: &mut RequestHead,
     answer: Answer,
     sent_head: Bytes,
     settings: &Settings,
@@ -100,16 +97,13 @@ pub(crate) async fn answer(
 ) -> Done {
     let Answer { head, request } = answer;
     let (framing, keep_alive) = (head.framing(), head.keep_alive());
-    drop(head);
     let reply = Pump::new(sent_head, Body::new(framing));
     let deadline = Deadline::new(settings.stall_timeout);
     let mut answering = Answering { request, reply, reply_complete: false, framing, keep_alive, deadline };
-    let mut waits = false;
     let ended = poll_fn(|cx| {
         let end = answering.poll(cx, client, upstream);
         *moved = Moved { bytes_in: answering.request.pump.moved(), bytes_out: answering.reply.moved() };
-        if end.is_pending() && !std::mem::replace(&mut waits, true) {
-            asked.detach();
+        if end.is_pending() {
             client.release();
         }
         end

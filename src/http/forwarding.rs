@@ -20,7 +20,7 @@ pub(super) struct Forwarding<'a, R> {
 }
 
 impl<R: Router + Send> Responder for Forwarding<'_, R> {
-    async fn respond(&mut self, client: &mut Buffered, head: RequestHead, context: &Context<'_>) -> Next {
+    async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
         one_request(client, &self.idle, head, &self.router, context).await
     }
 }
@@ -29,16 +29,16 @@ impl<R: Router + Send> Responder for Forwarding<'_, R> {
 pub(super) async fn one_request<R: Router>(
     client: &mut Buffered,
     idle: &Idle<'_>,
-    mut head: RequestHead,
+    head: &RequestHead,
     router: &R,
     context: &Context<'_>,
 ) -> Next {
-    let mut record = record_of(&head, context);
+    let mut record = record_of(head, context);
     let settings = context.settings;
-    let asked = Asked::new(record.client(), head.authority(), Protocol::Http1, &head, context);
+    let asked = Asked::new(record.client(), head.authority(), Protocol::Http1, head, context);
     let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
-        Err(failure) => return refuse_request(client, &head, failure, record, context).await,
+        Err(failure) => return refuse_request(client, head, failure, record, context).await,
     };
     let mut pool = idle.lease(head.idempotent());
     let (mut attempt, mut last) = (0, None);
@@ -50,17 +50,17 @@ pub(super) async fn one_request<R: Router>(
             Err(failure) => {
                 // That no other target is left does not say what was wrong with the last one.
                 let (failure, record) = (last.unwrap_or(failure), record.route(router.route(&choice)));
-                return refuse_request(client, &head, failure, record, context).await;
+                return refuse_request(client, head, failure, record, context).await;
             }
         };
         record.set_route(upstream.route.clone());
         let mut changes = router.changes(&choice, &asked, &upstream.route);
-        changes.fields.extend(context.forwarded(head.field("host"), &head));
+        changes.fields.extend(context.forwarded(head.field("host"), head));
         // A connection that others may use does not end with this visitor's.
         let reuse = context.shared.is_some() && upstream.serves_anybody() && head.only_closes();
-        let sent = outgoing(&head, &changes, reuse);
+        let sent = outgoing(head, &changes, reuse);
         let (io, silence, moved) = (&mut upstream.io, upstream.silence, record.moved());
-        match exchange::ask(client, io, &head, sent, settings, silence, moved).await {
+        match exchange::ask(client, io, head, sent, settings, silence, moved).await {
             Ok(answer) => {
                 break (upstream, answer, changes, reuse);
             }
@@ -72,7 +72,7 @@ pub(super) async fn one_request<R: Router>(
                 if !failure.is_visitors() {
                     router.report(&mut choice, Err(&failure));
                 }
-                return refuse_request(client, &head, failure, record, context).await;
+                return refuse_request(client, head, failure, record, context).await;
             }
             Err(Unanswered::Gone) => {
                 record.cut(Some(Cut::Visitor)).request();
@@ -82,25 +82,25 @@ pub(super) async fn one_request<R: Router>(
     };
     router.report(&mut choice, Ok(answer.head.status()));
     if head.may_switch() && client.holds_bytes().await {
-        return refuse_request(client, &head, TOO_EARLY, record, context).await;
+        return refuse_request(client, head, TOO_EARLY, record, context).await;
     }
     record.replied(answer.head.status());
-    upstream.note(&head, &answer.head);
+    upstream.note(head, &answer.head);
     if answer.head.switches() {
         let sent = send(client, answer.head.raw(), context).await;
         record.cut((!sent).then_some(Cut::Visitor)).request();
-        return if sent { Next::Pipe(upstream, host(&head)) } else { Next::Close { linger: false } };
+        return if sent { Next::Pipe(upstream, host(head)) } else { Next::Close { linger: false } };
     }
     let keep_upstream = (head.keep_alive() || reuse) && answer.head.keep_alive();
     let stopping = context.stop.is_cancelled();
     let keep_client = keep_upstream && head.keep_alive() && settings.keepalive && !stopping;
     let sent = reply_head(&answer.head, &changes, keep_upstream && !keep_client);
     let io = &mut upstream.io;
-    let done = exchange::answer(client, io, &mut head, answer, sent, settings, record.moved()).await;
+    let done = exchange::answer(client, io, answer, sent, settings, record.moved()).await;
     if let (false, Some(Cut::Target(reason))) = (done.reply_begun, done.cut) {
         let failure = Failure::BadReply(reason);
         router.report(&mut choice, Err(&failure));
-        return refuse_request(client, &head, failure, record, context).await;
+        return refuse_request(client, head, failure, record, context).await;
     }
     record.cut(done.cut).request();
     let complete = done.request_complete && done.reply_complete;

@@ -196,7 +196,7 @@ pub(crate) trait Responder: Send {
     fn respond(
         &mut self,
         client: &mut Buffered,
-        head: RequestHead,
+        head: &RequestHead,
         context: &Context<'_>,
     ) -> impl Future<Output = Next> + Send;
 }
@@ -252,7 +252,7 @@ async fn next_request<R: Responder>(client: &mut Buffered, responder: &mut R, co
             let record = record_of(&head, context);
             Box::pin(refuse_request(client, &head, TOO_EARLY, record, context)).await
         }
-        Ok(Some(head)) => responder.respond(client, head, context).await,
+        Ok(Some(head)) => responder.respond(client, &head, context).await,
         Ok(None) => {
             if !client.buf.is_empty() {
                 let record = Record::new(context.service, context.client, began);
@@ -346,7 +346,7 @@ pub(crate) async fn send(client: &mut Buffered, bytes: &[u8], context: &Context<
 }
 
 /// The line of one request, from now on.
-pub(crate) fn record_of<'a>(head: &RequestHead, context: &Context<'a>) -> Record<'a> {
+pub(crate) fn record_of<'a>(head: &'a RequestHead, context: &Context<'a>) -> Record<'a> {
     let record = Record::new(context.service, context.client, Instant::now());
     let record = record.from(context.settings.forwarded.client(context.client, head));
     record.host(&host(head)).method(head.method())

@@ -251,10 +251,6 @@ impl Pump {
             self.begun = true;
             let of_head = n.min(self.head.len());
             self.head.advance(of_head);
-            if self.head.is_empty() {
-                // An empty view would still keep the block behind it.
-                self.head = Bytes::new();
-            }
             self.take(from, n - of_head);
         }
         Poll::Ready(Ok(()))

@@ -95,7 +95,7 @@ struct Http1<'a, R> {
 }
 
 impl<R: Router> http1::Responder for Http1<'_, R> {
-    async fn respond(&mut self, client: &mut Buffered, head: RequestHead, context: &Context<'_>) -> Next {
+    async fn respond(&mut self, client: &mut Buffered, head: &RequestHead, context: &Context<'_>) -> Next {
         one_request(client, self.idle, head, self.router, context).await
     }
 }

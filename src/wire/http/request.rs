@@ -32,11 +32,6 @@ impl RequestHead {
         &self.raw
     }
 
-    /// Moves into memory of its own, out of the block that it was read into.
-    pub fn detach(&mut self) {
-        self.raw = Bytes::copy_from_slice(&self.raw);
-    }
-
     /// The method, as sent.
     pub fn method(&self) -> &str {
         self.method.text(&self.raw)

@@ -42,19 +42,6 @@ fn a_request_head_says_what_it_means() {
 }
 
 #[test]
-fn a_detached_head_says_the_same_and_lets_go_of_its_block() {
-    let mut block = BytesMut::with_capacity(1024);
-    block.extend_from_slice(b"GET /p?q HTTP/1.1\r\nHost: a\r\n\r\n");
-    let mut head = HeadReader::default().request(&mut block, &Limits::default()).unwrap().unwrap();
-    let before = head.raw().to_vec();
-    assert!(!block.try_reclaim(1024));
-    head.detach();
-    assert!(block.try_reclaim(1024));
-    assert_eq!(head.raw(), &before);
-    assert_eq!((head.method(), head.query(), head.field("host")), ("GET", Some("q"), Some(&b"a"[..])));
-}
-
-#[test]
 fn targets_of_every_form() {
     for (line, authority, path, query) in [
         ("GET / HTTP/1.1\r\nHost:", None, "/", None),
