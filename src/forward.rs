@@ -311,7 +311,8 @@ impl Forward {
             }
             let (limit, visitor) = (self.settings.connect_timeout, Some((request.client, local)));
             let ask = Ask { request, connect_timeout: limit, visitor };
-            match self.connect(&node, &target, ask, &announce).await {
+            // In a box, as most requests find a kept connection and need no room for this.
+            match Box::pin(self.connect(&node, &target, ask, &announce)).await {
                 Ok(stream) => {
                     return Ok(Way::Fresh(Fresh { stream, key, route: Route::default(), silence: None }));
                 }

@@ -96,16 +96,12 @@ pub(crate) async fn answer(
     moved: &mut Moved,
 ) -> Done {
     let Answer { head, request } = answer;
-    let (framing, keep_alive) = (head.framing(), head.keep_alive());
-    let reply = Pump::new(sent_head, Body::new(framing));
+    let reply = Pump::new(sent_head, Body::new(head.framing()));
     let deadline = Deadline::new(settings.stall_timeout);
-    let mut answering = Answering { request, reply, reply_complete: false, framing, keep_alive, deadline };
+    let mut answering = Answering { request, reply, reply_complete: false, head, deadline };
     let ended = poll_fn(|cx| {
         let end = answering.poll(cx, client, upstream);
         *moved = Moved { bytes_in: answering.request.pump.moved(), bytes_out: answering.reply.moved() };
-        if end.is_pending() {
-            client.release();
-        }
         end
     });
     let ended = ended.await;
@@ -394,10 +390,7 @@ struct Answering {
     request: Upload,
     reply: Pump,
     reply_complete: bool,
-    /// Of the reply.
-    framing: Framing,
-    /// Whether the upstream means to keep the connection.
-    keep_alive: bool,
+    head: ReplyHead,
     deadline: Deadline,
 }
 
@@ -434,7 +427,7 @@ impl Answering {
         match end {
             // Whoever writes to a connection that was reset takes the error away, and the reader sees an orderly end.
             Ok(())
-                if self.framing == Framing::Close
+                if self.head.framing() == Framing::Close
                     && self.request.state == (UploadState::Refused { reset: true }) =>
             {
                 Err(Cut::Target("upstream failed in mid-reply"))
@@ -454,7 +447,7 @@ impl Answering {
     /// and has neither ended it nor sent what nobody asked for.
     fn wants_request(&self, cx: &mut Context<'_>, upstream: &mut Buffered) -> bool {
         self.request.is_moving()
-            && self.keep_alive
+            && self.head.keep_alive()
             && upstream.buf.is_empty()
             && net::poll_arrival(&mut *upstream.stream, cx).is_pending()
     }

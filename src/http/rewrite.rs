@@ -37,6 +37,12 @@ impl HostText {
 }
 
 impl Rewrite {
+    /// Whether nothing is to be changed.
+    fn is_empty(&self) -> bool {
+        let Self { host, request, reply, urls } = self;
+        host.is_none() && request.is_empty() && reply.is_empty() && urls.is_empty()
+    }
+
     /// The target that is sent in place of the request's own; `None`: no rule finds anything.
     pub(crate) fn target(&self, parts: &dyn HttpParts) -> Option<String> {
         let path = parts.path();
@@ -75,7 +81,7 @@ pub(crate) type Edit<'a> = (&'a str, Option<Cow<'a, str>>);
 impl Changes<'_> {
     /// Whether nothing is changed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.fields.is_empty() && self.rewrite.is_none()
+        self.fields.is_empty() && self.rewrite.is_none_or(Rewrite::is_empty)
     }
 
     /// The request's target, where it is another one.

@@ -163,17 +163,17 @@ async fn a_reply_that_breaks_does_not_end_in_order() {
     }
 }
 
-/// No head keeps the block that it came in, however long the rest takes.
+/// However long the target thinks, and the rest of its reply takes, what waits for it holds no block.
 #[tokio::test]
-async fn a_reply_under_way_holds_no_block() {
+async fn an_exchange_under_way_holds_no_block() {
     let (mut visitor, mut targets, _task) = over_sockets(1, Settings::default()).await;
     visitor.write_all(GET).await.unwrap();
     read_head(&mut targets[0]).await;
-    assert_eq!(free_blocks(), 1, "the request's");
+    assert_eq!(free_blocks(), 1, "the one that the request was read into");
     targets[0].write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await.unwrap();
     read_head(&mut visitor).await;
     visitor.read_exact(&mut [0; 4]).await.unwrap();
-    assert_eq!(free_blocks(), 1, "the reply's");
+    assert_eq!(free_blocks(), 1, "the same, for the reply");
 }
 
 /// What every visitor holds between two requests. A future that holds its arguments twice shows here.
