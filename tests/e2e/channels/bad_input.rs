@@ -239,8 +239,8 @@ async fn one_way(to: u16) -> u16 {
 
 async fn leaves_a_slow_handshake(kind: &str) {
     let listener = format!("{{ type: {kind}, metadata: {{ handshakeTimeout: 1s }} }}");
-    // The farewell of a client of QUIC comes after the server has given up, and is repeated for a while.
-    let (patience, left) = if kind == "quic" { ("2s", 1) } else { ("1s", 0) };
+    // The farewell of a client of QUIC comes after the server has given up, and is repeated for a while, beside the next try.
+    let (patience, left) = if kind == "quic" { ("2s", 2) } else { ("1s", 0) };
     let dialer = format!("{{ type: {kind}, metadata: {{ handshakeTimeout: {patience} }} }}");
     let (message, channel) = ("no relay message in time", "no handshake of the data channel within");
     let (at_client, at_server) = match kind {
