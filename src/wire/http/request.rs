@@ -144,9 +144,9 @@ impl RequestHead {
     }
 
     fn read(raw: Bytes, field_count: usize) -> Result<Self, &'static str> {
-        let line = start_line(&raw);
-        let (fields, meaning) = fields::parse(&raw, line.len() + 2, field_count)?;
-        let line = split_line(line)?;
+        let text = start_line(&raw);
+        let line = split_line(text)?;
+        let (fields, meaning) = fields::parse(&raw, text.len() + 2, field_count)?;
         let target = Target::parse(&raw, line.target, line.method)?;
         let host = meaning.host.map(|host| host.bytes(&raw));
         if host.is_none() && !line.http10 {

@@ -25,8 +25,6 @@ pub struct HeadReader {
     line_start: usize,
     /// Complete lines so far, start line included.
     lines: usize,
-    /// The start line was checked before the rest of the head had come.
-    start_checked: bool,
     /// One empty line before the request line was dropped.
     blank_dropped: bool,
 }
@@ -87,16 +85,15 @@ impl HeadReader {
                     return Ok(Some((head, lines - 1)));
                 }
                 (false, lines) => {
-                    if lines > limits.max_fields {
+                    if lines == 0 {
+                        check_start_line(&buf[self.line_start..line_end], kind)?;
+                    } else if lines > limits.max_fields {
                         return Err(kind.too_large("too many fields in the head (http.maxHeadFields)"));
                     }
                     self.lines += 1;
                     (self.line_start, self.scanned) = (after, after);
                 }
             }
-        }
-        if self.lines > 0 && !std::mem::replace(&mut self.start_checked, true) {
-            check_start_line(start_line(buf), kind)?;
         }
         if buf.len() >= max { Err(kind.too_large("head too large (http.maxHeadSize)")) } else { Ok(None) }
     }
