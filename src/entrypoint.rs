@@ -20,7 +20,7 @@ use crate::tunnel::server::{pipe_limits, stream_header};
 use crate::wire::tls::ClientHello;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,28 +72,20 @@ impl Entrypoint {
         // What the beginning needs, and what it hands on, is not held for as long as the connection lasts.
         let conn = Box::new(conn);
         async move {
-            let rest = self.rest(Box::pin(self.begin(*conn, &mut permit)).await);
-            rest.await;
-        }
-    }
-
-    /// What is left to do once it is known what a connection is.
-    fn rest<'r>(&'r self, begun: Option<Begun<'r>>) -> BoxFuture<'r, ()> {
-        match begun {
-            Some(Begun::Http(conn, h2)) => self.http(conn, h2),
-            Some(Begun::Raw(piping)) => piping,
-            None => Box::pin(ready(())),
+            if let Some(rest) = Box::pin(self.begin(*conn, &mut permit)).await {
+                rest.await;
+            }
         }
     }
 
     /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over.
-    async fn begin(&self, mut conn: Conn, permit: &mut Permit) -> Option<Begun<'_>> {
+    async fn begin(&self, mut conn: Conn, permit: &mut Permit) -> Option<BoxFuture<'_, ()>> {
         let record = Record::new(&self.service, conn.client, Instant::now());
         match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 permit.established();
                 record.discard();
-                return Some(Begun::Http(conn, version == Sniffed::Http2));
+                return Some(self.http(conn, version == Sniffed::Http2));
             }
             Ok(Sniffed::Tls(hello)) if hello.server_name.is_some() => {
                 permit.established();
@@ -115,7 +107,7 @@ impl Entrypoint {
         name: Host,
         terminator: &Terminator,
         record: Record<'r>,
-    ) -> Option<Begun<'r>> {
+    ) -> Option<BoxFuture<'r, ()>> {
         let record = record.host(&name).protocol(Protocol::Tls);
         let mut conn = match terminator.accept(conn, &name).await {
             Ok(conn) => conn,
@@ -127,7 +119,7 @@ impl Entrypoint {
         match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 record.discard();
-                return Some(Begun::Http(conn, version == Sniffed::Http2));
+                return Some(self.http(conn, version == Sniffed::Http2));
             }
             Ok(_) => return self.raw(conn, name, Protocol::Unknown, self.extra(), record).await,
             Err(error) => record.failed(error.outcome(), &error).connection(),
@@ -154,7 +146,12 @@ impl Entrypoint {
         }
     }
 
-    async fn tls<'r>(&'r self, conn: Conn, hello: ClientHello, record: Record<'r>) -> Option<Begun<'r>> {
+    async fn tls<'r>(
+        &'r self,
+        conn: Conn,
+        hello: ClientHello,
+        record: Record<'r>,
+    ) -> Option<BoxFuture<'r, ()>> {
         let name = hello.server_name?;
         let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra() };
         self.raw(conn, name, Protocol::Tls, extra, record).await
@@ -167,7 +164,7 @@ impl Entrypoint {
         protocol: Protocol,
         extra: Extra,
         record: Record<'r>,
-    ) -> Option<Begun<'r>> {
+    ) -> Option<BoxFuture<'r, ()>> {
         let Conn { stream, prefix, client, .. } = conn;
         let record = record.host(&name).protocol(protocol);
         let request =
@@ -190,7 +187,7 @@ impl Entrypoint {
                 return None;
             }
         };
-        Some(Begun::Raw(Box::pin(record.pipe(visitor, target, self.pipe_limits(), sent))))
+        Some(Box::pin(record.pipe(visitor, target, self.pipe_limits(), sent)))
     }
 
     /// A stream for a raw visitor.
@@ -233,14 +230,6 @@ impl Entrypoint {
 
 const NO_HOST: &str =
     "neither HTTP nor TLS with a server name (or nothing within sniffing.timeout): no tunnel to choose";
-
-/// What a connection has come to.
-enum Begun<'r> {
-    /// HTTP, and whether that of version 2.
-    Http(Conn, bool),
-    /// Bytes both ways.
-    Raw(BoxFuture<'r, ()>),
-}
 
 /// A tunnel, and how far its connectors have been tried.
 #[derive(Debug)]

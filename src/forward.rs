@@ -28,7 +28,7 @@ use crate::terminate::Terminator;
 use crate::wire::proxy;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
-use std::future::{Future, ready};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,22 +86,14 @@ impl Forward {
         // What the beginning needs, and what it hands on, is not held for as long as the connection lasts.
         let conn = Box::new(conn);
         async move {
-            let rest = self.rest(Box::pin(self.begin(*conn, &mut permit)).await);
-            rest.await;
-        }
-    }
-
-    /// What is left to do once it is known what a connection is.
-    fn rest<'r>(&'r self, begun: Option<Begun<'r>>) -> BoxFuture<'r, ()> {
-        match begun {
-            Some(Begun::Http(conn, h2)) => self.http(conn, h2),
-            Some(Begun::Raw(piping)) => piping,
-            None => Box::pin(ready(())),
+            if let Some(rest) = Box::pin(self.begin(*conn, &mut permit)).await {
+                rest.await;
+            }
         }
     }
 
     /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over.
-    async fn begin(&self, mut conn: Conn, permit: &mut Option<Permit>) -> Option<Begun<'_>> {
+    async fn begin(&self, mut conn: Conn, permit: &mut Option<Permit>) -> Option<BoxFuture<'_, ()>> {
         let record = Record::new(&self.service, conn.client, Instant::now());
         let sniffed = self.sniff(&mut conn).await;
         if let Some(permit) = permit {
@@ -132,7 +124,7 @@ impl Forward {
         name: Host,
         terminator: &Terminator,
         record: Record<'r>,
-    ) -> Option<Begun<'r>> {
+    ) -> Option<BoxFuture<'r, ()>> {
         let record = record.host(&name).protocol(Protocol::Tls);
         let mut conn = match terminator.accept(conn, &name).await {
             Ok(conn) => conn,
@@ -152,11 +144,11 @@ impl Forward {
         sniffed: Result<Sniffed, SniffError>,
         asked: Host,
         record: Record<'r>,
-    ) -> Option<Begun<'r>> {
+    ) -> Option<BoxFuture<'r, ()>> {
         match sniffed {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 record.discard();
-                Some(Begun::Http(conn, version == Sniffed::Http2))
+                Some(self.http(conn, version == Sniffed::Http2))
             }
             Ok(Sniffed::Tls(hello)) => {
                 let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra(conn.via.as_deref()) };
@@ -201,7 +193,7 @@ impl Forward {
         protocol: Protocol,
         hostname: Host,
         record: Record<'r>,
-    ) -> Option<Begun<'r>> {
+    ) -> Option<BoxFuture<'r, ()>> {
         let extra = self.extra(conn.via.as_deref());
         self.raw(conn, protocol, hostname, extra, record).await
     }
@@ -213,7 +205,7 @@ impl Forward {
         hostname: Host,
         extra: Extra,
         record: Record<'r>,
-    ) -> Option<Begun<'r>> {
+    ) -> Option<BoxFuture<'r, ()>> {
         let client = conn.client;
         let record = record.host(&hostname).protocol(protocol);
         let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
@@ -232,7 +224,7 @@ impl Forward {
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
         let piping = record.pipe(visitor, target, self.pipe_limits(), 0);
-        Some(Begun::Raw(Box::pin(piping.map(move |()| drop(active)))))
+        Some(Box::pin(piping.map(move |()| drop(active))))
     }
 
     pub(crate) fn pipe_limits(&self) -> pipe::Limits {
@@ -357,14 +349,6 @@ impl Forward {
             .or_else(|| node.addr.is_none().then(asked))
             .filter(|t| !t.host.is_empty() && (t.port != 0 || chained))
     }
-}
-
-/// What a connection has come to.
-enum Begun<'r> {
-    /// HTTP, and whether that of version 2.
-    Http(Conn, bool),
-    /// Bytes both ways.
-    Raw(BoxFuture<'r, ()>),
 }
 
 /// The node, and what the tunnel server told about the stream.
