@@ -72,14 +72,16 @@ impl Entrypoint {
         // What the beginning needs, and what it hands on, is not held for as long as the connection lasts.
         let conn = Box::new(conn);
         async move {
-            if let Some(rest) = Box::pin(self.begin(*conn, &mut permit)).await {
+            if let Some(rest) = Box::pin(self.begin(conn, &mut permit)).await {
                 rest.await;
             }
         }
     }
 
-    /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over.
-    async fn begin(&self, mut conn: Conn, permit: &mut Permit) -> Option<BoxFuture<'_, ()>> {
+    /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over. What others than HTTP need is
+    /// in boxes.
+    async fn begin(&self, conn: Box<Conn>, permit: &mut Permit) -> Option<BoxFuture<'_, ()>> {
+        let mut conn = *conn;
         let record = Record::new(&self.service, conn.client, Instant::now());
         match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
@@ -90,8 +92,10 @@ impl Entrypoint {
             Ok(Sniffed::Tls(hello)) if hello.server_name.is_some() => {
                 permit.established();
                 match self.terminator.as_ref().and_then(|t| Some((t.ends(&hello)?, t))) {
-                    Some((name, terminator)) => return self.terminated(conn, name, terminator, record).await,
-                    None => return self.tls(conn, hello, record).await,
+                    Some((name, terminator)) => {
+                        return Box::pin(self.terminated(conn, name, terminator, record)).await;
+                    }
+                    None => return Box::pin(self.tls(conn, hello, record)).await,
                 }
             }
             Ok(_) => record.failed("no_host", NO_HOST).connection(),
@@ -170,15 +174,18 @@ impl Entrypoint {
         let request =
             Request { hostname: name.clone(), protocol, client, service: &self.service, http: None, extra };
         let destination = HostPort::new(name, 443);
-        let decided = self.decide(&request).await;
-        let mut choice = match decided.and_then(|endpoint| Choice::new(&endpoint, client, &destination)) {
-            Ok(choice) => choice,
+        let decided = self.decide(&request).await.and_then(|endpoint| {
+            let choice = Choice::new(&endpoint, client, &destination);
+            Ok((choice.header()?, choice))
+        });
+        let (header, mut choice) = match decided {
+            Ok(decided) => decided,
             Err(failure) => {
                 record.failed(failure.outcome(), &failure).connection();
                 return None;
             }
         };
-        let reached = self.reach(&mut choice, pipe::Side::new(stream, prefix)).await;
+        let reached = self.reach(&mut choice, header, pipe::Side::new(stream, prefix)).await;
         let record = record.route(choice.route());
         let Reached { visitor, target, sent, .. } = match reached {
             Ok(reached) => reached,
@@ -191,13 +198,18 @@ impl Entrypoint {
     }
 
     /// A stream for a raw visitor.
-    async fn reach(&self, choice: &mut Choice, visitor: pipe::Side) -> Result<Reached, Unreached> {
+    async fn reach(
+        &self,
+        choice: &mut Choice,
+        header: Bytes,
+        visitor: pipe::Side,
+    ) -> Result<Reached, Unreached> {
         let wanted = Wanted {
             service: &self.service,
             registry: &self.registry,
             tunnel: choice.tunnel,
             udp: false,
-            header: choice.header.clone(),
+            header,
             silence: self.silence,
         };
         let opened = wanted.open(&mut choice.tried)?;
@@ -237,8 +249,7 @@ struct Choice {
     tunnel: Uuid,
     /// The ingress rule that named it.
     rule: Arc<str>,
-    /// The stream's first bytes; made before any stream is opened.
-    header: Bytes,
+    client: SocketAddr,
     /// Streams to the same host of the same tunnel may be used again.
     key: Key,
     tried: Vec<Uuid>,
@@ -246,14 +257,18 @@ struct Choice {
 }
 
 impl Choice {
-    fn new(endpoint: &Endpoint, client: SocketAddr, destination: &HostPort) -> Result<Self, Failure> {
-        let header =
-            stream_header(&client.into(), destination).map_err(|e| Failure::Routing(e.to_string()))?;
+    fn new(endpoint: &Endpoint, client: SocketAddr, destination: &HostPort) -> Self {
         let (tunnel, rule) = (endpoint.tunnel, Arc::clone(&endpoint.rule));
         // The stream's header says who the visitor is.
         let (target, visitor) = (destination.clone(), Some(client));
         let key = Key { place: Place::Tunnel(tunnel), target, visitor };
-        Ok(Self { tunnel, rule, header, key, tried: Vec::new(), last: None })
+        Self { tunnel, rule, client, key, tried: Vec::new(), last: None }
+    }
+
+    /// The first bytes of a stream; made before one is opened, for a host may be too long for them.
+    fn header(&self) -> Result<Bytes, Failure> {
+        let header = stream_header(&self.client.into(), &self.key.target);
+        header.map_err(|error| Failure::Routing(error.to_string()))
     }
 
     fn route(&self) -> Route {
@@ -266,7 +281,8 @@ impl Choice {
     }
 
     fn open(&mut self, registry: &Registry) -> Result<Opened, Failure> {
-        let opened = registry.open(self.tunnel, false, &self.header, &mut self.tried);
+        let header = self.header()?;
+        let opened = registry.open(self.tunnel, false, &header, &mut self.tried);
         let opened = opened.map_err(|error| Failure::NoConnector(error.to_string()))?;
         self.last = Some(Arc::clone(&opened.connector));
         Ok(opened)
@@ -298,7 +314,7 @@ impl http::Router for Visitor<'_> {
             http: Some(asked.parts),
             extra: Extra { port: destination.port, ..entrypoint.extra() },
         };
-        Choice::new(&entrypoint.decide(&request).await?, asked.client, &destination)
+        Ok(Choice::new(&entrypoint.decide(&request).await?, asked.client, &destination))
     }
 
     async fn open<P: Pool>(

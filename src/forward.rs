@@ -86,14 +86,15 @@ impl Forward {
         // What the beginning needs, and what it hands on, is not held for as long as the connection lasts.
         let conn = Box::new(conn);
         async move {
-            if let Some(rest) = Box::pin(self.begin(*conn, &mut permit)).await {
+            if let Some(rest) = Box::pin(self.begin(conn, &mut permit)).await {
                 rest.await;
             }
         }
     }
 
     /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over.
-    async fn begin(&self, mut conn: Conn, permit: &mut Option<Permit>) -> Option<BoxFuture<'_, ()>> {
+    async fn begin(&self, conn: Box<Conn>, permit: &mut Option<Permit>) -> Option<BoxFuture<'_, ()>> {
+        let mut conn = *conn;
         let record = Record::new(&self.service, conn.client, Instant::now());
         let sniffed = self.sniff(&mut conn).await;
         if let Some(permit) = permit {
@@ -104,7 +105,7 @@ impl Forward {
             _ => None,
         };
         if let Some((name, terminator)) = ends {
-            return self.terminated(conn, name, terminator, record).await;
+            return Box::pin(self.terminated(conn, name, terminator, record)).await;
         }
         let asked = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map(|d| d.host.clone());
         self.sniffed(conn, sniffed, asked.unwrap_or_else(Host::empty), record).await
@@ -137,7 +138,7 @@ impl Forward {
         self.sniffed(conn, sniffed, name, record).await
     }
 
-    /// `asked`: the host, as far as it is known without what was sniffed.
+    /// `asked`: the host, as far as it is known without what was sniffed. What others than HTTP need is in boxes.
     async fn sniffed<'r>(
         &'r self,
         conn: Conn,
@@ -152,13 +153,14 @@ impl Forward {
             }
             Ok(Sniffed::Tls(hello)) => {
                 let extra = Extra { alpn: Some(hello.alpn.into()), ..self.extra(conn.via.as_deref()) };
-                self.raw(conn, Protocol::Tls, hello.server_name.unwrap_or(asked), extra, record).await
+                let name = hello.server_name.unwrap_or(asked);
+                Box::pin(self.raw(conn, Protocol::Tls, name, extra, record)).await
             }
-            Ok(Sniffed::Ssh) => self.opaque(conn, Protocol::Ssh, asked, record).await,
+            Ok(Sniffed::Ssh) => Box::pin(self.opaque(conn, Protocol::Ssh, asked, record)).await,
             Ok(Sniffed::Unknown) => {
                 let looked = self.settings.sniff.is_some();
                 let protocol = if looked { Protocol::Unknown } else { Protocol::Tcp };
-                self.opaque(conn, protocol, asked, record).await
+                Box::pin(self.opaque(conn, protocol, asked, record)).await
             }
             Err(error) => {
                 let route = route_of(None, conn.via.as_deref());

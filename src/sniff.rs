@@ -8,7 +8,7 @@ pub mod flow;
 use crate::net::{BoxStream, Conn, buffer};
 use crate::wire::Malformed;
 use crate::wire::tls::{ClientHello, ClientHelloReader, MAX_HELLO};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
@@ -124,7 +124,16 @@ fn guess_method(text: &[u8]) -> Guess {
 pub async fn look(conn: &mut Conn, settings: &Settings) -> Result<Sniffed, SniffError> {
     let mut buf = BytesMut::from(std::mem::take(&mut conn.prefix));
     let sniffed = sniff(&mut conn.stream, &mut buf, settings).await;
-    conn.prefix = buf.freeze();
+    conn.prefix = match sniffed {
+        // Its reader goes on with the block.
+        Ok(Sniffed::Http1 | Sniffed::Http2) => buf.freeze(),
+        // Waits for a target, beside which a whole block would be much.
+        _ => {
+            let prefix = Bytes::copy_from_slice(&buf);
+            buffer::give_block(buf);
+            prefix
+        }
+    };
     sniffed
 }
 

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Bytes a second, in each direction, of all connections together.
 pub(crate) const RATE: f64 = 125e6;
-const DELAY: Duration = Duration::from_millis(50);
+/// Each way.
+pub(crate) const DELAY: Duration = Duration::from_millis(50);
 /// Bytes that are sent at once.
 const PIECE: usize = 32 << 10;
 /// Pieces that a direction of a connection may have under way: 128 MiB, ten times what the line holds.

@@ -87,30 +87,28 @@ pub(crate) async fn ask(
 }
 
 /// Passes the reply on, its head as `sent_head`, together with whatever is left of the request.
-pub(crate) async fn answer(
-    client: &mut Buffered,
-    upstream: &mut Buffered,
+pub(crate) fn answer<'a>(
+    client: &'a mut Buffered,
+    upstream: &'a mut Buffered,
     answer: Answer,
     sent_head: Bytes,
     settings: &Settings,
-    moved: &mut Moved,
-) -> Done {
+    moved: &'a mut Moved,
+) -> impl Future<Output = Done> + use<'a> {
     let Answer { head, request } = answer;
     let reply = Pump::new(sent_head, Body::new(head.framing()));
     let deadline = Deadline::new(settings.stall_timeout);
     let mut answering = Answering { request, reply, reply_complete: false, head, deadline };
-    let ended = poll_fn(|cx| {
+    poll_fn(move |cx| {
         let end = answering.poll(cx, client, upstream);
         *moved = Moved { bytes_in: answering.request.pump.moved(), bytes_out: answering.reply.moved() };
-        end
-    });
-    let ended = ended.await;
-    Done {
-        request_complete: answering.request.is_complete(),
-        reply_complete: answering.reply_complete,
-        reply_begun: answering.reply.has_begun(),
-        cut: ended.err(),
-    }
+        end.map(|ended| Done {
+            request_complete: answering.request.is_complete(),
+            reply_complete: answering.reply_complete,
+            reply_begun: answering.reply.has_begun(),
+            cut: ended.err(),
+        })
+    })
 }
 
 /// How long a phase of an exchange may stand still. The clock is looked at once there is something to wait for, which comes right

@@ -250,7 +250,7 @@ async fn next_request<R: Responder>(client: &mut Buffered, responder: &mut R, co
     match read_head(client, began, context.settings).await {
         Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
             let record = record_of(&head, context);
-            Box::pin(refuse_request(client, &head, TOO_EARLY, record, context)).await
+            refuse_request(client, &head, TOO_EARLY, record, context).await
         }
         Ok(Some(head)) => responder.respond(client, &head, context).await,
         Ok(None) => {
@@ -305,19 +305,20 @@ async fn read_head(
     head.await
 }
 
-/// Tells the visitor why there is no answer; the connection stays usable when the request is known to be read whole.
-pub(crate) async fn refuse_request(
-    client: &mut Buffered,
-    head: &RequestHead,
+/// Tells the visitor why there is no answer; the connection stays usable when the request is known to be read whole. In a box, for
+/// which requests that are answered need no room.
+pub(crate) fn refuse_request<'a>(
+    client: &'a mut Buffered,
+    head: &'a RequestHead,
     failure: Failure,
-    record: Record<'_>,
-    context: &Context<'_>,
-) -> Next {
+    record: Record<'a>,
+    context: &'a Context<'_>,
+) -> BoxFuture<'a, Next> {
     let whole = head.framing() == Framing::None && !head.may_switch();
     let keeps = context.settings.keepalive && !failure.ends_connection() && !context.stop.is_cancelled();
     let next =
         if whole && head.keep_alive() && keeps { Next::Request } else { Next::Close { linger: !whole } };
-    refuse(client, Some(head), failure, record, next, context).await
+    Box::pin(refuse(client, Some(head), failure, record, next, context))
 }
 
 async fn refuse(

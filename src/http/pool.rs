@@ -63,6 +63,8 @@ impl<'a> Idle<'a> {
             _ => {
                 let mut own = lock(&self.own);
                 let oldest = (own.len() == MAX_IDLE).then(|| own.remove(0));
+                // Most visitors need no more than one.
+                own.reserve_exact(1);
                 own.push(waiting);
                 drop((own, oldest));
             }

@@ -65,6 +65,8 @@ impl Buffered {
     ) -> Poll<Result<Option<RequestHead>, Rejected>> {
         loop {
             if let Some(head) = self.heads.request(&mut self.buf, limits)? {
+                // What is done about the request may take its time.
+                self.release();
                 return Poll::Ready(Ok(Some(head)));
             }
             match ready!(self.poll_fill(cx)) {
@@ -93,7 +95,7 @@ impl Buffered {
 
     /// Gives the buffer back while there is nothing in it.
     pub(crate) fn release(&mut self) {
-        if self.buf.is_empty() {
+        if self.buf.is_empty() && self.buf.capacity() > 0 {
             buffer::give_block(std::mem::take(&mut self.buf));
         }
     }
@@ -117,8 +119,8 @@ pub(super) struct Pump {
     body: Body,
     /// Bytes at the front of the source's buffer that were checked and may be written.
     checked: usize,
-    /// Made for the first long stretch.
-    copy: Option<Copy>,
+    /// Made for the first long stretch; in a box, as most messages have none.
+    copy: Option<Box<Copy>>,
     /// The length of the stretch that `copy` is moving; zero when it is not.
     stretch: u64,
     moved: u64,
@@ -180,7 +182,7 @@ impl Pump {
 
     /// Whether all that the source gave has been written: then it is the source that is waited for.
     pub(super) fn is_starved(&self) -> bool {
-        self.head.is_empty() && self.checked == 0 && self.copy.as_ref().is_none_or(Copy::is_empty)
+        self.head.is_empty() && self.checked == 0 && self.copy.as_ref().is_none_or(|copy| copy.is_empty())
     }
 
     /// Moves what can be moved now; ready when the message is complete and flushed.
@@ -280,7 +282,7 @@ impl Pump {
         self.kept = None;
         match &mut self.copy {
             Some(copy) => copy.go_on(opaque),
-            None => self.copy = Some(Copy::limited(opaque)),
+            None => self.copy = Some(Copy::limited(opaque).into()),
         }
         self.stretch = opaque;
         true
@@ -319,6 +321,17 @@ mod tests {
     use crate::net::pipe::testing::{pattern, tcp_pair};
     use crate::wire::http::Framing;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Whoever has asked may have to wait for a target.
+    #[tokio::test]
+    async fn a_head_that_was_read_leaves_no_block_behind() {
+        let (mut writer, reader) = tcp_pair().await;
+        writer.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut from = Buffered::new(Box::new(reader), Bytes::new());
+        let head = poll_fn(|cx| from.poll_request(cx, &Limits::default())).await.unwrap();
+        assert!(head.is_some());
+        assert_eq!((from.buf.capacity(), buffer::free_blocks()), (0, 1));
+    }
 
     async fn pumped(framing: Framing, body: &[u8]) -> Pump {
         let (mut writer, from) = tcp_pair().await;

@@ -125,8 +125,12 @@ impl Machine {
     /// Whom to wake once the lock is released; the usual single one costs no allocation.
     pub(super) fn take_wakes(&mut self) -> (Option<Waker>, Vec<Waker>) {
         let one = self.wakes.pop();
-        let more = if self.wakes.is_empty() { Vec::new() } else { std::mem::take(&mut self.wakes) };
-        (one, more)
+        // So many are likely to be woken the next time, too.
+        let room = self.wakes.len();
+        (
+            one,
+            if room == 0 { Vec::new() } else { std::mem::replace(&mut self.wakes, Vec::with_capacity(room)) },
+        )
     }
 
     fn break_stream(&mut self, id: u32, broken: Broken) {

@@ -148,7 +148,7 @@ pub(super) struct SmuxStream {
     has_read: bool,
     /// How much may be queued without asking.
     room: usize,
-    /// Where small writes go.
+    /// Where small writes go that follow one another without a wait for the peer.
     tail: BytesMut,
 }
 
@@ -206,7 +206,11 @@ impl SmuxStream {
             Received::End => Ok(()),
             Received::Broken(broken) => Err(broken.into()),
             Received::Lost(reason) => Err(lost(io::ErrorKind::ConnectionAborted, &reason)),
-            Received::Wait => return Poll::Pending,
+            Received::Wait => {
+                // Whoever listens may do so for long.
+                self.tail = BytesMut::new();
+                return Poll::Pending;
+            }
         })
     }
 
@@ -326,4 +330,22 @@ fn lost(kind: io::ErrorKind, reason: &CloseReason) -> io::Error {
 
 fn ended() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the mux stream has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Role, Settings};
+    use super::*;
+
+    /// What is kept for the next write is let go of by whoever has to wait for the peer.
+    #[test]
+    fn a_stream_that_waits_holds_no_room() {
+        let machine = Machine::new(Role::Client, &Settings::relay());
+        let mut stream = Handle { shared: Arc::new(Shared::new(machine, 1024)) }.open(b"first").unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(stream.poll_write(&mut cx, &[IoSlice::new(b"second")]).is_ready());
+        assert!(stream.tail.capacity() > 0);
+        assert!(stream.poll_readable(&mut cx).is_pending());
+        assert_eq!(stream.tail.capacity(), 0);
+    }
 }

@@ -13,14 +13,14 @@ use std::ops::{Deref, DerefMut};
 /// `maxConnections` is what stalled visitors can make us hold.
 pub(crate) const BUFFER_SIZE: usize = 32 * 1024;
 
-/// Free buffers kept per thread (2 MiB); a burst of connections leaves no more than this behind.
-const MAX_FREE: usize = 64;
+/// Free buffers kept per thread (512 KiB); a burst of connections leaves no more than this behind.
+const MAX_FREE: usize = 16;
 
 /// Bytes in one block.
 pub(crate) const BLOCK_SIZE: usize = 16 * 1024;
 
-/// Free blocks kept per thread (1 MiB).
-const MAX_FREE_BLOCKS: usize = 64;
+/// Free blocks kept per thread (256 KiB).
+const MAX_FREE_BLOCKS: usize = 16;
 
 /// Bytes in one large block.
 pub(crate) const LARGE_BLOCK: usize = 64 * 1024;

@@ -411,8 +411,11 @@ fn told(request: &relay::Request) -> impl Iterator<Item = (Box<str>, Box<str>)> 
     pairs.flatten().map(move |(key, value)| (format!("relay.{}", text(key)).into(), text(value).into()))
 }
 
+/// Bytes that hold most responses: two addresses, one of them with a name.
+const USUAL: usize = 128;
+
 pub(super) fn encode(status: Status, features: Vec<Feature>) -> Result<Bytes, relay::EncodeError> {
-    let mut buf = BytesMut::new();
+    let mut buf = BytesMut::with_capacity(USUAL);
     relay::Response { status, features }.encode(&mut buf)?;
     Ok(buf.freeze())
 }

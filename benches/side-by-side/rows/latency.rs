@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep_until};
 const ROUNDS: usize = 3;
 /// For one request.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Row 10.
+/// New requests a second, and how long they go on.
 const RATE: u32 = 200;
 const TIME: Duration = Duration::from_secs(4);
+
+/// Row 10.
 /// How long it is measured what a stream can carry.
 const CAPACITY: Duration = Duration::from_secs(1);
 /// More than anything carries in that time.
@@ -60,7 +61,7 @@ async fn capacity(door: &Door) -> Result<u64> {
     Ok(rate as u64)
 }
 
-/// The time in which 99 of 100 requests were answered, beside a stream of so many bytes a second.
+/// [`p99`] beside a stream of so many bytes a second.
 async fn beside(door: &Door, rate: u64) -> Result<Duration> {
     let count = (rate as f64 * TIME.as_secs_f64()) as u64;
     let stream = async {
@@ -70,8 +71,14 @@ async fn beside(door: &Door, rate: u64) -> Result<Duration> {
         visitor.read(&mut progress, count).await?;
         progress.verify()
     };
-    let (stream, tally) = tokio::join!(stream, open(door, RATE, TIME, PATIENCE));
+    let (stream, p99) = tokio::join!(stream, p99(door));
     stream.context("the stream")?;
+    p99
+}
+
+/// The time in which 99 of 100 new requests were answered.
+pub(super) async fn p99(door: &Door) -> Result<Duration> {
+    let tally = open(door, RATE, TIME, PATIENCE).await;
     ensure!(tally.errors == 0, "{} requests failed: {}", tally.errors, tally.first.unwrap_or_default());
     let mut times: Vec<_> = tally.visits.iter().map(|visit| visit.took).collect();
     times.sort();
