@@ -15,6 +15,7 @@ use crate::channel::Kind;
 use crate::config::{self, Config, Handler, Listener as ListenerConfig, Service, Targets};
 use crate::entrypoint::{self, Entrypoint};
 use crate::forward::{Forward, Treatments};
+use crate::http;
 use crate::net::Conn;
 use crate::net::listen::Permit;
 use crate::route::hop::Hop;
@@ -26,6 +27,7 @@ use crate::tunnel;
 use crate::tunnel::client::{Accepted, Client};
 use crate::tunnel::gate::Gate;
 use crate::tunnel::registry::Registry;
+use crate::tunnel::server::pipe_limits;
 use crate::whoami::Whoami;
 use anyhow::{Context, Result};
 use door::open;
@@ -174,7 +176,7 @@ impl App<'_> {
                 self.either(service, move |conn, permit| Arc::clone(&forward).serve(conn, permit)).await
             }
             Handler::Whoami(settings) => {
-                let whoami = Arc::new(Whoami { service: name, settings: settings.clone(), shutdown });
+                let whoami = Arc::new(Whoami::new(name, settings.clone(), shutdown.stop));
                 self.either(service, move |conn, permit| {
                     let whoami = Arc::clone(&whoami);
                     async move { whoami.serve(conn, permit).await }
@@ -235,18 +237,24 @@ impl App<'_> {
             Some(name) => self.chain(name)?,
             None => Arc::new(Chain::straight()),
         };
-        Ok(Forward {
+        let settings = targets.settings.clone();
+        let port = http::Port {
             service: service.name.clone(),
-            settings: targets.settings.clone(),
+            settings: settings.http.clone(),
+            shared: settings.http.share_upstreams.then(Arc::default),
+            pipe: pipe_limits(settings.half_close_timeout, settings.idle_timeout),
+            stop: self.shutdown.stop.clone(),
+        };
+        Ok(Forward {
+            port,
+            settings,
             terminator: self.terminator(targets.tls.as_ref())?,
             hop: Hop::new(targets.hop.clone()),
             treatments: Treatments::new(&targets.hop, &targets.nodes)?,
             forwarder: self.forwarders.get(service.name.as_str()).cloned(),
             chain,
-            upstreams: Arc::default(),
             metadata: Arc::clone(&service.metadata),
             since: Instant::now(),
-            shutdown: self.shutdown.clone(),
         })
     }
 
@@ -270,8 +278,15 @@ impl App<'_> {
         let mut tasks = Vec::new();
         for settings_of_port in entrypoints {
             let listener = open(&settings_of_port.listen, &service.name, "entrypoint", Kind::TCP).await?;
-            let entrypoint = Arc::new(Entrypoint {
+            let port = http::Port {
                 service: service.name.clone(),
+                settings: settings_of_port.http.clone(),
+                shared: None,
+                pipe: pipe_limits(settings_of_port.half_close_timeout, settings_of_port.idle_timeout),
+                stop: self.shutdown.stop.clone(),
+            };
+            let entrypoint = Arc::new(Entrypoint {
+                port,
                 settings: settings_of_port.clone(),
                 terminator: terminator.clone(),
                 ingress: ingress(&settings_of_port.ingress),
@@ -279,7 +294,6 @@ impl App<'_> {
                 registry: Arc::clone(&registry),
                 silence: settings.silence,
                 node: self.node,
-                shutdown: self.shutdown.clone(),
             });
             let serve = move |conn, permit| Arc::clone(&entrypoint).serve(conn, permit);
             let task = self.accept(service, listener, &settings_of_port.admissions, serve);

@@ -11,12 +11,11 @@ use crate::net::listen::{self, Permit};
 use crate::net::{Conn, pipe};
 use crate::record::{Record, Route};
 use crate::route::{Endpoint, Extra, HttpParts, Ingress, Pairs, Protocol, Request, Verdict};
-use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::terminate::Terminator;
 use crate::tunnel::reach::{Reached, Unreached, Wanted};
 use crate::tunnel::registry::{Connector, Opened, Registry};
-use crate::tunnel::server::{pipe_limits, stream_header};
+use crate::tunnel::server::stream_header;
 use crate::wire::tls::ClientHello;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -51,7 +50,8 @@ pub struct Settings {
 /// The port's parts: who decides, and whom it can reach.
 #[derive(Debug)]
 pub(crate) struct Entrypoint {
-    pub(crate) service: String,
+    /// What connections have in common. No two visitors share an upstream: the header of each stream names its visitor.
+    pub(crate) port: http::Port,
     pub(crate) settings: Settings,
     /// `handler.tls`.
     pub(crate) terminator: Option<Arc<Terminator>>,
@@ -63,7 +63,6 @@ pub(crate) struct Entrypoint {
     pub(crate) silence: Duration,
     /// This process in `Gost-Forwarded-Node`.
     pub(crate) node: Uuid,
-    pub(crate) shutdown: Shutdown,
 }
 
 impl Entrypoint {
@@ -82,7 +81,7 @@ impl Entrypoint {
     /// in boxes.
     async fn begin(&self, conn: Box<Conn>, permit: &mut Permit) -> Option<BoxFuture<'_, ()>> {
         let mut conn = *conn;
-        let record = Record::new(&self.service, conn.client, Instant::now());
+        let record = Record::new(&self.port.service, conn.client, Instant::now());
         match sniff::look(&mut conn, &self.settings.sniff).await {
             Ok(version @ (Sniffed::Http1 | Sniffed::Http2)) => {
                 permit.established();
@@ -133,16 +132,7 @@ impl Entrypoint {
 
     fn http(&self, conn: Conn, h2: bool) -> BoxFuture<'_, ()> {
         let Conn { stream, prefix, client, secure, .. } = conn;
-        let context = http::Context {
-            service: &self.service,
-            client,
-            secure,
-            settings: &self.settings.http,
-            // The header of each stream names its visitor.
-            shared: None,
-            pipe: self.pipe_limits(),
-            stop: &self.shutdown.stop,
-        };
+        let context = http::Context { port: &self.port, client, secure };
         let router = Visitor { entrypoint: self };
         match h2 {
             true => Box::pin(async move { http::h2c::serve(stream, prefix, &router, &context).await }),
@@ -171,8 +161,14 @@ impl Entrypoint {
     ) -> Option<BoxFuture<'r, ()>> {
         let Conn { stream, prefix, client, .. } = conn;
         let record = record.host(&name).protocol(protocol);
-        let request =
-            Request { hostname: name.clone(), protocol, client, service: &self.service, http: None, extra };
+        let request = Request {
+            hostname: name.clone(),
+            protocol,
+            client,
+            service: &self.port.service,
+            http: None,
+            extra,
+        };
         let destination = HostPort::new(name, 443);
         let decided = self.decide(&request).await.and_then(|endpoint| {
             let choice = Choice::new(&endpoint, client, &destination);
@@ -194,7 +190,7 @@ impl Entrypoint {
                 return None;
             }
         };
-        Some(Box::pin(record.pipe(visitor, target, self.pipe_limits(), sent)))
+        Some(Box::pin(record.pipe(visitor, target, self.port.pipe, sent)))
     }
 
     /// A stream for a raw visitor.
@@ -205,7 +201,7 @@ impl Entrypoint {
         visitor: pipe::Side,
     ) -> Result<Reached, Unreached> {
         let wanted = Wanted {
-            service: &self.service,
+            service: &self.port.service,
             registry: &self.registry,
             tunnel: choice.tunnel,
             udp: false,
@@ -220,10 +216,6 @@ impl Entrypoint {
 
     fn extra(&self) -> Extra {
         Extra::of_service(&self.metadata, [])
-    }
-
-    fn pipe_limits(&self) -> pipe::Limits {
-        pipe_limits(self.settings.half_close_timeout, self.settings.idle_timeout)
     }
 
     /// Asks the ingress for a public tunnel.
@@ -310,7 +302,7 @@ impl http::Router for Visitor<'_> {
             hostname: destination.host.clone(),
             protocol: asked.protocol,
             client: asked.client,
-            service: &entrypoint.service,
+            service: &entrypoint.port.service,
             http: Some(asked.parts),
             extra: Extra { port: destination.port, ..entrypoint.extra() },
         };
@@ -336,7 +328,7 @@ impl http::Router for Visitor<'_> {
 
     fn report(&self, choice: &mut Choice, answered: Result<u16, &Failure>) {
         if let (Err(Failure::Silent), Some(connector)) = (answered, &choice.last) {
-            connector.pass_over(&self.entrypoint.service, self.entrypoint.silence);
+            connector.pass_over(&self.entrypoint.port.service, self.entrypoint.silence);
         }
     }
 

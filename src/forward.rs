@@ -22,7 +22,6 @@ use crate::net::{BoxStream, Conn, Via, pipe};
 use crate::record::{Record, Route};
 use crate::route::hop::{Active, Hop, Tried};
 use crate::route::{Extra, Forwarder, Node, Pairs, Protocol, Request, Verdict};
-use crate::shutdown::Shutdown;
 use crate::sniff::{self, SniffError, Sniffed};
 use crate::terminate::Terminator;
 use crate::wire::proxy;
@@ -57,7 +56,6 @@ pub struct Settings {
 /// One service's targets.
 #[derive(Debug)]
 pub(crate) struct Forward {
-    pub(crate) service: String,
     pub(crate) settings: Settings,
     /// `handler.tls`.
     pub(crate) terminator: Option<Arc<Terminator>>,
@@ -67,13 +65,12 @@ pub(crate) struct Forward {
     pub(crate) forwarder: Option<Arc<dyn Forwarder>>,
     /// The way to the nodes.
     pub(crate) chain: Arc<Chain>,
-    /// Connections to nodes that wait for requests.
-    pub(crate) upstreams: Arc<http::Shared>,
+    /// What connections have in common, and those to nodes that wait for requests.
+    pub(crate) port: http::Port,
     /// What the service's `metadata` says, for whom `forwarder` asks.
     pub(crate) metadata: Arc<Pairs>,
     /// When the hop was made: failure marks are counted from here.
     pub(crate) since: Instant,
-    pub(crate) shutdown: Shutdown,
 }
 
 impl Forward {
@@ -95,7 +92,7 @@ impl Forward {
     /// Finds out what a connection is, and for one that is not HTTP its target; `None`: it is over.
     async fn begin(&self, conn: Box<Conn>, permit: &mut Option<Permit>) -> Option<BoxFuture<'_, ()>> {
         let mut conn = *conn;
-        let record = Record::new(&self.service, conn.client, Instant::now());
+        let record = Record::new(&self.port.service, conn.client, Instant::now());
         let sniffed = self.sniff(&mut conn).await;
         if let Some(permit) = permit {
             permit.established();
@@ -172,16 +169,8 @@ impl Forward {
 
     fn http(&self, conn: Conn, h2: bool) -> BoxFuture<'_, ()> {
         let Conn { stream, prefix, client, local, secure, via } = conn;
-        let context = http::Context {
-            service: &self.service,
-            client,
-            secure,
-            settings: &self.settings.http,
-            shared: Some(&self.upstreams).filter(|_| self.settings.http.share_upstreams),
-            pipe: self.pipe_limits(),
-            stop: &self.shutdown.stop,
-        };
-        let extra = self.extra(via.as_deref());
+        let context = http::Context { port: &self.port, client, secure };
+        let extra = self.forwarder.as_ref().map(|_| Box::new(self.extra(via.as_deref())));
         let router = Visitor { forward: self, local, via, extra };
         match h2 {
             true => Box::pin(async move { http::h2c::serve(stream, prefix, &router, &context).await }),
@@ -210,7 +199,7 @@ impl Forward {
     ) -> Option<BoxFuture<'r, ()>> {
         let client = conn.client;
         let record = record.host(&hostname).protocol(protocol);
-        let request = Request { hostname, protocol, client, service: &self.service, http: None, extra };
+        let request = Request { hostname, protocol, client, service: &self.port.service, http: None, extra };
         let port = conn.via.as_ref().and_then(|via| via.destination.as_ref()).map_or(0, |d| d.port);
         let mut node = None;
         let reached = self.reach_once(&request, port, conn.local, &mut node).await;
@@ -225,13 +214,8 @@ impl Forward {
         let active = node.as_ref().map(Active::new);
         let visitor = pipe::Side { stream: conn.stream, prefix: conn.prefix };
         let target = pipe::Side { stream, prefix: Bytes::new() };
-        let piping = record.pipe(visitor, target, self.pipe_limits(), 0);
+        let piping = record.pipe(visitor, target, self.port.pipe, 0);
         Some(Box::pin(piping.map(move |()| drop(active))))
-    }
-
-    pub(crate) fn pipe_limits(&self) -> pipe::Limits {
-        let Settings { half_close_timeout, idle_timeout, .. } = self.settings;
-        pipe::Limits { half_close_timeout, idle_timeout }
     }
 
     /// What is known of the service and was told by a tunnel server about a stream, where there is somebody to ask for it.
@@ -326,7 +310,11 @@ impl Forward {
         let protocol = ask.request.protocol;
         let dialed = match self.chain.connect(target, ask).await {
             // What only waits gives its descriptors to what is needed.
-            Err(ChainError::Exhausted(_)) if self.upstreams.clear() => self.chain.connect(target, ask).await,
+            Err(ChainError::Exhausted(_))
+                if self.port.shared.as_ref().is_some_and(|shared| shared.clear()) =>
+            {
+                self.chain.connect(target, ask).await
+            }
             dialed => dialed,
         };
         let Dialed { mut stream, .. } = dialed?;

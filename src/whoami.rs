@@ -8,12 +8,11 @@ use crate::addr::HostPort;
 use crate::http::exchange::Unanswered;
 use crate::http::failure::{Cut, Failure};
 use crate::http::pump::Buffered;
-use crate::http::{self, Context, Next, ROUTE_FIELD, Settings, h2c, text_of};
+use crate::http::{self, Context, Next, Port, ROUTE_FIELD, Settings, h2c, text_of};
 use crate::net::listen::Permit;
 use crate::net::{Conn, pipe};
 use crate::record::{Moved, Record, Route};
 use crate::route::HttpParts;
-use crate::shutdown::Shutdown;
 use crate::sniff::{self, Sniffed};
 use crate::wire::http::{Body, Framing, RequestHead};
 use ::http::Request;
@@ -24,38 +23,32 @@ use std::fmt::Write;
 use std::future::poll_fn;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
-/// The service's name and times.
+/// The handler of one service.
 #[derive(Debug)]
 pub(crate) struct Whoami {
-    pub(crate) service: String,
-    pub(crate) settings: Settings,
-    pub(crate) shutdown: Shutdown,
+    port: Port,
 }
 
-/// For the context: no connection is switched to another protocol here.
-const NO_PIPE: pipe::Limits = pipe::Limits { half_close_timeout: Duration::ZERO, idle_timeout: None };
-
 impl Whoami {
+    pub(crate) fn new(service: String, settings: Settings, stop: CancellationToken) -> Self {
+        // No connection is switched to another protocol here.
+        let pipe = pipe::Limits { half_close_timeout: Duration::ZERO, idle_timeout: None };
+        Self { port: Port { service, settings, shared: None, pipe, stop } }
+    }
+
     /// Answers the requests of one connection.
     pub(crate) async fn serve(&self, mut conn: Conn, mut permit: Option<Permit>) {
-        let record = Record::new(&self.service, conn.client, Instant::now());
-        let limit = self.settings.head_timeout;
+        let record = Record::new(&self.port.service, conn.client, Instant::now());
+        let limit = self.port.settings.head_timeout;
         let settings = sniff::Settings { timeout: limit, client_hello_timeout: limit };
         let sniffed = sniff::look(&mut conn, &settings).await;
         if let Some(permit) = &mut permit {
             permit.established();
         }
-        let context = Context {
-            service: &self.service,
-            client: conn.client,
-            secure: conn.secure,
-            settings: &self.settings,
-            shared: None,
-            pipe: NO_PIPE,
-            stop: &self.shutdown.stop,
-        };
-        let mirror = Mirror::new(&self.service, &conn);
+        let context = Context { port: &self.port, client: conn.client, secure: conn.secure };
+        let mirror = Mirror::new(&self.port.service, &conn);
         match sniffed {
             Err(error) => record.failed(error.outcome(), &error).connection(),
             Ok(Sniffed::Http2) => {
@@ -132,7 +125,8 @@ impl http::Responder for Mirror {
                 return Next::Close { linger: false };
             }
         }
-        let close = !(head.keep_alive() && context.settings.keepalive) || context.stop.is_cancelled();
+        let close =
+            !(head.keep_alive() && context.port.settings.keepalive) || context.port.stop.is_cancelled();
         let text = self.text(head, head.authority(), head.target(), head.fields());
         let reply = http1_reply(&text, close, head.method() == "HEAD");
         let cut = (!http::send(client, reply.as_bytes(), context).await).then_some(Cut::Visitor);
@@ -160,7 +154,7 @@ async fn read_body(
     }
     while !body.is_done() {
         if client.buf.is_empty() {
-            let read = timeout(context.settings.stall_timeout, poll_fn(|cx| client.poll_fill(cx))).await;
+            let read = timeout(context.port.settings.stall_timeout, poll_fn(|cx| client.poll_fill(cx))).await;
             let read = read.map_err(|_| Unanswered::Fail(Failure::BodyTimeout))?;
             read.ok().filter(|n| *n > 0).ok_or(Unanswered::Gone)?;
         }
@@ -190,8 +184,8 @@ impl h2c::Responder for Mirror {
         let (parts, mut body) = request.into_parts();
         let asked = h2c::asked_authority(&parts);
         let mut record = h2c::record_of(&parts, asked.as_ref(), context).route(self.route.clone());
-        let read = match h2c::check_fields(&parts, context.settings) {
-            Ok(()) => read_stream(&mut body, context.settings.stall_timeout, record.moved()).await,
+        let read = match h2c::check_fields(&parts, &context.port.settings) {
+            Ok(()) => read_stream(&mut body, context.port.settings.stall_timeout, record.moved()).await,
             Err(failure) => Err(Unanswered::Fail(failure)),
         };
         // That the visitor has gone away meanwhile, `h2` knows to take care of.

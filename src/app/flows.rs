@@ -5,6 +5,7 @@ use super::{App, Task};
 use crate::config::{Listener as ListenerConfig, Service};
 use crate::forward::Forward;
 use crate::net::udp::port::Port;
+use crate::shutdown::Shutdown;
 use crate::tunnel::client::{Accepted, Client};
 use anyhow::{Result, bail};
 use std::sync::Arc;
@@ -21,7 +22,11 @@ impl App<'_> {
                 let door = Door { service: service.name.clone(), admissions };
                 let shutdown = self.shutdown.clone();
                 Ok(Box::pin(async move {
-                    shutdown.stop.clone().run_until_cancelled(accept(&mut port, &door, &forward)).await;
+                    shutdown
+                        .stop
+                        .clone()
+                        .run_until_cancelled(accept(&mut port, &door, &forward, &shutdown))
+                        .await;
                     port.drain().await;
                 }))
             }
@@ -47,12 +52,12 @@ impl App<'_> {
 }
 
 /// Serves each flow that begins, for as long as it is polled.
-async fn accept(port: &mut Port, door: &Door, forward: &Arc<Forward>) {
+async fn accept(port: &mut Port, door: &Door, forward: &Arc<Forward>, shutdown: &Shutdown) {
     loop {
         let flow = port.accept().await;
         if door.admits(flow.client) {
             let forward = Arc::clone(forward);
-            forward.shutdown.clone().spawn_connection(async move { forward.serve_flow(flow).await });
+            shutdown.spawn_connection(async move { forward.serve_flow(flow).await });
         }
     }
 }

@@ -29,7 +29,7 @@ const QUIC_SILENCE: Duration = Duration::from_secs(60);
 impl Forward {
     /// Serves one flow.
     pub(crate) async fn serve_flow(&self, flow: Flow) {
-        let record = Record::new(&self.service, flow.client, Instant::now()).protocol(Protocol::Udp);
+        let record = Record::new(&self.port.service, flow.client, Instant::now()).protocol(Protocol::Udp);
         let Flow { mut datagrams, client, via, ttl, .. } = flow;
         let (via, begun) = (via.as_deref(), self.begun(&mut *datagrams).await);
         let Begun { hello, held } = match begun {
@@ -69,7 +69,7 @@ impl Forward {
             hostname: asked.map_or_else(Host::empty, |asked| asked.host.clone()),
             protocol: Protocol::Udp,
             client,
-            service: &self.service,
+            service: &self.port.service,
             http: None,
             extra: self.extra(via),
         };

@@ -60,12 +60,12 @@ impl Forward {
             ChainError::Exhausted(error) => Err(Failure::Exhausted(error)),
             // No other node is nearer.
             ChainError::Way(error) | ChainError::Node(error) => {
-                warn!(service = self.service, %error, "no way to the nodes");
+                warn!(service = self.port.service, %error, "no way to the nodes");
                 Err(Failure::Down(error))
             }
             ChainError::Target(error) => {
                 node.health.failed(self.since.elapsed());
-                warn!(service = self.service, node = &*node.name, %error, "node failed");
+                warn!(service = self.port.service, node = &*node.name, %error, "node failed");
                 Ok(Failure::Down(error))
             }
         }

@@ -26,7 +26,8 @@ pub(super) struct Visitor<'a> {
     /// Where the visitor's connection arrived.
     pub(super) local: SocketAddr,
     pub(super) via: Option<Arc<Via>>,
-    pub(super) extra: Extra,
+    /// Where there is a forwarder to be told.
+    pub(super) extra: Option<Box<Extra>>,
 }
 
 impl Visitor<'_> {
@@ -35,9 +36,9 @@ impl Visitor<'_> {
             hostname: asked.destination().host,
             protocol: asked.protocol,
             client: asked.client,
-            service: &self.forward.service,
+            service: &self.forward.port.service,
             http: Some(asked.parts),
-            extra: self.extra.clone(),
+            extra: self.extra.as_deref().cloned().unwrap_or_default(),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn one_request<R: Router>(
     context: &Context<'_>,
 ) -> Next {
     let mut record = record_of(head, context);
-    let settings = context.settings;
+    let settings = &context.port.settings;
     let asked = Asked::new(record.client(), head.authority(), Protocol::Http1, head, context);
     let mut choice = match router.choose(&asked).await {
         Ok(choice) => choice,
@@ -57,7 +57,7 @@ pub(super) async fn one_request<R: Router>(
         let mut changes = router.changes(&choice, &asked, &upstream.route);
         changes.fields.extend(context.forwarded(head.field("host"), head));
         // A connection that others may use does not end with this visitor's.
-        let reuse = context.shared.is_some() && upstream.serves_anybody() && head.only_closes();
+        let reuse = context.port.shared.is_some() && upstream.serves_anybody() && head.only_closes();
         let sent = outgoing(head, &changes, reuse);
         let (io, silence, moved) = (&mut upstream.io, upstream.silence, record.moved());
         match exchange::ask(client, io, head, sent, settings, silence, moved).await {
@@ -92,7 +92,7 @@ pub(super) async fn one_request<R: Router>(
         return if sent { Next::Pipe(upstream, host(head)) } else { Next::Close { linger: false } };
     }
     let keep_upstream = (head.keep_alive() || reuse) && answer.head.keep_alive();
-    let stopping = context.stop.is_cancelled();
+    let stopping = context.port.stop.is_cancelled();
     let keep_client = keep_upstream && head.keep_alive() && settings.keepalive && !stopping;
     let sent = reply_head(&answer.head, &changes, keep_upstream && !keep_client);
     let io = &mut upstream.io;

@@ -144,7 +144,7 @@ impl<'a> Asked<'a> {
         parts: &'a dyn HttpParts,
         context: &Context<'_>,
     ) -> Self {
-        let secure = context.secure || context.settings.forwarded.is_secure(context.client, parts);
+        let secure = context.secure || context.port.settings.forwarded.is_secure(context.client, parts);
         Self { client, secure, authority, protocol, parts }
     }
 
@@ -157,24 +157,30 @@ impl<'a> Asked<'a> {
 /// What is the same for all requests of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
-    pub(crate) service: &'a str,
+    pub(crate) port: &'a Port,
     pub(crate) client: SocketAddr,
     /// Whether the visitor came over TLS that ended here.
     pub(crate) secure: bool,
-    pub(crate) settings: &'a Settings,
-    /// Upstreams of the service, where its visitors share them.
-    pub(crate) shared: Option<&'a Arc<Shared>>,
+}
+
+/// What is the same for all connections of a port, or of a service that takes them from a tunnel.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) service: String,
+    pub(crate) settings: Settings,
+    /// Upstreams, where visitors share them.
+    pub(crate) shared: Option<Arc<Shared>>,
     /// How a connection that was switched to another protocol is piped.
     pub(crate) pipe: pipe::Limits,
     /// Set when the process stops: connections end after the request under way.
-    pub(crate) stop: &'a CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Context<'_> {
     /// The fields that say where a request comes from; `host`: the one that it was sent to.
     fn forwarded(&self, host: Option<&[u8]>, parts: &dyn HttpParts) -> Vec<OwnField> {
         let host = host.and_then(|host| std::str::from_utf8(host).ok());
-        self.settings.forwarded.fields(self.client, self.secure, host, parts)
+        self.port.settings.forwarded.fields(self.client, self.secure, host, parts)
     }
 }
 
@@ -208,7 +214,7 @@ pub(crate) fn serve<'a, R: Router + Send>(
     router: R,
     context: Context<'a>,
 ) -> impl Future<Output = ()> + Send + use<'a, R> {
-    let idle = Idle::new(context.shared);
+    let idle = Idle::new(context.port.shared.as_ref());
     serve_with(Buffered::new(stream, prefix), Forwarding { router, idle }, context)
 }
 
@@ -223,7 +229,7 @@ pub(crate) fn serve_with<'a, R: Responder>(
 ) -> impl Future<Output = ()> + Send + use<'a, R> {
     let mut first = true;
     async move {
-        let mut stopped = pin!(context.stop.cancelled());
+        let mut stopped = pin!(context.port.stop.cancelled());
         loop {
             if !first && !wait_for_request(&mut client, stopped.as_mut(), &context).await {
                 break;
@@ -247,7 +253,7 @@ pub(crate) fn serve_with<'a, R: Responder>(
 /// Reads a request and answers it.
 async fn next_request<R: Responder>(client: &mut Buffered, responder: &mut R, context: &Context<'_>) -> Next {
     let began = Instant::now();
-    match read_head(client, began, context.settings).await {
+    match read_head(client, began, &context.port.settings).await {
         Ok(Some(head)) if head.may_switch() && !client.buf.is_empty() => {
             let record = record_of(&head, context);
             refuse_request(client, &head, TOO_EARLY, record, context).await
@@ -255,13 +261,13 @@ async fn next_request<R: Responder>(client: &mut Buffered, responder: &mut R, co
         Ok(Some(head)) => responder.respond(client, &head, context).await,
         Ok(None) => {
             if !client.buf.is_empty() {
-                let record = Record::new(context.service, context.client, began);
+                let record = Record::new(&context.port.service, context.client, began);
                 record.failed("visitor_gone", "ended in the middle of a request head").connection();
             }
             Next::Close { linger: false }
         }
         Err(failure) => {
-            let record = Record::new(context.service, context.client, began);
+            let record = Record::new(&context.port.service, context.client, began);
             Box::pin(refuse(client, None, failure, record, Next::Close { linger: true }, context)).await
         }
     }
@@ -273,7 +279,7 @@ fn wait_for_request(
     mut stopped: Pin<&mut impl Future<Output = ()>>,
     context: &Context<'_>,
 ) -> impl Future<Output = bool> {
-    let deadline = Instant::now() + context.settings.idle_timeout;
+    let deadline = Instant::now() + context.port.settings.idle_timeout;
     poll_fn(move |cx| {
         if !client.buf.is_empty() {
             return Poll::Ready(true);
@@ -285,7 +291,7 @@ fn wait_for_request(
             return Poll::Ready(false);
         }
         ready!(client.timer.poll(cx, deadline));
-        debug!(service = context.service, client = %context.client, "idle for too long (http.idleTimeout)");
+        debug!(service = context.port.service.as_str(), client = %context.client, "idle for too long (http.idleTimeout)");
         Poll::Ready(false)
     })
 }
@@ -315,7 +321,8 @@ pub(crate) fn refuse_request<'a>(
     context: &'a Context<'_>,
 ) -> BoxFuture<'a, Next> {
     let whole = head.framing() == Framing::None && !head.may_switch();
-    let keeps = context.settings.keepalive && !failure.ends_connection() && !context.stop.is_cancelled();
+    let keeps =
+        context.port.settings.keepalive && !failure.ends_connection() && !context.port.stop.is_cancelled();
     let next =
         if whole && head.keep_alive() && keeps { Next::Request } else { Next::Close { linger: !whole } };
     Box::pin(refuse(client, Some(head), failure, record, next, context))
@@ -343,13 +350,13 @@ pub(crate) async fn send(client: &mut Buffered, bytes: &[u8], context: &Context<
         client.stream.write_all(bytes).await?;
         client.stream.flush().await
     };
-    matches!(timeout(context.settings.stall_timeout, sent).await, Ok(Ok(())))
+    matches!(timeout(context.port.settings.stall_timeout, sent).await, Ok(Ok(())))
 }
 
 /// The line of one request, from now on.
 pub(crate) fn record_of<'a>(head: &'a RequestHead, context: &Context<'a>) -> Record<'a> {
-    let record = Record::new(context.service, context.client, Instant::now());
-    let record = record.from(context.settings.forwarded.client(context.client, head));
+    let record = Record::new(&context.port.service, context.client, Instant::now());
+    let record = record.from(context.port.settings.forwarded.client(context.client, head));
     record.host(&host(head)).method(head.method())
 }
 
@@ -359,10 +366,10 @@ fn host(head: &RequestHead) -> Host {
 
 /// After 101 the connection is a byte pipe.
 fn switch<'r>(client: Buffered, upstream: Upstream, host: &Host, context: &Context<'r>) -> BoxFuture<'r, ()> {
-    let record = Record::new(context.service, context.client, Instant::now()).host(host);
+    let record = Record::new(&context.port.service, context.client, Instant::now()).host(host);
     let visitor = pipe::Side { stream: client.stream, prefix: client.buf.freeze() };
     let target = pipe::Side { stream: upstream.io.stream, prefix: upstream.io.buf.freeze() };
-    Box::pin(record.route(upstream.route).pipe(visitor, target, context.pipe, 0))
+    Box::pin(record.route(upstream.route).pipe(visitor, target, context.port.pipe, 0))
 }
 
 /// Ends a connection whose visitor may still be sending: closing at once would reset it and could take the reply along.

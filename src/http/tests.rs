@@ -58,16 +58,8 @@ async fn serve_visitor(visitor: BoxStream, targets: impl IntoIterator<Item = Box
     let pipe = pipe::Limits { half_close_timeout: Duration::from_secs(300), idle_timeout: None };
     let stop = CancellationToken::new();
     let client = SocketAddr::from(([127, 0, 0, 1], 1));
-    let context = Context {
-        service: "test",
-        client,
-        secure: false,
-        settings: &settings,
-        shared: None,
-        pipe,
-        stop: &stop,
-    };
-    serve(visitor, Bytes::new(), router, context).await;
+    let port = Port { service: "test".to_owned(), settings, shared: None, pipe, stop };
+    serve(visitor, Bytes::new(), router, Context { port: &port, client, secure: false }).await;
 }
 
 /// Heads of visitor and target that come byte by byte cost no more than whole ones.
@@ -182,11 +174,11 @@ fn a_connection_that_waits_is_small() {
     let (settings, stop) = (Settings::default(), CancellationToken::new());
     let pipe = pipe::Limits { half_close_timeout: Duration::ZERO, idle_timeout: None };
     let client = SocketAddr::from(([127, 0, 0, 1], 1));
-    let (service, settings, stop, shared) = ("test", &settings, &stop, None);
-    let context = Context { service, client, secure: false, settings, shared, pipe, stop };
+    let port = Port { service: "test".to_owned(), settings, shared: None, pipe, stop };
+    let context = Context { port: &port, client, secure: false };
     let router = Prepared(Mutex::default());
     let serving = serve(boxed(memory::pair(1).0), Bytes::new(), router, context);
-    assert!(size_of_val(&serving) <= 600, "{} bytes", size_of_val(&serving));
+    assert!(size_of_val(&serving) <= 400, "{} bytes", size_of_val(&serving));
 }
 
 /// Of a reply that is malformed from the start nothing is passed on.

@@ -149,7 +149,7 @@ impl Server {
             End::Stream(target) => {
                 let _active = node.as_ref().map(Active::new);
                 let visitor = pipe::Side::new(conn.stream, conn.prefix);
-                record.pipe(visitor, target.into(), forward.pipe_limits(), 0).await;
+                record.pipe(visitor, target.into(), forward.port.pipe, 0).await;
             }
             End::Datagrams(target) => {
                 let visitor = Box::new(Framed::new(conn.stream, conn.prefix));

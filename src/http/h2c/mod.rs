@@ -88,9 +88,9 @@ impl<R: Router> Responder for Forwarding<'_, R> {
 /// Forwards the requests of one connection: as HTTP/2 those that came with prior knowledge, for their senders know what they do,
 /// and as HTTP/1 those of TLS that ends here, which browsers send to whatever site it is.
 pub(crate) async fn serve<R: Router>(stream: BoxStream, prefix: Bytes, router: &R, context: &Context<'_>) {
-    let forwarding = Forwarding { router, connections: Connections::new(context.settings) };
+    let forwarding = Forwarding { router, connections: Connections::new(&context.port.settings) };
     if context.secure {
-        let translating = Translating { router, idle: Idle::new(context.shared), forwarding };
+        let translating = Translating { router, idle: Idle::new(context.port.shared.as_ref()), forwarding };
         serve_with(stream, prefix, &translating, context).await;
     } else {
         serve_with(stream, prefix, &forwarding, context).await;
@@ -104,7 +104,7 @@ pub(crate) async fn serve_with<R: Responder>(
     responder: &R,
     context: &Context<'_>,
 ) {
-    let (settings, began) = (context.settings, Instant::now());
+    let (settings, began) = (&context.port.settings, Instant::now());
     let known = Known::default();
     let watched = Watched::new(Prefixed::new(prefix, stream), &known, context);
     let handshake = settings_of(settings).handshake::<_, Bytes>(watched);
@@ -138,13 +138,13 @@ pub(crate) async fn serve_with<R: Responder>(
                     break;
                 }
                 Some(Err(error)) => {
-                    debug!(service = context.service, client = %context.client, %error, "connection");
+                    debug!(service = context.port.service.as_str(), client = %context.client, %error, "connection");
                     break;
                 }
                 None => break,
             },
             Some(()) = requests.next() => {}
-            () = context.stop.cancelled(), if !stopping => {
+            () = context.port.stop.cancelled(), if !stopping => {
                 stopping = true;
                 connection.graceful_shutdown();
             }
@@ -167,7 +167,7 @@ pub(crate) async fn serve_with<R: Responder>(
 }
 
 fn connection_failed(outcome: &'static str, error: &str, began: Instant, context: &Context<'_>) {
-    Record::new(context.service, context.client, began).failed(outcome, error).connection();
+    Record::new(&context.port.service, context.client, began).failed(outcome, error).connection();
 }
 
 /// Why the visitor's connection is ended, as far as the crate tells.
@@ -214,8 +214,9 @@ async fn one_request<R: Router>(
 
 /// The line of one request, from now on.
 pub(crate) fn record_of<'a>(parts: &'a Parts, asked: Option<&HostPort>, context: &Context<'a>) -> Record<'a> {
-    let record = Record::new(context.service, context.client, Instant::now()).method(parts.method.as_str());
-    let record = record.from(context.settings.forwarded.client(context.client, parts));
+    let record =
+        Record::new(&context.port.service, context.client, Instant::now()).method(parts.method.as_str());
+    let record = record.from(context.port.settings.forwarded.client(context.client, parts));
     asked.into_iter().fold(record, |record, asked| record.host(&asked.host))
 }
 
@@ -259,7 +260,7 @@ async fn forward<R: Router>(
     router: &R,
     context: &Context<'_>,
 ) -> Result<Option<Cut>, Failure> {
-    check_fields(parts, context.settings)?;
+    check_fields(parts, &context.port.settings)?;
     let Journey { source, lease, record } = journey;
     let mut choice = router.choose(asked).await?;
     let (mut attempt, mut last) = (0, None);
@@ -284,7 +285,7 @@ async fn forward<R: Router>(
         let mut changes = router.changes(&choice, asked, &used.route);
         changes.fields.extend(context.forwarded(authority(parts).map(str::as_bytes), parts));
         let request = outgoing(parts, &changes);
-        let asking = Asking { request, changes: &changes, settings: context.settings };
+        let asking = Asking { request, changes: &changes, settings: &context.port.settings };
         let end = exchange::exchange(&mut used, asking, source, respond, record).await;
         match end {
             Ok((status, cut)) => {

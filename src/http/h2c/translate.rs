@@ -59,7 +59,7 @@ impl<R: Router, F: Responder> Responder for Translating<'_, R, F> {
             return self.forwarding.respond(request, respond, context).await;
         }
         let (parts, body) = request.into_parts();
-        let head = check_fields(&parts, context.settings)
+        let head = check_fields(&parts, &context.port.settings)
             .and_then(|()| request_head(&parts, body.is_end_stream(), context).map_err(Failure::Request));
         match head {
             Ok(head) => Box::pin(self.translated(head, body, &mut respond, context)).await,
@@ -138,7 +138,7 @@ fn request_head(parts: &Parts, bodiless: bool, context: &Context<'_>) -> Result<
     let mut head = BytesMut::from(format!("{} {target} HTTP/1.1\r\n", parts.method).as_bytes());
     head.extend_from_slice(&raw);
     head.extend_from_slice(b"\r\n");
-    HeadReader::default().request(&mut head, &widened(&context.settings.limits))?.ok_or(malformed)
+    HeadReader::default().request(&mut head, &widened(&context.port.settings.limits))?.ok_or(malformed)
 }
 
 fn passes(name: &str) -> bool {
@@ -155,9 +155,9 @@ async fn exchange(
 ) {
     let (from, to) = split(near);
     // The HTTP/1 side gives up first, and says why.
-    let patience = 2 * context.settings.stall_timeout;
+    let patience = 2 * context.port.settings.stall_timeout;
     let mut reply = Reply { from, buf: BytesMut::new(), heads: HeadReader::default(), patience };
-    let limits = widened(&context.settings.limits);
+    let limits = widened(&context.port.settings.limits);
     let reset = async {
         match send_body(body, head.framing() == Framing::Chunked, to).await {
             Err(Stopped::Visitor) => {}

@@ -112,7 +112,7 @@ impl<'c> Watched<'c> {
 
 /// The line of a request of which no more is known.
 fn refused(frame: Frame, context: &Context<'_>) {
-    let mut record = Record::new(context.service, context.client, Instant::now());
+    let mut record = Record::new(&context.port.service, context.client, Instant::now());
     match frame {
         Frame::Headers => {
             record.replied(431);
