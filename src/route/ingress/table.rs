@@ -201,7 +201,8 @@ impl Table {
     /// The tunnel of a host, given in the normal form of [`Host`].
     pub fn find<'a>(&'a self, host: &'a str) -> Option<Found<'a>> {
         for (name, targets) in self.names.walk(host) {
-            let exact = name == host && targets.exact != Target::Unset;
+            // Of the names that a walk gives only the host's own is as long as the host.
+            let exact = name.len() == host.len() && targets.exact != Target::Unset;
             match if exact { targets.exact } else { targets.within } {
                 Target::Unset => {}
                 Target::Nowhere => return None,
