@@ -65,11 +65,11 @@ impl ingress::Guest for Plugin {
     }
 }
 
-/// As in a rule. Every request asks for one, so it is written without the detour of `format!`.
+/// As in a rule. Every request asks for one, so the usual one is written without the detour of `format!`.
 fn endpoint(found: &Found<'_>) -> String {
-    let mut text = if found.private { "$" } else { "" }.to_owned();
-    text.push_str(found.tunnel.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
-    text
+    let mut buffer = Uuid::encode_buffer();
+    let tunnel: &str = found.tunnel.hyphenated().encode_lower(&mut buffer);
+    if found.private { format!("${tunnel}") } else { tunnel.to_owned() }
 }
 
 fn rules(config: &str) -> Result<Vec<Rule>, String> {
