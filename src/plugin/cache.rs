@@ -124,12 +124,10 @@ impl<V: Clone> Decisions<V> {
         if kinds == 0 {
             return None;
         }
-        let now = Instant::now();
         (0..KINDS)
             .filter(|kind| kinds & (1 << kind) != 0)
             .filter_map(|kind| self.answers.get(&KeyRef::new(request, dependency(kind))))
-            .find(|kept| now < kept.until)
-            .map(|kept| kept.answer)
+            .find_map(Kept::fresh)
     }
 
     /// Keeps an answer as its plugin allows.

@@ -134,7 +134,8 @@ impl Host {
 }
 
 fn whole_ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos() / TICK.as_nanos()).unwrap_or(MAX_TICKS).min(MAX_TICKS)
+    // Every call asks, and milliseconds are there without a division of 128 bits.
+    u64::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(MAX_TICKS).min(MAX_TICKS)
 }
 
 /// A call that gets no share of the processor is ended after so many times its deadline.

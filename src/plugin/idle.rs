@@ -9,6 +9,7 @@ const MAX_PLACES: usize = 64;
 /// A bounded set with a stack for each of some threads.
 #[derive(Debug)]
 pub(super) struct Idle<T> {
+    /// A power of two, so that finding the place of a thread takes no division.
     stacks: Box<[Stack<T>]>,
     /// At most as many as there are on the stacks: what was counted off will be found there.
     len: AtomicUsize,
@@ -23,7 +24,8 @@ struct Stack<T>(Mutex<Vec<T>>);
 impl<T> Idle<T> {
     /// An empty one for so many, at least one.
     pub(super) fn new(max: usize) -> Self {
-        let stacks = (0..max.clamp(1, MAX_PLACES)).map(|_| Stack(Mutex::default())).collect();
+        let places = max.clamp(1, MAX_PLACES).next_power_of_two();
+        let stacks = (0..places).map(|_| Stack(Mutex::default())).collect();
         Self { stacks, len: AtomicUsize::new(0), max }
     }
 
@@ -37,20 +39,20 @@ impl<T> Idle<T> {
         self.len.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).ok()?;
         let own = own_place();
         // Others take and give meanwhile, so one look may miss what is there.
-        let places = (own..).map(|place| place % self.stacks.len());
-        places.into_iter().find_map(|place| self.stack(place).pop())
+        (own..).find_map(|place| self.stack(place).pop())
     }
 
     /// Keeps it, if there is room.
     pub(super) fn push(&self, item: T) {
         if self.len() < self.max {
-            self.stack(own_place() % self.stacks.len()).push(item);
+            self.stack(own_place()).push(item);
             self.len.fetch_add(1, Ordering::AcqRel);
         }
     }
 
+    /// That of a place, counted round.
     fn stack(&self, place: usize) -> MutexGuard<'_, Vec<T>> {
-        self.stacks[place].0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stacks[place & (self.stacks.len() - 1)].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -60,7 +60,8 @@ pub(super) struct Pool {
     pub(super) config: Arc<str>,
     pub(super) shared: Arc<Shared>,
     pub(super) stats: Arc<Stats>,
-    idle: Idle<Instance>,
+    /// Boxed: what goes from hand to hand with every call is small.
+    idle: Idle<Box<Instance>>,
     probation: Probation,
     /// It has answered: what `onError: last-good` calls good.
     answered: AtomicBool,
@@ -136,7 +137,7 @@ impl Pool {
     /// # Errors
     ///
     /// Where none is there, or the question is on probation: how it is to be asked instead.
-    pub(super) fn ready(&self, about: &str) -> Result<Instance, Aside> {
+    pub(super) fn ready(&self, about: &str) -> Result<Box<Instance>, Aside> {
         if self.probation.holds(about) {
             return Err(Aside::Suspect);
         }
@@ -151,7 +152,7 @@ impl Pool {
     /// Calls on this thread, for traffic.
     pub(super) fn call<T>(
         &self,
-        instance: Instance,
+        instance: Box<Instance>,
         about: &str,
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
@@ -166,11 +167,11 @@ impl Pool {
     /// Calls on this thread. The outer error of `call` is a trap, the inner one the plugin's own.
     fn call_with<T>(
         &self,
-        mut instance: Instance,
+        mut instance: Box<Instance>,
         asked: Asked,
         call: impl FnOnce(&Exports, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, CallError> {
-        let Instance { store, exports, calls, .. } = &mut instance;
+        let Instance { store, exports, calls, .. } = &mut *instance;
         store.data_mut().begin(asked);
         self.allow(store, self.limits.deadline);
         let started = Instant::now();
@@ -261,7 +262,7 @@ impl Pool {
     }
 
     /// A new, configured instance.
-    pub(super) fn instance(&self) -> Result<Instance, CallError> {
+    pub(super) fn instance(&self) -> Result<Box<Instance>, CallError> {
         let state = State::new(self.limits.memory, Arc::clone(&self.shared));
         let mut store = Store::new(&self.host.engine, state);
         store.limiter(|state| &mut state.meter);
@@ -283,7 +284,7 @@ impl Pool {
         match made {
             Ok(Ok(exports)) => {
                 let born_with = store.data().meter.memory;
-                Ok(Instance { store, exports, calls: 0, born_with })
+                Ok(Box::new(Instance { store, exports, calls: 0, born_with }))
             }
             Ok(Err(text)) => Err(CallError::Returned(format!("configure: {}", one_line(&text, MAX_ERROR)))),
             Err(error) if is_overrun(&error) => {
@@ -301,7 +302,7 @@ impl Pool {
         store.data_mut().budget = budget;
     }
 
-    fn give_back(&self, instance: Instance) {
+    fn give_back(&self, instance: Box<Instance>) {
         let memory = instance.store.data().meter.memory;
         self.stats.memory_is(memory);
         // A new one would be no better than one that has not grown.
