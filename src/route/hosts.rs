@@ -7,7 +7,7 @@
 
 use crate::addr::{Host, InvalidAddr};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// Which hosts are meant; names are in the normal form of [`Host`] and never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,7 +161,7 @@ impl<T> HostMap<T> {
     where
         T: Default,
     {
-        let hash = self.hasher.hash_one(name);
+        let hash = self.hash(name);
         let place = self.find(name, hash).unwrap_or_else(|slot| self.add(name, hash, slot));
         &mut self.entries[place].value
     }
@@ -187,7 +187,7 @@ impl<T> HostMap<T> {
     fn spread(&mut self) {
         self.slots = empty_slots(self.entries.len() * 2);
         for place in 0..self.entries.len() {
-            let hash = self.hasher.hash_one(self.name(place));
+            let hash = self.hash(self.name(place));
             if let Err(slot) = self.find(self.name(place), hash) {
                 self.slots[slot] = Slot { hash: rest(hash), entry: number(place) };
             }
@@ -220,9 +220,16 @@ impl<T> HostMap<T> {
     ) -> impl Iterator<Item = (&'h str, &'a T)> + use<'a, 'h, T> {
         let not_too_short = |name: &&str| name.len() >= self.shortest;
         names(host, self.longest).take_while(not_too_short).filter_map(move |name| {
-            let place = self.find(name, self.hasher.hash_one(name)).ok()?;
+            let place = self.find(name, self.hash(name)).ok()?;
             Some((name, &self.entries[place].value))
         })
+    }
+
+    /// Of the name's bytes alone: the mark behind them that `str` adds would tell apart nothing here.
+    fn hash(&self, name: &str) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(name.as_bytes());
+        hasher.finish()
     }
 
     /// The place of a name among the entries, or the slot that it would get.
