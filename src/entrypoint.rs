@@ -6,7 +6,7 @@
 use crate::addr::{Host, HostPort};
 use crate::http::failure::Failure;
 use crate::http::rewrite::Changes;
-use crate::http::{self, Asked, Fresh, Key, Place, Pool, Way};
+use crate::http::{self, Asked, Fresh, Intermediary, Key, Place, Pool, Way};
 use crate::net::listen::{self, Permit};
 use crate::net::{Conn, pipe};
 use crate::record::{Record, Route};
@@ -323,12 +323,12 @@ impl http::Router for Visitor<'_> {
         let silence =
             registry.has_other(choice.tunnel, false, &choice.tried).then_some(self.entrypoint.silence);
         let (stream, key, route) = (Box::new(opened.stream), choice.key.clone(), choice.route());
-        Ok(Way::Fresh(Fresh { stream, key, route, silence }))
+        Ok(Way::Fresh(Fresh { stream, key, route, silence, between: Some(opened.connector) }))
     }
 
     fn report(&self, choice: &mut Choice, answered: Result<u16, &Failure>) {
         if let (Err(Failure::Silent), Some(connector)) = (answered, &choice.last) {
-            connector.pass_over(&self.entrypoint.port.service, self.entrypoint.silence);
+            connector.pass_over();
         }
     }
 

@@ -292,7 +292,13 @@ impl Forward {
             // In a box, as most requests find a kept connection and need no room for this.
             match Box::pin(self.connect(&node, &target, ask, &announce)).await {
                 Ok(stream) => {
-                    return Ok(Way::Fresh(Fresh { stream, key, route: Route::default(), silence: None }));
+                    return Ok(Way::Fresh(Fresh {
+                        stream,
+                        key,
+                        route: Route::default(),
+                        silence: None,
+                        between: None,
+                    }));
                 }
                 Err(error) => failure = Some(self.failed(&node, error)?),
             }

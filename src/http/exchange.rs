@@ -6,18 +6,20 @@
 use super::Settings;
 use super::failure::{Cut, Failure};
 use super::pump::{Buffered, Pump, Stopped};
-use crate::net;
+use super::upstream::{Intermediary, Upstream};
 use crate::net::timer::Timer;
+use crate::net::{self, BoxStream};
 use crate::record::Moved;
 use crate::wire::http::{Body, Framing, ReplyHead, RequestHead};
 use bytes::{Buf, Bytes};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 /// Interim replies (1xx) to one request; a server that sends more is not answering.
 pub(super) const MAX_INTERIM: usize = 64;
@@ -50,19 +52,18 @@ pub(crate) struct Done {
     pub(crate) cut: Option<Cut>,
 }
 
-/// Sends the request and reads the reply's head, passing interim replies on.
-///
-/// `silence` asks, after that time without a sign that the far end has read anything, whether to give up early.
+/// Sends the request and reads the reply's head, passing interim replies on. Gives up early where what stands before the target
+/// seems to hang.
 pub(crate) async fn ask(
     client: &mut Buffered,
-    upstream: &mut Buffered,
+    upstream: &mut Upstream,
     head: &RequestHead,
     sent_head: Bytes,
     settings: &Settings,
-    silence: Option<Duration>,
     moved: &mut Moved,
 ) -> Result<Answer, Unanswered> {
-    let mut asking = Asking::new(head, sent_head, settings, silence);
+    let mut asking = Asking::new(head, sent_head, settings, Doubt::of(upstream));
+    let upstream = &mut upstream.io;
     if asking.may_repeat(upstream) {
         asking.request.pump.keep();
     }
@@ -202,16 +203,63 @@ struct Asking<'a> {
     /// Whether the upstream has sent anything.
     began: bool,
     deadline: Deadline,
-    silence: Option<Pin<Box<Sleep>>>,
+    doubt: Option<Doubt>,
+}
+
+/// Watches for signs that what stands before the target hangs.
+struct Doubt {
+    /// Until the next look.
+    deadline: Deadline,
+    /// Of an upstream that has answered before: by itself it tells no more. `None`: a new one, which tells when it is first read.
+    between: Option<Arc<dyn Intermediary>>,
+    probe: Option<BoxStream>,
+    probed: bool,
+}
+
+impl Doubt {
+    fn of(upstream: &Upstream) -> Option<Self> {
+        let between = upstream.between.as_ref().filter(|_| upstream.kept).cloned();
+        let limit = match &between {
+            Some(between) => between.patience(),
+            None => upstream.silence.filter(|_| !upstream.kept)?,
+        };
+        Some(Self { deadline: Deadline::new(limit), between, probe: None, probed: false })
+    }
+
+    /// What is to be thought once nothing has come for so long; `unread`: the upstream tells that nothing was read of it.
+    fn look(&mut self, unread: bool) -> Verdict {
+        let Some(between) = &self.between else {
+            return if unread { Verdict::Hangs } else { Verdict::Lives };
+        };
+        if between.hangs() {
+            return Verdict::Hangs;
+        }
+        if between.is_heard() {
+            return if self.probed { Verdict::Lives } else { Verdict::Unknown };
+        }
+        if !between.has_other() {
+            return Verdict::Unknown;
+        }
+        if self.probed {
+            between.pass_over();
+            return Verdict::Hangs;
+        }
+        (self.probe, self.probed) = (between.probe(), true);
+        Verdict::Unknown
+    }
+}
+
+/// What is thought of what stands before a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Lives,
+    Hangs,
+    /// It is to be looked at again.
+    Unknown,
 }
 
 impl<'a> Asking<'a> {
-    fn new(
-        head: &'a RequestHead,
-        sent_head: Bytes,
-        settings: &'a Settings,
-        silence: Option<Duration>,
-    ) -> Self {
+    fn new(head: &'a RequestHead, sent_head: Bytes, settings: &'a Settings, doubt: Option<Doubt>) -> Self {
         let expects_continue = head.expects_continue();
         let limit = if expects_continue { settings.reply_timeout } else { settings.stall_timeout };
         Self {
@@ -226,7 +274,7 @@ impl<'a> Asking<'a> {
             interim_count: 0,
             began: false,
             deadline: Deadline::new(limit),
-            silence: silence.map(|after| Box::pin(sleep_until(Instant::now() + after))),
+            doubt,
         }
     }
 
@@ -241,7 +289,7 @@ impl<'a> Asking<'a> {
             return Poll::Ready(reply);
         }
         self.poll_visitor(cx, client)?;
-        self.poll_silence(cx, upstream)?;
+        self.poll_doubt(cx, &mut client.timer, upstream)?;
         ready!(self.deadline.poll(cx, &mut client.timer));
         Poll::Ready(Err(self.overdue()))
     }
@@ -254,6 +302,10 @@ impl<'a> Asking<'a> {
     ) -> Result<(), Unanswered> {
         if !self.request.is_moving() {
             return Ok(());
+        }
+        // Nobody waits for the answer, and the request may have been given to others since.
+        if !self.head.idempotent() && !self.request.pump.has_begun() && client.stream.far_end_is_gone() {
+            return Err(Unanswered::Gone);
         }
         let before = self.request.pump.moved();
         self.request.poll(cx, client, upstream).map_err(|stopped| match stopped {
@@ -356,13 +408,22 @@ impl<'a> Asking<'a> {
         }
     }
 
-    fn poll_silence(&mut self, cx: &mut Context<'_>, upstream: &Buffered) -> Result<(), Unanswered> {
-        if let Some(timer) = &mut self.silence
-            && timer.as_mut().poll(cx).is_ready()
+    fn poll_doubt(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Timer,
+        upstream: &Buffered,
+    ) -> Result<(), Unanswered> {
+        while let Some(doubt) = &mut self.doubt
+            && doubt.deadline.poll(cx, timer).is_ready()
         {
-            self.silence = None;
-            if !self.began && self.request.pump.repeatable() && unread(upstream) {
-                return Err(Unanswered::Retry(Failure::Silent));
+            let unread = unread(upstream);
+            let may_go_elsewhere =
+                !self.began && self.request.pump.repeatable() && (unread || self.head.idempotent());
+            match may_go_elsewhere.then(|| doubt.look(unread)) {
+                None | Some(Verdict::Lives) => self.doubt = None,
+                Some(Verdict::Hangs) => return Err(Unanswered::Retry(Failure::Silent)),
+                Some(Verdict::Unknown) => doubt.deadline.progress(),
             }
         }
         Ok(())

@@ -59,8 +59,7 @@ pub(super) async fn one_request<R: Router>(
         // A connection that others may use does not end with this visitor's.
         let reuse = context.port.shared.is_some() && upstream.serves_anybody() && head.only_closes();
         let sent = outgoing(head, &changes, reuse);
-        let (io, silence, moved) = (&mut upstream.io, upstream.silence, record.moved());
-        match exchange::ask(client, io, head, sent, settings, silence, moved).await {
+        match exchange::ask(client, &mut upstream, head, sent, settings, record.moved()).await {
             Ok(answer) => {
                 break (upstream, answer, changes, reuse);
             }

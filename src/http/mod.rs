@@ -41,7 +41,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use upstream::Upstream;
-pub(crate) use upstream::{Fresh, Key, NoPool, Place, Pool, Way};
+pub(crate) use upstream::{Fresh, Intermediary, Key, NoPool, Place, Pool, Way};
 pub use url_rule::{BadReplacement, UrlRule};
 
 /// Times and bounds of HTTP on one port.

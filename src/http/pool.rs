@@ -57,6 +57,7 @@ impl<'a> Idle<'a> {
 
     pub(super) fn keep(&self, mut upstream: Box<Upstream>) {
         upstream.io.release();
+        upstream.kept = true;
         let waiting = Waiting { since: Instant::now(), visitor: self.visitor, upstream };
         match self.shared {
             Some(shared) if waiting.upstream.serves_anybody() => shared.keep(waiting),
@@ -109,6 +110,9 @@ impl Pool for Lease<'_> {
             return None;
         }
         while let Some(mut upstream) = self.idle.remove(key, self.repeatable) {
+            if upstream.between.as_ref().is_some_and(|between| between.hangs()) {
+                continue;
+            }
             if poll_fn(|cx| Poll::Ready(net::is_quiet(&mut *upstream.io.stream, cx))).await {
                 self.used = true;
                 return Some(upstream);
@@ -219,7 +223,9 @@ mod tests {
     }
 
     fn upstream(stream: BoxStream) -> Box<Upstream> {
-        Box::new(Fresh { stream, key: key("k"), route: Route::default(), silence: None }.into())
+        Box::new(
+            Fresh { stream, key: key("k"), route: Route::default(), silence: None, between: None }.into(),
+        )
     }
 
     fn kept(stream: BoxStream) -> Idle<'static> {

@@ -34,7 +34,7 @@ impl Router for Prepared {
         let stream = self.0.lock().unwrap().pop_front();
         let stream = stream.ok_or_else(|| Failure::NoConnector("none left".to_owned()))?;
         let (key, route) = (key(), Route::default());
-        Ok(Way::Fresh(Fresh { stream, key, route, silence: None }))
+        Ok(Way::Fresh(Fresh { stream, key, route, silence: None, between: None }))
     }
 
     fn report(&self, (): &mut (), _: Result<u16, &Failure>) {}

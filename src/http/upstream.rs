@@ -7,9 +7,11 @@ use crate::record::Route;
 use crate::wire::http::{ReplyHead, RequestHead};
 use bytes::Bytes;
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -50,6 +52,29 @@ pub(crate) struct Fresh {
     pub(crate) route: Route,
     /// After so long without a sign that it reads, try another; `None` where there is no other.
     pub(crate) silence: Option<Duration>,
+    pub(crate) between: Option<Arc<dyn Intermediary>>,
+}
+
+/// What stands between us and targets, and may hang without its connection breaking while others like it do not: a tunnel's
+/// connector.
+pub(crate) trait Intermediary: fmt::Debug + Send + Sync {
+    /// How long nothing may be heard of it.
+    fn patience(&self) -> Duration;
+
+    /// Whether there is another in its place.
+    fn has_other(&self) -> bool;
+
+    /// Whether something was heard of it within its patience.
+    fn is_heard(&self) -> bool;
+
+    /// Whether it was passed over and nothing was heard of it since.
+    fn hangs(&self) -> bool;
+
+    /// Something that it has to react to if it lives, to be held until it does; `None` where that is under way already.
+    fn probe(&self) -> Option<BoxStream>;
+
+    /// Others come first until something is heard of it.
+    fn pass_over(&self);
 }
 
 /// The way to a request's target.
@@ -89,6 +114,9 @@ pub(crate) struct Upstream {
     pub(super) key: Key,
     pub(super) route: Route,
     pub(super) silence: Option<Duration>,
+    pub(super) between: Option<Arc<dyn Intermediary>>,
+    /// It has answered before.
+    pub(super) kept: bool,
     /// It is not for the requests of others.
     pub(super) bound: bool,
 }
@@ -126,8 +154,9 @@ fn of_connections(value: &[u8]) -> bool {
 
 impl From<Fresh> for Upstream {
     fn from(fresh: Fresh) -> Self {
-        let Fresh { stream, key, route, silence } = fresh;
-        Self { io: Buffered::new(stream, Bytes::new()), key, route, silence, bound: false }
+        let Fresh { stream, key, route, silence, between } = fresh;
+        let io = Buffered::new(stream, Bytes::new());
+        Self { io, key, route, silence, between, kept: false, bound: false }
     }
 }
 
@@ -157,7 +186,8 @@ mod tests {
             let key =
                 Key { place: Place::Node(None), target: HostPort::parse("a", 80).unwrap(), visitor: None };
             let stream = Box::new(memory::pair(1).0);
-            let mut upstream = Upstream::from(Fresh { stream, key, route: Route::default(), silence: None });
+            let route = Route::default();
+            let mut upstream = Upstream::from(Fresh { stream, key, route, silence: None, between: None });
             upstream.note(&head, &reply(&format!("{answered}\r\n\r\n"), &head));
             assert_eq!(upstream.serves_anybody(), !bound, "{asked:?} {answered:?}");
         }

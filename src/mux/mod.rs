@@ -372,4 +372,8 @@ impl ByteStream for Stream {
             AnyStream::Yamux(stream) => stream.far_end_has_read(),
         }
     }
+
+    fn far_end_is_gone(&self) -> bool {
+        matches!(&self.0, AnyStream::Smux(stream) if stream.far_end_is_gone())
+    }
 }

@@ -286,6 +286,10 @@ impl SmuxStream {
     pub(super) fn far_end_has_read(&self) -> Option<bool> {
         self.shared.with(|m| m.peer_has_read(self.id))
     }
+
+    pub(super) fn far_end_is_gone(&self) -> bool {
+        self.shared.with(|m| m.peer_has_ended(self.id))
+    }
 }
 
 impl Drop for SmuxStream {

@@ -69,6 +69,12 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + fmt::Debug 
         None
     }
 
+    /// Whether the far end has ended the stream for both directions, although bytes of it may still be there to be read; false
+    /// where the protocol does not tell.
+    fn far_end_is_gone(&self) -> bool {
+        false
+    }
+
     /// Makes the drop that follows a reset instead of an orderly end, so that the peer does not take what it got for all
     /// there is. smux has no reset: there the drop is the same end as ever.
     fn abort(&mut self) {}

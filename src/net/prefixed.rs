@@ -48,6 +48,10 @@ impl ByteStream for Prefixed {
         self.inner.far_end_has_read()
     }
 
+    fn far_end_is_gone(&self) -> bool {
+        self.inner.far_end_is_gone()
+    }
+
     fn abort(&mut self) {
         self.inner.abort();
     }

@@ -6,6 +6,7 @@
 
 use super::TunnelId;
 use super::registry::{Connector, NoConnector, Opened, Registry};
+use crate::http::Intermediary;
 use crate::mux;
 use crate::net::{BoxStream, ByteStream, pipe};
 use bytes::{Bytes, BytesMut};
@@ -93,7 +94,7 @@ impl Wanted<'_> {
                     return Ok(reached(visitor, kept, opened, first, sent as u64));
                 }
                 Sign::Refused => debug!(self.service, connector = %opened.connector.id, "stream refused"),
-                Sign::Silent => opened.connector.pass_over(self.service, self.silence),
+                Sign::Silent => opened.connector.pass_over(),
             }
             opened = self.open(tried)?;
         }

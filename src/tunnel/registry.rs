@@ -4,9 +4,14 @@
 //! 2.4), passing over the dead and those that the caller has tried; opening a stream on it is the caller's next step.
 
 use super::TunnelId;
+use super::server::stream_header;
+use crate::addr::HostPort;
+use crate::http::Intermediary;
 use crate::mux;
+use crate::net::BoxStream;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -26,25 +31,57 @@ pub(crate) struct Connector {
     pub(crate) udp: bool,
     /// The session that streams are opened on.
     pub(crate) session: mux::Session,
-    /// When it last gave no sign of reading a stream in time.
-    silent: Mutex<Option<Instant>>,
+    /// Where it is registered, and for which tunnel.
+    pub(crate) registry: Weak<Registry>,
+    pub(crate) tunnel: TunnelId,
+    pub(crate) service: String,
+    /// `tunnel.silence`: how long it may give no sign of reading.
+    pub(crate) silence: Duration,
+    /// When it last gave none in time.
+    pub(crate) silent: Mutex<Option<Instant>>,
+    /// When it was last asked for one.
+    pub(crate) probed: Mutex<Option<Instant>>,
 }
 
-impl Connector {
-    pub(crate) fn new(id: Uuid, weight: u8, udp: bool, session: mux::Session) -> Self {
-        Self { id, weight, udp, session, silent: Mutex::default() }
+impl Intermediary for Connector {
+    fn patience(&self) -> Duration {
+        self.silence
     }
 
-    /// It has not read for as long as `tunnel.silence` says: others come first until something is heard from it.
-    pub(crate) fn pass_over(&self, service: &str, after: Duration) {
-        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        warn!(service, connector = %self.id, ?after, "connector passed over: no sign of reading (tunnel.silence)");
+    fn has_other(&self) -> bool {
+        self.registry.upgrade().is_some_and(|registry| registry.has_other(self.tunnel, self.udp, &[self.id]))
     }
 
-    fn is_silent(&self) -> bool {
-        let since = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+    fn is_heard(&self) -> bool {
+        self.session.last_heard().elapsed() < self.silence
+    }
+
+    fn hangs(&self) -> bool {
+        let since = *lock(&self.silent);
         since.is_some_and(|since| self.session.last_heard() <= since)
     }
+
+    /// A stream for nobody: its header is read, and version 2 of smux and yamux tell of that.
+    fn probe(&self) -> Option<BoxStream> {
+        let now = Instant::now();
+        let before = lock(&self.probed).replace(now);
+        if before.is_some_and(|before| now - before < self.silence) {
+            return None;
+        }
+        let nobody = HostPort::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let header = stream_header(&nobody, &nobody).ok()?;
+        Some(Box::new(self.session.open(header).ok()?))
+    }
+
+    fn pass_over(&self) {
+        *lock(&self.silent) = Some(Instant::now());
+        let Self { service, id, silence, .. } = self;
+        warn!(service, connector = %id, after = ?silence, "connector passed over: no sign of reading (tunnel.silence)");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A tunnel has as many connectors as it may have.
@@ -87,13 +124,13 @@ impl Registry {
         let tunnels = self.lock();
         let usable = |c: &&Arc<Connector>| c.udp == udp && !c.session.is_closed() && !tried.contains(&c.id);
         let pool: Vec<_> = tunnels.get(&tunnel)?.connectors.iter().filter(usable).collect();
-        let lively = pool.iter().any(|c| !c.is_silent());
-        let pool = pool.into_iter().filter(|c| !lively || !c.is_silent()).collect();
+        let lively = pool.iter().any(|c| !c.hangs());
+        let pool = pool.into_iter().filter(|c| !lively || !c.hangs()).collect();
         weighted(pool, |total| fastrand::u32(0..total)).cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TunnelId, Pool>> {
-        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tunnels)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::wire::relay::{self, Feature, Status, TunnelFeature};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
@@ -163,7 +163,18 @@ impl Server {
 
         let Conn { stream, prefix, client, .. } = conn;
         let (session, incoming, driver) = mux::start(stream, prefix, mux::Role::Client, &self.settings.mux);
-        registration.enter(Arc::new(Connector::new(id, tunnel.weight, udp, session.clone())));
+        registration.enter(Arc::new(Connector {
+            id,
+            weight: tunnel.weight,
+            udp,
+            session: session.clone(),
+            registry: Arc::downgrade(&self.registry),
+            tunnel: tunnel.id,
+            service: self.service.clone(),
+            silence: self.settings.silence,
+            silent: Mutex::default(),
+            probed: Mutex::default(),
+        }));
         let tunnel_id = tunnel.id;
         info!(service = self.service, client = %client, tunnel = %tunnel_id, connector = %id, weight = tunnel.weight, user = login.as_ref().map(|login| &*login.user), "connector up");
         let joined = Joined { session, registration, tunnel: tunnel_id, id, host: endpoint.host, login };

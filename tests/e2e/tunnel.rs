@@ -4,7 +4,9 @@ use crate::support::Program::Ours;
 use crate::support::matrix::{Channel, Kind, Row, TUNNEL, every_case};
 use crate::support::{Proc, backend, connect, curl, eventually, exchange, free_port, read_all, relay};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_client_at_our_tunnel_server() {
@@ -51,11 +53,16 @@ fn client(port: u16, tunnel: &str, weight: u8, target: u16) -> Proc {
 }
 
 fn client_with(port: u16, metadata: &str, target: u16) -> Proc {
+    client_handling("", port, metadata, target)
+}
+
+/// `handling`: more metadata of its handler.
+fn client_handling(handling: &str, port: u16, metadata: &str, target: u16) -> Proc {
     let client = Ours.start(&format!(
         "services:
 - name: service-0
   addr: :0
-  handler: {{ type: rtcp, metadata: {{ sniffing: true, sniffing.timeout: 300ms }} }}
+  handler: {{ type: rtcp, metadata: {{ sniffing: true, sniffing.timeout: 300ms{handling} }} }}
   listener: {{ type: rtcp, chain: c }}
   forwarder: {{ nodes: [{{ name: n, addr: '127.0.0.1:{target}' }}] }}
 chains:
@@ -197,6 +204,83 @@ fn every_visitor_passes_over_a_hung_connector() {
     }
 }
 
+/// A stream that has answered before tells nothing of its being read; its visitor is not left to the connector all the same, and
+/// later visitors do not come to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_visitors_leave_a_hung_connector() {
+    let (a, b) = (backend::http("a").await, backend::http("b").await);
+    let (server, port, visit) = server_with(", entrypoint.keepalive: true");
+    let client = |weight, target| {
+        let metadata = format!("tunnel.id: {TUNNEL}, tunnel.weight: {weight}");
+        client_handling(", http.keepalive: true", port, &metadata, target)
+    };
+    let hung = client(255, a);
+    let mut visitors: Vec<_> = (0..3).map(|_| connect(visit)).collect();
+    for visitor in &mut visitors {
+        ask_again(visitor);
+        assert!(reply_of(visitor).starts_with("a "));
+    }
+    let _lively = client(1, b);
+    hung.signal("STOP");
+    visitors.iter_mut().for_each(ask_again);
+    for visitor in &mut visitors {
+        assert!(reply_of(visitor).starts_with("b "));
+    }
+    assert!(server.log().contains("connector passed over"));
+    // Once it is heard of again, it has the traffic again.
+    hung.signal("CONT");
+    eventually("the first is back", || curl("known.host", visit, "/", &[]).1.starts_with("a ").then_some(()));
+}
+
+fn ask_again(visitor: &mut TcpStream) {
+    visitor.write_all(b"GET / HTTP/1.1\r\nHost: known.host\r\n\r\n").unwrap();
+}
+
+/// The body of a reply that says how long it is.
+fn reply_of(visitor: &mut TcpStream) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let mut byte = [0];
+        visitor.read_exact(&mut byte).unwrap();
+        head.push(char::from(byte[0]));
+    }
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap()];
+    visitor.read_exact(&mut body).unwrap();
+    String::from_utf8(body).unwrap()
+}
+
+/// What a hung connector finds when it wakes was given to another in the meantime: it is not done a second time.
+#[test]
+fn a_connector_that_wakes_does_not_repeat_what_others_have_done() {
+    let (posts, asked) = counted("hung");
+    let (_server, port, visit) = server();
+    let hung = client_with(port, &format!("tunnel.id: {TUNNEL}, tunnel.weight: 255"), asked);
+    let _lively = client(port, TUNNEL, 1, scripted("lively"));
+    let post = b"POST / HTTP/1.1\r\nHost: known.host\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
+    assert!(exchange(visit, post).0.ends_with("hung"));
+    hung.signal("STOP");
+    assert!(exchange(visit, post).0.ends_with("lively"));
+    hung.signal("CONT");
+    let get = b"GET / HTTP/1.1\r\nHost: known.host\r\nConnection: close\r\n\r\n";
+    eventually("it has read all that waited", || exchange(visit, get).0.ends_with("hung").then_some(()));
+    assert_eq!(posts.load(Ordering::Relaxed), 1);
+}
+
+/// Like [`scripted`]; counts its POST requests.
+fn counted(name: &'static str) -> (Arc<AtomicUsize>, u16) {
+    let posts = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&posts);
+    let count = move |request: &[u8]| {
+        if request.starts_with(b"POST ") {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    (posts, answering(name, count))
+}
+
 /// A client that stops takes no new streams while it finishes its last: they go elsewhere, with their bodies.
 #[test]
 fn a_client_that_drains_costs_no_request() {
@@ -256,12 +340,20 @@ fn one_slow_stream_does_not_hold_up_the_others() {
 
 /// A target that answers every connection's first bytes at once, and ends.
 fn scripted(name: &'static str) -> u16 {
+    answering(name, |_| {})
+}
+
+/// The same, which looks at each request first.
+fn answering(name: &'static str, look: impl Fn(&[u8]) + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
+            let look = look.clone();
             std::thread::spawn(move || {
-                drop(stream.read(&mut [0; 4096]));
+                let mut request = [0; 4096];
+                let n = stream.read(&mut request).unwrap_or(0);
+                look(&request[..n]);
                 let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
                 drop(stream.write_all(reply.as_bytes()));
             });

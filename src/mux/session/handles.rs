@@ -193,6 +193,10 @@ impl Machine {
         (self.version == Version::V2).then_some(flow.peer_has_read)
     }
 
+    pub(in crate::mux) fn peer_has_ended(&self, id: u32) -> bool {
+        self.flows.get(&id).is_none_or(|flow| flow.fin_received || flow.broken.is_some())
+    }
+
     /// No new streams; ends once everything that can be sent is sent.
     pub(in crate::mux) fn close(&mut self, now: Duration) {
         if self.closing.is_none() {
