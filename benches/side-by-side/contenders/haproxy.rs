@@ -17,12 +17,13 @@ impl Contender for Haproxy {
     }
 
     fn proxy(&self, task: &Proxy, dir: &Path) -> Result<Vec<Part>> {
-        let (mode, key, wait) = if task.tls {
+        let (mode, reuse, key, wait) = if task.tls {
             let wait =
                 "  tcp-request inspect-delay 5s\n  tcp-request content accept if { req.ssl_hello_type 1 }\n";
-            ("tcp", "req.ssl_sni", wait)
+            ("tcp", "", "req.ssl_sni", wait)
         } else {
-            ("http", "req.hdr(host)", "")
+            // Connections to targets are kept for all visitors, as the others keep theirs.
+            ("http", "  http-reuse always\n", "req.hdr(host)", "")
         };
         let (mut choice, mut backends) = (String::new(), String::new());
         for (n, (host, port)) in task.targets.iter().enumerate() {
@@ -35,6 +36,7 @@ impl Contender for Haproxy {
   maxconn 4000
 defaults
   mode {mode}
+{reuse}  option splice-auto
   timeout connect 5s
   timeout client 60s
   timeout server 60s
