@@ -10,6 +10,7 @@ mod backend;
 mod contenders;
 mod delay;
 mod growth;
+mod judge;
 mod load;
 mod machine;
 mod options;

@@ -1,5 +1,6 @@
 //! The table, and the file with all values.
 
+use crate::judge::{Circumstances, NOISE, verdict};
 use crate::machine::Machine;
 use crate::rounds::{Cell, Head, Line};
 use anyhow::{Context, Result};
@@ -8,8 +9,6 @@ use std::path::Path;
 
 /// Whom the others are compared with.
 const OURS: &str = "pointsman";
-/// Fewer rounds show nothing.
-const FEWEST: usize = 3;
 
 /// All that a run has found.
 #[derive(Debug, Serialize)]
@@ -78,27 +77,20 @@ impl Line {
         if pairs.iter().any(|(ours, other)| ours.min(*other) < 0.0) {
             return "open".to_owned();
         }
-        let ratios = pairs.iter().map(|(ours, other)| if ours == other { 1.0 } else { ours / other });
-        let Some(spread) = Spread::of(ratios) else { return String::new() };
-        let verdict = if other.contender.starts_with('(') { "" } else { self.verdict(&spread) };
-        format!("{spread} {verdict}").trim_end().to_owned()
-    }
-
-    /// A range that has 1 in it decides nothing.
-    fn verdict(&self, ratios: &Spread) -> &'static str {
-        let (better, worse) = (ratios.max < 1.0, ratios.min > 1.0);
-        match (ratios.count >= FEWEST, better, worse) {
-            (true, true, _) if !self.head.more => "better",
-            (true, _, true) if self.head.more => "better",
-            (true, true, _) | (true, _, true) => "worse",
-            _ => "open",
+        let ratio = |(ours, other): &(f64, f64)| if ours == other { 1.0 } else { ours / other };
+        let ratios: Vec<_> = pairs.iter().map(ratio).collect();
+        let Some(spread) = Spread::of(ratios.iter().copied()) else { return String::new() };
+        if other.contender.starts_with('(') {
+            return spread.to_string();
         }
+        let meanwhile = Circumstances { foreign: ours.foreign.max(other.foreign), clean: ours.errors == 0 };
+        format!("{spread} {}", verdict(&ratios, self.head.more, meanwhile))
     }
 }
 
 fn remarks(cell: &Cell) -> String {
     let mut remarks = cell.remarks.clone();
-    if cell.foreign > 0.1 {
+    if cell.foreign > NOISE {
         remarks.push(format!("others used up to {:.0} % of the machine", cell.foreign * 100.0));
     }
     remarks.join("; ").replace('|', "/").chars().filter(|c| !c.is_control()).take(400).collect()
