@@ -1,4 +1,4 @@
-//! What is said of values: who is better.
+//! What is said of values: who is better, and whether a goal is met.
 //!
 //! It is nothing but numbers and words, so that `rustc --edition 2024 --test benches/side-by-side/judge.rs` tests it alone.
 
@@ -29,10 +29,22 @@ pub(crate) fn verdict(ratios: &[f64], more: bool, meanwhile: Circumstances) -> &
     }
 }
 
+/// Whether a median reaches the goal, or by which factor it does not. With requests that failed it is not met.
+pub(crate) fn outcome(goal: f64, more: bool, median: f64, clean: bool) -> String {
+    let (met, factor) = if more { (median >= goal, goal / median) } else { (median <= goal, median / goal) };
+    match (met, clean) {
+        (true, true) => "met".to_owned(),
+        (true, false) => "open".to_owned(),
+        // Nothing is a multiple of 0.
+        (false, _) if factor.is_finite() => format!("missed, {factor:.2} x"),
+        (false, _) => "missed".to_owned(),
+    }
+}
+
 #[cfg(test)]
 #[allow(unused_imports, dead_code, reason = "cargo builds a benchmark with this configuration, but no tests")]
 mod tests {
-    use super::{Circumstances, NOISE, verdict};
+    use super::{Circumstances, NOISE, outcome, verdict};
 
     const QUIET: Circumstances = Circumstances { foreign: NOISE, clean: true };
 
@@ -58,5 +70,17 @@ mod tests {
         let faulty = Circumstances { clean: false, ..QUIET };
         assert_eq!(verdict(&[0.5; 3], false, faulty), "open");
         assert_eq!(verdict(&[1.5; 3], false, faulty), "worse");
+    }
+
+    #[test]
+    fn a_goal_is_at_most_or_at_least() {
+        assert_eq!(outcome(14.0, false, 14.0, true), "met");
+        assert_eq!(outcome(14.0, false, 15.12, true), "missed, 1.08 x");
+        assert_eq!(outcome(95.0, true, 95.0, true), "met");
+        assert_eq!(outcome(95.0, true, 47.5, true), "missed, 2.00 x");
+        assert_eq!(outcome(0.0, false, 0.0, true), "met");
+        assert_eq!(outcome(0.0, false, 2.5, true), "missed");
+        assert_eq!(outcome(95.0, true, 0.0, true), "missed");
+        assert_eq!(outcome(14.0, false, 13.0, false), "open");
     }
 }

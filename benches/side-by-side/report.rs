@@ -1,6 +1,6 @@
 //! The table, and the file with all values.
 
-use crate::judge::{Circumstances, NOISE, verdict};
+use crate::judge::{Circumstances, NOISE, outcome, verdict};
 use crate::machine::Machine;
 use crate::rounds::{Cell, Head, Line};
 use anyhow::{Context, Result};
@@ -44,28 +44,42 @@ pub(crate) fn save(value: &impl Serialize, path: &Path) -> Result<()> {
 }
 
 /// The head of the table.
-pub(crate) const COLUMNS: &str = "\n| row | contender | median (min to max) | pointsman / it | errors | remarks |\n|---|---|---|---|---|---|";
+pub(crate) const COLUMNS: &str = "\n| row | contender | median (min to max) | goal | pointsman / it | errors | remarks |\n|---|---|---|---|---|---|---|";
 
 impl Line {
     /// As rows of a Markdown table; the first says what they are about.
     pub(crate) fn markdown(&self) -> String {
         let Head { row, title, unit, .. } = &self.head;
         let ours = self.cells.iter().find(|cell| cell.contender == OURS);
-        let mut text = format!("| {row} | **{title}**, {unit} | | | | |\n");
+        let mut text = format!("| {row} | **{title}**, {unit} | | | | | |\n");
         for cell in &self.cells {
             let ratio =
                 ours.filter(|ours| ours.contender != cell.contender).map(|ours| self.ratio(ours, cell));
+            let spread = cell.spread();
+            let goal = if cell.contender == OURS { self.goal(cell) } else { String::new() };
             text += &format!(
-                "| | {} | {} | {} | {} | {} |\n",
+                "| | {} | {} | {goal} | {} | {} | {} |\n",
                 cell.contender,
-                Spread::of(cell.values.iter().copied().flatten())
-                    .map_or_else(|| "-".to_owned(), |spread| spread.to_string()),
+                spread.map_or_else(|| "-".to_owned(), |spread| spread.to_string()),
                 ratio.unwrap_or_default(),
                 cell.errors,
                 remarks(cell)
             );
         }
         text
+    }
+
+    /// What is to be reached, and whether the median does.
+    fn goal(&self, ours: &Cell) -> String {
+        let Some(goal) = self.head.goal else { return String::new() };
+        let bound = if self.head.more { ">=" } else { "<=" };
+        let clean = ours.errors == 0;
+        match ours.spread() {
+            Some(spread) => {
+                format!("{bound} {goal}, {}", outcome(goal, self.head.more, spread.median, clean))
+            }
+            None => format!("{bound} {goal}"),
+        }
     }
 
     /// Round by round, as two of the same round have met the same machine.
@@ -85,6 +99,13 @@ impl Line {
         }
         let meanwhile = Circumstances { foreign: ours.foreign.max(other.foreign), clean: ours.errors == 0 };
         format!("{spread} {}", verdict(&ratios, self.head.more, meanwhile))
+    }
+}
+
+impl Cell {
+    /// Of the rounds that have a value.
+    fn spread(&self) -> Option<Spread> {
+        Spread::of(self.values.iter().copied().flatten())
     }
 }
 

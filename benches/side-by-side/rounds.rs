@@ -20,17 +20,24 @@ pub(crate) struct Head {
     pub(crate) unit: &'static str,
     /// Whether a higher value is the better one.
     pub(crate) more: bool,
+    /// What is to be reached, in the same unit: at most, or where a higher value is better at least.
+    pub(crate) goal: Option<f64>,
 }
 
 impl Head {
     /// Where a lower value is better.
     pub(crate) fn less(row: u8, title: impl Into<String>, unit: &'static str) -> Self {
-        Self { row, title: title.into(), unit, more: false }
+        Self { row, title: title.into(), unit, more: false, goal: None }
     }
 
     /// Where a higher value is better.
     pub(crate) fn more(row: u8, title: impl Into<String>, unit: &'static str) -> Self {
         Self { more: true, ..Self::less(row, title, unit) }
+    }
+
+    /// With what is to be reached.
+    pub(crate) fn goal(self, goal: f64) -> Self {
+        Self { goal: Some(goal), ..self }
     }
 }
 

@@ -34,7 +34,7 @@ const LATE: Duration = Duration::from_millis(100);
 pub(super) async fn beside_bulk(bench: &Bench) -> Vec<Line> {
     let heads = [
         Head::less(10, "tunnel, 200 new requests/s beside a bulk stream at half of what fits: p99", "ms"),
-        Head::less(10, "the same, against no tunnel beside the same stream", "times"),
+        Head::less(10, "the same, against no tunnel beside the same stream", "times").goal(1.5),
     ];
     let subjects = bench.running_tunnels(Shape::default()).await;
     let measure = async |stage: &mut Stage| {
@@ -90,7 +90,8 @@ pub(super) async fn beside_stopped(bench: &Bench) -> Vec<Line> {
         11,
         "tunnel, 8 visitors stop reading for 10 s: requests of others, of 1000, that fail or take over 100 ms",
         "requests",
-    )];
+    )
+    .goal(0.0)];
     let mut subjects = bench.running_tunnels(Shape::default()).await;
     subjects.push(direct(false).await);
     let measure = async |stage: &mut Stage| {

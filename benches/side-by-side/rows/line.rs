@@ -20,8 +20,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(super) async fn share(bench: &Bench) -> Vec<Line> {
     let title = "tunnel over a line of 1 Gbit/s with 50 ms each way, one download: share of the line";
     let heads = [
-        Head::more(17, title, "%"),
-        Head::less(17, "the same line, 200 new requests/s and nothing else: p99", "round trips"),
+        Head::more(17, title, "%").goal(95.0),
+        Head::less(17, "the same line, 200 new requests/s and nothing else: p99", "round trips").goal(1.1),
     ];
     let mut subjects = bench.running_tunnels(Shape { slow: true, ..Shape::default() }).await;
     subjects.push(direct(true).await);

@@ -19,10 +19,10 @@ type One = &'static dyn Contender;
 
 pub(super) async fn proxied(bench: &Bench) -> Vec<Line> {
     let mut lines = Vec::new();
-    for (tls, title) in
-        [(true, "idle proxied connection, TLS by SNI"), (false, "idle proxied connection, HTTP")]
+    for (tls, title, goal) in
+        [(true, "idle proxied connection, TLS by SNI", 3.0), (false, "idle proxied connection, HTTP", 1.0)]
     {
-        let heads = [Head::less(6, title, "KiB")];
+        let heads = [Head::less(6, title, "KiB").goal(goal)];
         let measure = async |one: &mut One| each(Stage::proxy(*one, tls).await?).await;
         lines.extend(interleaved(bench.rounds(ROUNDS), &heads, fresh(bench.proxies()), measure).await);
     }
@@ -30,7 +30,7 @@ pub(super) async fn proxied(bench: &Bench) -> Vec<Line> {
 }
 
 pub(super) async fn tunnelled(bench: &Bench) -> Vec<Line> {
-    let heads = [Head::less(12, "idle tunnelled connection, HTTP (server + client)", "KiB")];
+    let heads = [Head::less(12, "idle tunnelled connection, HTTP (server + client)", "KiB").goal(6.0)];
     let measure = async |one: &mut One| each(Stage::tunnel(*one, Shape::default()).await?).await;
     interleaved(bench.rounds(ROUNDS), &heads, fresh(bench.tunnels()), measure).await
 }
@@ -46,8 +46,8 @@ async fn each(stage: Stage) -> Result<Sample> {
 
 pub(super) async fn tunnels(bench: &Bench) -> Vec<Line> {
     let heads = [
-        Head::less(13, "memory of a server with 1 tunnel", "MiB"),
-        Head::less(13, format!("memory of a server with {TUNNELS} tunnels"), "MiB"),
+        Head::less(13, "memory of a server with 1 tunnel", "MiB").goal(8.0),
+        Head::less(13, format!("memory of a server with {TUNNELS} tunnels"), "MiB").goal(14.0),
     ];
     let measure = async |one: &mut One| {
         let (mut values, mut used) = (Vec::new(), Duration::ZERO);
@@ -64,8 +64,8 @@ pub(super) async fn tunnels(bench: &Bench) -> Vec<Line> {
 
 pub(super) async fn rules(bench: &Bench) -> Vec<Line> {
     let heads = [
-        Head::less(14, format!("{RULES} ingress rules, start until the port is open"), "s"),
-        Head::less(14, format!("{RULES} ingress rules, memory of the server"), "MiB"),
+        Head::less(14, format!("{RULES} ingress rules, start until the port is open"), "s").goal(0.25),
+        Head::less(14, format!("{RULES} ingress rules, memory of the server"), "MiB").goal(30.0),
     ];
     let measure = async |one: &mut One| {
         let stage = Stage::tunnel(*one, Shape { hosts: RULES, ..Shape::default() }).await?;

@@ -28,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn restarted(bench: &Bench) -> Vec<Line> {
     let heads =
-        [Head::less(15, "tunnel server killed and back after 1 s: first good request after it is up", "ms")];
+        [Head::less(15, "tunnel server killed and back after 1 s: first good request after it is up", "ms")
+            .goal(300.0)];
     let measure = async |one: &mut One| {
         let mut stage = Stage::tunnel(*one, Shape::default()).await?;
         stage.processes[0].kill();
@@ -49,8 +50,9 @@ pub(super) async fn restarted(bench: &Bench) -> Vec<Line> {
 
 pub(super) async fn stopped(bench: &Bench) -> Vec<Line> {
     let heads = [
-        Head::less(16, "two clients on one tunnel, one SIGSTOPped: until requests no longer fail", "s"),
-        Head::less(16, "the same: requests, of 400 in 40 s, without a reply in 2 s", "requests"),
+        Head::less(16, "two clients on one tunnel, one SIGSTOPped: until requests no longer fail", "s")
+            .goal(2.0),
+        Head::less(16, "the same: requests, of 400 in 40 s, without a reply in 2 s", "requests").goal(0.0),
     ];
     let measure = async |one: &mut One| {
         let stage = Stage::tunnel(*one, Shape { clients: 2, ..Shape::default() }).await?;
