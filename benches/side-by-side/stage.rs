@@ -1,7 +1,9 @@
 //! A contender at work: its programs with their configuration, targets behind them, and doors for visitors.
 
 use crate::backend::{Backend, Identity};
-use crate::contenders::{Channel, Contender, Plugins, Proxy, Routing, Tunnel, free_ports, pointsman};
+use crate::contenders::{
+    Answers, Channel, Contender, Plugins, Proxy, Routing, Tunnel, free_ports, pointsman,
+};
 use crate::delay::Line;
 use crate::process::{Cpu, Part, Process};
 use crate::visitor::Door;
@@ -47,13 +49,13 @@ pub(crate) struct Shape {
     pub(crate) clients: usize,
     /// Whether a slow line lies between client and server.
     pub(crate) slow: bool,
-    /// Whether a plugin decides instead of rules.
-    pub(crate) plugin: bool,
+    /// That a plugin decides instead of rules, and how.
+    pub(crate) plugin: Option<Answers>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { channel: Channel::Tcp, tunnels: 1, hosts: 1, clients: 1, slow: false, plugin: false }
+        Self { channel: Channel::Tcp, tunnels: 1, hosts: 1, clients: 1, slow: false, plugin: None }
     }
 }
 
@@ -141,6 +143,7 @@ impl Stage {
         let targets = backends.iter().map(|backend| backend.port).collect();
         // Answers for a plugin that is a process.
         let plugin = Backend::start("plugin", None).await?;
+        let process = plugin.port;
         let [port, entries @ ..] = &free_ports(1 + shape.tunnels)?[..] else { bail!("no port") };
         let line = if shape.slow { Some(Line::start(*port).await?) } else { None };
         let hosts = |tunnel| (0..shape.hosts).map(|host| format!("h{host}.t{tunnel}.bench.test")).collect();
@@ -150,7 +153,7 @@ impl Stage {
             channel: shape.channel,
             entries: entries.to_vec(),
             tunnels: (0..shape.tunnels).map(hosts).collect(),
-            routing: if shape.plugin { Routing::Plugin { process: plugin.port } } else { Routing::Rules },
+            routing: shape.plugin.map_or(Routing::Rules, |answers| Routing::Plugin { process, answers }),
             targets,
         };
         backends.push(plugin);

@@ -26,7 +26,7 @@ impl Contender for Gost {
     fn tunnel(&self, task: &Tunnel, dir: &Path) -> Result<Vec<Part>> {
         let ingress = match task.routing {
             Routing::Rules => yaml::rules(task),
-            Routing::Plugin { process } => {
+            Routing::Plugin { process, .. } => {
                 format!("  plugin: {{ type: http, addr: 'http://127.0.0.1:{process}/', timeout: 5s }}\n")
             }
         };

@@ -41,6 +41,11 @@ pub(crate) trait Contender: Sync {
         bail!("is no tunnel")
     }
 
+    /// Whether it can give an answer of a plugin again.
+    fn keeps_answers(&self) -> bool {
+        false
+    }
+
     /// Where visitors of the tunnel with this index come in.
     fn entry(&self, task: &Tunnel, _tunnel: usize) -> u16 {
         task.entries[0]
@@ -62,13 +67,22 @@ pub(crate) enum Channel {
     Tls,
 }
 
+/// How often an answer of a plugin is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// The plugin is asked about every request.
+    Once,
+    /// As often as the plugin allows.
+    Again,
+}
+
 /// What decides which tunnel a host belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Routing {
     /// A list of hosts.
     Rules,
     /// The contender's own kind of plugin. Those that call a process find it at this port.
-    Plugin { process: u16 },
+    Plugin { process: u16, answers: Answers },
 }
 
 /// A tunnel server and its clients.

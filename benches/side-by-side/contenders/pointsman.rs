@@ -1,6 +1,6 @@
 //! pointsman itself, as `make bench` builds it.
 
-use super::{Contender, Plugins, Proxy, Routing, Tunnel, first_line, named, part, write, yaml};
+use super::{Answers, Contender, Plugins, Proxy, Routing, Tunnel, first_line, named, part, write, yaml};
 use crate::process::Part;
 use anyhow::{Context, Result};
 use std::fmt::Write;
@@ -28,13 +28,17 @@ impl Contender for Pointsman {
     fn tunnel(&self, task: &Tunnel, dir: &Path) -> Result<Vec<Part>> {
         let server = match task.routing {
             Routing::Rules => yaml::server(task, &yaml::rules(task)),
-            Routing::Plugin { .. } => plugin(task, dir)?,
+            Routing::Plugin { answers, .. } => plugin(task, answers, dir)?,
         };
         let mut parts = vec![run("server", dir, "server.yaml", &server)?];
         for (n, target) in task.targets.iter().enumerate() {
             parts.push(run("client", dir, &format!("client-{n}.yaml"), &yaml::client(task, *target))?);
         }
         Ok(parts)
+    }
+
+    fn keeps_answers(&self) -> bool {
+        true
     }
 }
 
@@ -48,8 +52,8 @@ fn run(role: &'static str, dir: &Path, name: &str, text: &str) -> Result<Part> {
     Ok(part(role, &program(), &[Path::new("-C"), &file]))
 }
 
-/// `yaml-ingress` as WebAssembly with the same rules. With room for one answer, no answer is given twice.
-fn plugin(task: &Tunnel, dir: &Path) -> Result<String> {
+/// `yaml-ingress` as WebAssembly with the same rules, which allows its answers to be given again.
+fn plugin(task: &Tunnel, answers: Answers, dir: &Path) -> Result<String> {
     let built = named("PLUGINS")?.join("yaml-ingress.wasm");
     let folder = dir.join("plugins.d");
     std::fs::create_dir_all(&folder)?;
@@ -63,7 +67,12 @@ fn plugin(task: &Tunnel, dir: &Path) -> Result<String> {
         }
     }
     write(&folder, "yaml-ingress.yaml", &rules)?;
-    let plugins = format!("plugins: {{ dir: '{}', limits: {{ cachedDecisions: 1 }} }}\n", folder.display());
+    let limits = match answers {
+        // With room for one answer, none is there for the next host.
+        Answers::Once => ", limits: { cachedDecisions: 1 }",
+        Answers::Again => "",
+    };
+    let plugins = format!("plugins: {{ dir: '{}'{limits} }}\n", folder.display());
     Ok(plugins + &yaml::server(task, "  rules: []\n"))
 }
 
