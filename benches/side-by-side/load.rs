@@ -48,6 +48,23 @@ impl Tally {
         self.first.get_or_insert_with(|| format!("{error:#}"));
     }
 
+    /// One more request; [`request`] tells how it ended.
+    fn count(&mut self, reply: Result<bool>) {
+        match reply {
+            Ok(ended) => {
+                self.done += 1;
+                self.ended += u64::from(ended);
+            }
+            Err(error) => self.error(&error),
+        }
+    }
+
+    fn sum(all: Vec<Self>) -> Self {
+        let mut sum = Self::default();
+        all.into_iter().for_each(|tally| sum.add(tally));
+        sum
+    }
+
     fn add(&mut self, other: Self) {
         self.done += other.done;
         self.errors += other.errors;
@@ -82,28 +99,49 @@ pub(crate) async fn closed(doors: &[Door], load: Closed) -> Tally {
                 if Instant::now() >= end || tally.errors >= MOST_ERRORS {
                     break;
                 }
-                match request(&door, &mut kept, n * load.most + i, load.keep).await {
-                    Ok(ended) => {
-                        tally.done += 1;
-                        tally.ended += u64::from(ended);
-                    }
-                    Err(error) => tally.error(&error),
-                }
+                tally.count(request(&door, &mut kept, n * load.most + i, load.keep, PATIENCE).await);
             }
             tally
         }
     };
-    (0..load.visitors).map(one).collect::<JoinSet<_>>().join_all().await.into_iter().fold(
-        Tally::default(),
-        |mut all, tally| {
-            all.add(tally);
-            all
-        },
-    )
+    Tally::sum((0..load.visitors).map(one).collect::<JoinSet<_>>().join_all().await)
+}
+
+/// Visitors who are connected already and ask for so long, again as soon as they are answered, but no sooner than `pause` after they
+/// asked. No reply in `patience` is an error, after which they connect anew.
+pub(crate) async fn steady(
+    door: &Door,
+    visitors: Vec<Visitor>,
+    time: Duration,
+    pause: Duration,
+    patience: Duration,
+) -> Tally {
+    let end = Instant::now() + time;
+    let one = |(n, visitor): (u64, Visitor)| {
+        let door = door.clone();
+        async move {
+            let (mut tally, mut kept) = (Tally::default(), Some(visitor));
+            let mut number = n * ENDLESS;
+            while Instant::now() < end {
+                let next = Instant::now() + pause;
+                tally.count(request(&door, &mut kept, number, true, patience).await);
+                number += 1;
+                sleep_until(next).await;
+            }
+            tally
+        }
+    };
+    Tally::sum((0..).zip(visitors).map(one).collect::<JoinSet<_>>().join_all().await)
 }
 
 /// One request over the kept connection, or over a new one; whether the other side ends a connection that was to be kept.
-async fn request(door: &Door, kept: &mut Option<Visitor>, number: u64, keep: bool) -> Result<bool> {
+async fn request(
+    door: &Door,
+    kept: &mut Option<Visitor>,
+    number: u64,
+    keep: bool,
+    patience: Duration,
+) -> Result<bool> {
     let ask = async {
         let mut visitor = match kept.take() {
             Some(visitor) => visitor,
@@ -114,7 +152,7 @@ async fn request(door: &Door, kept: &mut Option<Visitor>, number: u64, keep: boo
         *kept = Some(visitor).filter(|_| keep && !ended);
         Ok(ended)
     };
-    timeout(PATIENCE, ask).await.with_context(|| format!("no reply within {PATIENCE:?}"))?
+    timeout(patience, ask).await.with_context(|| format!("no reply within {patience:?}"))?
 }
 
 /// How a connection comes to be silent.

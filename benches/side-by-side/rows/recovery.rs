@@ -2,7 +2,7 @@
 
 use super::{Bench, fresh};
 use crate::contenders::Contender;
-use crate::load::open;
+use crate::load::{Silence, idle, open, steady};
 use crate::process::Cpu;
 use crate::rounds::{Head, Line, Sample, interleaved};
 use crate::stage::{Shape, Stage};
@@ -25,6 +25,10 @@ const STOPPED_ROUNDS: usize = 3;
 const RATE: u32 = 10;
 const WATCH: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same with connections that are kept, of so many visitors, who ask again after so long.
+const KEPT: u64 = 8;
+const KEPT_WATCH: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) async fn restarted(bench: &Bench) -> Vec<Line> {
     let heads =
@@ -64,6 +68,24 @@ pub(super) async fn stopped(bench: &Bench) -> Vec<Line> {
         let values = [last.as_secs_f64(), failed.count() as f64];
         let sample = Sample::new(&values).used(stage.cpu().since(Cpu::default()));
         Ok(if last > WATCH { sample.remark("requests fail to the end") } else { sample })
+    };
+    let mut lines = interleaved(bench.rounds(STOPPED_ROUNDS), &heads, fresh(bench.tunnels()), measure).await;
+    lines.extend(stopped_under_kept(bench).await);
+    lines
+}
+
+/// Each connection has had an answer from one of the clients, and then one of them hangs.
+async fn stopped_under_kept(bench: &Bench) -> Vec<Line> {
+    let title = "the same with 8 kept connections: requests, of up to 800 in 10 s, without a reply in 2 s";
+    let heads = [Head::less(16, title, "requests").goal(0.0)];
+    let measure = async |one: &mut One| {
+        let stage = Stage::tunnel(*one, Shape { clients: 2, ..Shape::default() }).await?;
+        let visitors = idle(&stage.doors, KEPT, Silence::Answered).await?;
+        stage.processes[1].signal(Signal::STOP);
+        let tally = steady(&stage.doors[0], visitors, KEPT_WATCH, AGAIN, PATIENCE).await;
+        stage.processes[1].signal(Signal::CONT);
+        let used = stage.cpu().since(Cpu::default());
+        Ok(Sample::new(&[tally.errors as f64]).with(&tally).used(used))
     };
     interleaved(bench.rounds(STOPPED_ROUNDS), &heads, fresh(bench.tunnels()), measure).await
 }
