@@ -1,6 +1,6 @@
 //! What is said of values: who is better, and whether a goal is met.
 //!
-//! It is nothing but numbers and words, so that `rustc --edition 2024 --test benches/side-by-side/judge.rs` tests it alone.
+//! It is nothing but numbers and words, so that `tests/integration` can test it: cargo has no tests for a benchmark.
 
 /// Fewer rounds show nothing.
 const FEWEST: usize = 3;

@@ -4,22 +4,21 @@
 //! heard. What happens on the connection before and after is `http::serve`'s business.
 
 use super::Settings;
+use super::deadline::Deadline;
+use super::doubt::{Doubt, Verdict};
 use super::failure::{Cut, Failure};
 use super::pump::{Buffered, Pump, Stopped};
-use super::upstream::{Intermediary, Upstream};
+use super::upstream::Upstream;
+use crate::net;
 use crate::net::timer::Timer;
-use crate::net::{self, BoxStream};
 use crate::record::Moved;
 use crate::wire::http::{Body, Framing, ReplyHead, RequestHead};
 use bytes::{Buf, Bytes};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 /// Interim replies (1xx) to one request; a server that sends more is not answering.
 pub(super) const MAX_INTERIM: usize = 64;
@@ -112,36 +111,6 @@ pub(crate) fn answer<'a>(
     })
 }
 
-/// How long a phase of an exchange may stand still. The clock is looked at once there is something to wait for, which comes right
-/// behind what has moved.
-#[derive(Debug)]
-struct Deadline {
-    limit: Duration,
-    last: Option<Instant>,
-}
-
-impl Deadline {
-    fn new(limit: Duration) -> Self {
-        Self { limit, last: None }
-    }
-
-    /// Something has moved.
-    fn progress(&mut self) {
-        self.last = None;
-    }
-
-    /// From now on, and for so long.
-    fn begin(&mut self, limit: Duration) {
-        self.limit = limit;
-        self.progress();
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
-        let last = *self.last.get_or_insert_with(Instant::now);
-        timer.poll(cx, last + self.limit)
-    }
-}
-
 /// The request on its way.
 #[derive(Debug)]
 struct Upload {
@@ -204,58 +173,6 @@ struct Asking<'a> {
     began: bool,
     deadline: Deadline,
     doubt: Option<Doubt>,
-}
-
-/// Watches for signs that what stands before the target hangs.
-struct Doubt {
-    /// Until the next look.
-    deadline: Deadline,
-    /// Of an upstream that has answered before: by itself it tells no more. `None`: a new one, which tells when it is first read.
-    between: Option<Arc<dyn Intermediary>>,
-    probe: Option<BoxStream>,
-    probed: bool,
-}
-
-impl Doubt {
-    fn of(upstream: &Upstream) -> Option<Self> {
-        let between = upstream.between.as_ref().filter(|_| upstream.kept).cloned();
-        let limit = match &between {
-            Some(between) => between.patience(),
-            None => upstream.silence.filter(|_| !upstream.kept)?,
-        };
-        Some(Self { deadline: Deadline::new(limit), between, probe: None, probed: false })
-    }
-
-    /// What is to be thought once nothing has come for so long; `unread`: the upstream tells that nothing was read of it.
-    fn look(&mut self, unread: bool) -> Verdict {
-        let Some(between) = &self.between else {
-            return if unread { Verdict::Hangs } else { Verdict::Lives };
-        };
-        if between.hangs() {
-            return Verdict::Hangs;
-        }
-        if between.is_heard() {
-            return if self.probed { Verdict::Lives } else { Verdict::Unknown };
-        }
-        if !between.has_other() {
-            return Verdict::Unknown;
-        }
-        if self.probed {
-            between.pass_over();
-            return Verdict::Hangs;
-        }
-        (self.probe, self.probed) = (between.probe(), true);
-        Verdict::Unknown
-    }
-}
-
-/// What is thought of what stands before a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Lives,
-    Hangs,
-    /// It is to be looked at again.
-    Unknown,
 }
 
 impl<'a> Asking<'a> {

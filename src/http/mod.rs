@@ -4,6 +4,8 @@
 //! that others may use. Where a request goes, and how a stream to it is opened, is asked of a [`Router`]; entrypoint and
 //! forwarder each have one.
 
+mod deadline;
+mod doubt;
 pub(crate) mod exchange;
 pub(crate) mod failure;
 mod forwarded;

@@ -7,6 +7,8 @@ mod config_properties;
 mod corpus;
 mod golden;
 mod http_framing;
+#[path = "../../benches/side-by-side/judge.rs"]
+mod judge;
 mod layers;
 mod plugin;
 #[path = "../support/vectors.rs"]
