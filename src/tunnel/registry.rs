@@ -44,8 +44,9 @@ pub(crate) struct Connector {
 }
 
 impl Intermediary for Connector {
+    /// Half of what it has to give a sign in, as the other half is for the probe.
     fn patience(&self) -> Duration {
-        self.silence
+        self.silence / 2
     }
 
     fn has_other(&self) -> bool {
@@ -53,7 +54,7 @@ impl Intermediary for Connector {
     }
 
     fn is_heard(&self) -> bool {
-        self.session.last_heard().elapsed() < self.silence
+        self.session.last_heard().elapsed() < self.patience()
     }
 
     fn hangs(&self) -> bool {
