@@ -292,7 +292,6 @@ impl App<'_> {
                 ingress: ingress(&settings_of_port.ingress),
                 metadata: Arc::clone(&service.metadata),
                 registry: Arc::clone(&registry),
-                silence: settings.silence,
                 node: self.node,
             });
             let serve = move |conn, permit| Arc::clone(&entrypoint).serve(conn, permit);

@@ -59,8 +59,6 @@ pub(crate) struct Entrypoint {
     /// What the service's `metadata` says, for plugins to ask for.
     pub(crate) metadata: Arc<Pairs>,
     pub(crate) registry: Arc<Registry>,
-    /// How long a connector may give no sign of reading before another is tried.
-    pub(crate) silence: Duration,
     /// This process in `Gost-Forwarded-Node`.
     pub(crate) node: Uuid,
 }
@@ -206,7 +204,6 @@ impl Entrypoint {
             tunnel: choice.tunnel,
             udp: false,
             header,
-            silence: self.silence,
         };
         let opened = wanted.open(&mut choice.tried)?;
         let reached = wanted.reach(opened, &mut choice.tried, visitor).await?;
@@ -321,7 +318,7 @@ impl http::Router for Visitor<'_> {
         let registry = &self.entrypoint.registry;
         let opened = choice.open(registry)?;
         let silence =
-            registry.has_other(choice.tunnel, false, &choice.tried).then_some(self.entrypoint.silence);
+            registry.has_other(choice.tunnel, false, &choice.tried).then_some(opened.connector.silence);
         let (stream, key, route) = (Box::new(opened.stream), choice.key.clone(), choice.route());
         Ok(Way::Fresh(Fresh { stream, key, route, silence, between: Some(opened.connector) }))
     }
@@ -338,7 +335,7 @@ impl http::Router for Visitor<'_> {
 
     fn changes(&self, _: &Choice, asked: &Asked<'_>, route: &Route) -> Changes<'_> {
         let mut fields = Vec::new();
-        if self.entrypoint.settings.http.route_header {
+        if self.entrypoint.port.settings.route_header {
             fields.push(http::route_field(asked.client, route));
         }
         if self.entrypoint.settings.forwarded_node {

@@ -91,7 +91,7 @@ impl http::Router for Visitor<'_> {
     }
 
     fn changes(&self, choice: &Choice, asked: &Asked<'_>, route: &Route) -> Changes<'_> {
-        let wanted = self.forward.settings.http.route_header;
+        let wanted = self.forward.port.settings.route_header;
         let fields = wanted.then(|| http::route_field(asked.client, route)).into_iter().collect();
         let treatment = choice.node.as_ref().and_then(|node| self.forward.treatments.of(node));
         Changes { fields, rewrite: treatment.map(|treatment| &treatment.rewrite) }

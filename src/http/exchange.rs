@@ -299,15 +299,16 @@ impl<'a> Asking<'a> {
         self.head.idempotent() || unread(upstream)
     }
 
+    /// The same of what was sent so far, while there is no sign of an answer.
+    fn may_go_elsewhere(&self, upstream: &Buffered) -> bool {
+        !self.began && self.request.pump.repeatable() && self.may_repeat(upstream)
+    }
+
     /// The upstream ended instead of replying.
     fn ended(&self, upstream: &Buffered, error: Option<io::Error>) -> Unanswered {
         let why = error.map_or_else(|| "connection closed".to_owned(), |e| e.to_string());
         let failure = Failure::Down(format!("{why} before the reply"));
-        if !self.began && self.request.pump.repeatable() && self.may_repeat(upstream) {
-            Unanswered::Retry(failure)
-        } else {
-            Unanswered::Fail(failure)
-        }
+        if self.may_go_elsewhere(upstream) { Unanswered::Retry(failure) } else { Unanswered::Fail(failure) }
     }
 
     /// Whether the visitor is known to be gone. An end alone says so only where there is no half-close: elsewhere the visitor
@@ -331,16 +332,16 @@ impl<'a> Asking<'a> {
         timer: &mut Timer,
         upstream: &Buffered,
     ) -> Result<(), Unanswered> {
-        while let Some(doubt) = &mut self.doubt
-            && doubt.deadline.poll(cx, timer).is_ready()
-        {
-            let unread = unread(upstream);
-            let may_go_elsewhere =
-                !self.began && self.request.pump.repeatable() && (unread || self.head.idempotent());
-            match may_go_elsewhere.then(|| doubt.look(unread)) {
-                None | Some(Verdict::Lives) => self.doubt = None,
-                Some(Verdict::Hangs) => return Err(Unanswered::Retry(Failure::Silent)),
-                Some(Verdict::Unknown) => doubt.deadline.progress(),
+        while self.doubt.as_mut().is_some_and(|doubt| doubt.deadline.poll(cx, timer).is_ready()) {
+            let may_go_elsewhere = self.may_go_elsewhere(upstream);
+            let Some(doubt) = self.doubt.as_mut().filter(|_| may_go_elsewhere) else {
+                self.doubt = None;
+                break;
+            };
+            match doubt.look(unread(upstream)) {
+                Verdict::Lives => self.doubt = None,
+                Verdict::Hangs => return Err(Unanswered::Retry(Failure::Silent)),
+                Verdict::Unknown => doubt.deadline.progress(),
             }
         }
         Ok(())

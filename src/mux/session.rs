@@ -125,12 +125,12 @@ impl Machine {
     /// Whom to wake once the lock is released; the usual single one costs no allocation.
     pub(super) fn take_wakes(&mut self) -> (Option<Waker>, Vec<Waker>) {
         let one = self.wakes.pop();
+        if self.wakes.is_empty() {
+            return (one, Vec::new());
+        }
         // So many are likely to be woken the next time, too.
-        let room = self.wakes.len();
-        (
-            one,
-            if room == 0 { Vec::new() } else { std::mem::replace(&mut self.wakes, Vec::with_capacity(room)) },
-        )
+        let room = Vec::with_capacity(self.wakes.len());
+        (one, std::mem::replace(&mut self.wakes, room))
     }
 
     fn break_stream(&mut self, id: u32, broken: Broken) {

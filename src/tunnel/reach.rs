@@ -36,8 +36,6 @@ pub(crate) struct Wanted<'a> {
     pub(crate) udp: bool,
     /// The first bytes of a stream.
     pub(crate) header: Bytes,
-    /// `tunnel.silence`: how long a connector may give no sign of reading before another is tried.
-    pub(crate) silence: Duration,
 }
 
 /// Visitor and stream, ready to be piped.
@@ -87,7 +85,7 @@ impl Wanted<'_> {
         while self.registry.has_other(self.tunnel, self.udp, tried) {
             let mut trial =
                 Trial { stream: &mut opened.stream, visitor: &mut visitor, kept: &mut kept, sent: 0 };
-            match trial.run(self.silence).await? {
+            match trial.run(opened.connector.silence).await? {
                 Sign::Reads(first) => {
                     let sent = trial.sent;
                     drop(kept.split_to(sent));

@@ -338,7 +338,6 @@ impl Server {
             tunnel,
             udp: request.is_udp_network(),
             header,
-            silence: self.settings.silence,
         };
         let mut tried = Vec::new();
         let opened = match wanted.open(&mut tried) {
